@@ -1,0 +1,187 @@
+//! The command line: what can be typed, and which command it runs.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use clap::{Args, Parser, Subcommand};
+
+use crate::{check, explain, record, run};
+
+/// Exit code of a wrong command line or configuration (`EX_USAGE`).
+pub const EXIT_USAGE: u8 = 64;
+
+/// Scales services from their OpenTelemetry traces and metrics, by rules in SQL.
+#[derive(Debug, Parser)]
+#[command(name = "tracescale", version, max_term_width = 100)]
+pub struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Receive OTLP, compute the views, evaluate the rules and act (or show what would be done).
+    Run(RunArgs),
+    /// Read configuration and print every problem at once; exit 64 when there is one.
+    Check(CheckArgs),
+    /// Write live OTLP traffic to a capture that `run --replay` reads.
+    Record(RecordArgs),
+    /// Say why a decision is what it is.
+    Explain(ExplainArgs),
+}
+
+/// Arguments of `run`.
+#[derive(Clone, Debug, Args)]
+pub struct RunArgs {
+    /// Files or directories of documents (`*.yaml`, `*.json`) and views (`*.sql`); repeatable.
+    #[arg(long, value_name = "PATH")]
+    pub config: Vec<PathBuf>,
+    /// Take recorded traffic instead of listening.
+    #[arg(long, value_name = "FILE")]
+    pub replay: Option<PathBuf>,
+    /// Pace of a replay: `1x` is as recorded, `60x` a minute a second, `max` as fast as possible.
+    #[arg(long, default_value = "1x", value_parser = parse_speed, requires = "replay")]
+    pub speed: Speed,
+    /// Print view rows, decisions and the summary as JSON lines.
+    #[arg(long)]
+    pub json: bool,
+    #[command(flatten)]
+    pub listen: ListenArgs,
+    /// Where decisions are written; overrides `dataDir`.
+    #[arg(long, value_name = "DIR", env = "TRACESCALE_DATA_DIR")]
+    pub data_dir: Option<PathBuf>,
+}
+
+/// Addresses; each overrides the `Settings` document.
+#[derive(Clone, Debug, Args)]
+pub struct ListenArgs {
+    /// Address of OTLP/gRPC.
+    #[arg(long, value_name = "ADDR")]
+    pub grpc: Option<SocketAddr>,
+    /// Address of OTLP/HTTP.
+    #[arg(long, value_name = "ADDR")]
+    pub http: Option<SocketAddr>,
+    /// Address of `/metrics`.
+    #[arg(long, value_name = "ADDR")]
+    pub metrics: Option<SocketAddr>,
+}
+
+/// Arguments of `check`.
+#[derive(Clone, Debug, Args)]
+pub struct CheckArgs {
+    /// Files or directories.
+    #[arg(required = true, value_name = "CONFIG")]
+    pub paths: Vec<PathBuf>,
+    /// Print the problems as JSON lines.
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Arguments of `record`.
+#[derive(Clone, Debug, Args)]
+pub struct RecordArgs {
+    /// The capture to write; `.json` and `.jsonl` give JSON lines, everything else zstd-compressed protobuf messages.
+    #[arg(long, value_name = "FILE")]
+    pub out: PathBuf,
+    /// Stop after this long (`90s`, `10m`); otherwise on Ctrl-C.
+    #[arg(long, value_parser = parse_duration)]
+    pub duration: Option<Duration>,
+    #[command(flatten)]
+    pub listen: ListenArgs,
+    /// Print progress as JSON lines.
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Arguments of `explain`.
+#[derive(Clone, Debug, Args)]
+pub struct ExplainArgs {
+    /// A decision's id, or a target's name for its newest decision.
+    #[arg(value_name = "DECISION")]
+    pub decision: String,
+    /// Where decisions were written.
+    #[arg(long, value_name = "DIR", env = "TRACESCALE_DATA_DIR", default_value = crate::config::DEFAULT_DATA_DIR)]
+    pub data_dir: PathBuf,
+    /// Print the whole record as JSON.
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// How fast recorded traffic is replayed.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Speed {
+    /// So many recorded seconds a second.
+    Times(f64),
+    /// No waiting.
+    Max,
+}
+
+// === impl Cli ===
+
+/// Parses the command line and runs the command.
+#[must_use]
+pub fn main() -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => {
+            // Help and version are asked for, everything else is a usage error.
+            let code = if error.use_stderr() { EXIT_USAGE } else { 0 };
+            return if error.print().is_ok() { ExitCode::from(code) } else { ExitCode::FAILURE };
+        }
+    };
+    let outcome = match cli.command {
+        Command::Run(args) => run::main(&args),
+        Command::Check(args) => check::main(&args),
+        Command::Record(args) => record::main(&args),
+        Command::Explain(args) => explain::main(&args),
+    };
+    outcome.unwrap_or_else(|error| {
+        print_error(&error);
+        ExitCode::FAILURE
+    })
+}
+
+#[expect(clippy::print_stderr, reason = "the last words of a failed command go to the user")]
+fn print_error(error: &anyhow::Error) {
+    eprintln!("error: {error:#}");
+}
+
+fn parse_speed(text: &str) -> Result<Speed, String> {
+    if text == "max" {
+        return Ok(Speed::Max);
+    }
+    match text.strip_suffix('x').unwrap_or(text).parse::<f64>() {
+        Ok(times) if times.is_finite() && times > 0.0 => Ok(Speed::Times(times)),
+        _ => Err("expected a positive factor such as `1x` or `60x`, or `max`".to_owned()),
+    }
+}
+
+fn parse_duration(text: &str) -> Result<Duration, String> {
+    tracescale_documents::parse_duration(text).map_err(|error| error.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    /// Guarantees: the command line is consistent (no clashing flags, valid defaults).
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    /// Guarantees: a speed is a positive factor or `max`, and nothing else.
+    #[test]
+    fn speeds_are_checked() {
+        assert_eq!(parse_speed("60x"), Ok(Speed::Times(60.0)));
+        assert_eq!(parse_speed("0.5"), Ok(Speed::Times(0.5)));
+        assert_eq!(parse_speed("max"), Ok(Speed::Max));
+        for bad in ["0x", "-1", "NaN", "inf", "fast", ""] {
+            assert!(parse_speed(bad).is_err(), "{bad}");
+        }
+    }
+}

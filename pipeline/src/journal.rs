@@ -1,0 +1,153 @@
+//! Every decision as one JSON line in `decisions-NNNNNN.jsonl`, in files of bounded size and number.
+
+use std::fs::{self, File};
+use std::io::{self, BufRead, BufReader, BufWriter, Write};
+use std::path::{Path, PathBuf};
+
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+/// Largest size of one file, in bytes, before the next is begun.
+const FILE_BYTES_MAX: u64 = 64 << 20;
+/// How many files are kept; the oldest goes first. With [`FILE_BYTES_MAX`] half a gigabyte.
+const FILES_MAX: usize = 8;
+
+/// The writing side.
+#[derive(Debug)]
+pub struct Journal {
+    dir: PathBuf,
+    file: BufWriter<File>,
+    number: u64,
+    bytes: u64,
+    bytes_max: u64,
+}
+
+// === impl Journal ===
+
+impl Journal {
+    /// Goes on with the newest file in `dir`, which is made when it is absent.
+    ///
+    /// # Errors
+    /// When the directory or file cannot be made.
+    pub fn open(dir: &Path) -> io::Result<Self> {
+        Self::with_limit(dir, FILE_BYTES_MAX)
+    }
+
+    fn with_limit(dir: &Path, bytes_max: u64) -> io::Result<Self> {
+        fs::create_dir_all(dir)?;
+        let number = files(dir)?.last().map_or(1, |(number, _)| *number);
+        let file = open(dir, number)?;
+        let bytes = file.metadata()?.len();
+        let mut journal = Self { dir: dir.to_owned(), file: BufWriter::new(file), number, bytes, bytes_max };
+        if bytes > 0 {
+            // The last line may be torn; ours begins on a line of its own.
+            journal.file.write_all(b"\n")?;
+        }
+        Ok(journal)
+    }
+
+    /// Appends one record.
+    ///
+    /// # Errors
+    /// When it cannot be written; the journal stays usable, and a later record begins on a line of its own.
+    pub fn append<T: Serialize>(&mut self, record: &T) -> io::Result<()> {
+        if self.bytes >= self.bytes_max {
+            self.rotate()?;
+        }
+        let mut line = serde_json::to_vec(record)?;
+        line.push(b'\n');
+        self.bytes += line.len() as u64;
+        self.file.write_all(&line)
+    }
+
+    /// Hands what is buffered to the operating system.
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    pub fn flush(&mut self) -> io::Result<()> {
+        self.file.flush()
+    }
+
+    fn rotate(&mut self) -> io::Result<()> {
+        self.file.flush()?;
+        self.file = BufWriter::new(open(&self.dir, self.number + 1)?);
+        self.number += 1;
+        self.bytes = 0;
+        let files = files(&self.dir)?;
+        for (_, path) in files.iter().take(files.len().saturating_sub(FILES_MAX)) {
+            fs::remove_file(path)?;
+        }
+        Ok(())
+    }
+}
+
+/// The newest record that `wanted` accepts. Lines that cannot be read (a torn last line) are passed over.
+///
+/// # Errors
+/// When the directory or a file cannot be read.
+pub fn find<T: DeserializeOwned>(dir: &Path, wanted: impl Fn(&T) -> bool) -> io::Result<Option<T>> {
+    for (_, path) in files(dir)?.iter().rev() {
+        let mut newest = None;
+        for line in BufReader::new(File::open(path)?).split(b'\n') {
+            if let Ok(record) = serde_json::from_slice::<T>(&line?)
+                && wanted(&record)
+            {
+                newest = Some(record);
+            }
+        }
+        if newest.is_some() {
+            return Ok(newest);
+        }
+    }
+    Ok(None)
+}
+
+fn open(dir: &Path, number: u64) -> io::Result<File> {
+    File::options().create(true).append(true).open(dir.join(format!("decisions-{number:06}.jsonl")))
+}
+
+/// The journal's files, oldest first.
+fn files(dir: &Path) -> io::Result<Vec<(u64, PathBuf)>> {
+    let mut files = Vec::new();
+    for entry in fs::read_dir(dir)? {
+        let path = entry?.path();
+        let name = path.file_name().and_then(|name| name.to_str());
+        let number = name.and_then(|name| name.strip_prefix("decisions-")?.strip_suffix(".jsonl")?.parse().ok());
+        files.extend(number.map(|number| (number, path)));
+    }
+    files.sort();
+    Ok(files)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Guarantees: the newest match is found across files and restarts, and a torn last line harms nothing.
+    #[test]
+    fn the_newest_match_is_found() {
+        let dir = tempfile::tempdir().unwrap();
+        for start in [0_u32, 10] {
+            let mut journal = Journal::open(dir.path()).unwrap();
+            (start..start + 10).for_each(|n| journal.append(&n).unwrap());
+            journal.flush().unwrap();
+        }
+        let (_, last) = files(dir.path()).unwrap().pop().unwrap();
+        File::options().append(true).open(last).unwrap().write_all(b"{\"torn").unwrap();
+        assert_eq!(find(dir.path(), |n: &u32| n % 7 == 0).unwrap(), Some(14));
+        assert_eq!(find(dir.path(), |n: &u32| *n == 3).unwrap(), Some(3));
+        assert_eq!(find(dir.path(), |n: &u32| *n > 99).unwrap(), None);
+    }
+
+    /// Guarantees: size and number of files are bounded; the oldest records go first.
+    #[test]
+    fn the_journal_is_bounded() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut journal = Journal::with_limit(dir.path(), 100).unwrap();
+        (1000..3000_u32).for_each(|n| journal.append(&n).unwrap());
+        journal.flush().unwrap();
+        assert!(files(dir.path()).unwrap().len() <= FILES_MAX);
+        assert_eq!(find(dir.path(), |n: &u32| *n == 1000).unwrap(), None);
+        assert_eq!(find(dir.path(), |n: &u32| *n == 2999).unwrap(), Some(2999));
+    }
+}
