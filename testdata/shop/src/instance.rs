@@ -119,10 +119,16 @@ impl Instance {
         }
     }
 
-    /// Breaks every connection; what was in flight is never reported.
-    pub(crate) fn crash(&self) {
+    /// Breaks every connection; what was in flight or not yet exported is never reported.
+    pub(crate) async fn crash(self: Arc<Self>) {
         self.telemetry.silent.store(true, Ordering::Relaxed);
+        self.telemetry.crashed.store(true, Ordering::Relaxed);
         self.phase.send_replace(Phase::Crashed);
+        // The last owner of an SDK waits for its threads, which must not hold up a thread of the runtime.
+        while Arc::strong_count(&self) > 1 {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        tokio::task::spawn_blocking(move || drop(self));
     }
 }
 

@@ -16,7 +16,7 @@ mod services;
 mod telemetry;
 mod world;
 
-use std::io::Write as _;
+use std::io::{IsTerminal as _, Write as _};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -27,6 +27,7 @@ use clap::Parser;
 use serde_json::{Map, Value};
 use tokio::net::TcpListener;
 use tokio::sync::Notify;
+use tracing_subscriber::EnvFilter;
 
 use crate::control::Step;
 use crate::load::Shape;
@@ -88,6 +89,8 @@ struct Arguments {
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {
     let arguments = Arguments::parse();
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("warn,tracescale_shop=info"));
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(std::io::stderr().is_terminal()).init();
     ensure!(arguments.rate > 0.0 && arguments.rate <= 10_000.0, "--rate {}: expects a number from 0 to 10000", arguments.rate);
     ensure!(arguments.sample.is_none_or(|p| p > 0.0 && p <= 1.0), "--sample: expects a probability above 0, at most 1");
     let script = match &arguments.script {

@@ -18,7 +18,8 @@ use opentelemetry_sdk::metrics::data::{AggregatedMetrics, MetricData, ResourceMe
 use opentelemetry_sdk::metrics::exporter::PushMetricExporter;
 use opentelemetry_sdk::metrics::{Aggregation, Instrument, PeriodicReader, SdkMeterProvider, Stream, Temporality};
 use opentelemetry_sdk::trace::{
-    BatchConfigBuilder, BatchSpanProcessor, Sampler, SdkTracer, SdkTracerProvider, Span, SpanData, SpanExporter, SpanProcessor,
+    BatchConfigBuilder, BatchSpanProcessor, Sampler, SdkTracer, SdkTracerProvider, ShouldSample, Span, SpanData, SpanExporter,
+    SpanProcessor,
 };
 use serde_json::{Value, json};
 
@@ -59,6 +60,8 @@ pub(crate) struct Telemetry {
     pub(crate) usage: Arc<Usage>,
     /// While set nothing leaves the instance: the service works, its telemetry is missing.
     pub(crate) silent: Arc<AtomicBool>,
+    /// Once set, batched spans are lost too, as when the process is gone.
+    pub(crate) crashed: Arc<AtomicBool>,
     spans: SdkTracerProvider,
     metrics: SdkMeterProvider,
 }
@@ -110,6 +113,7 @@ struct CountedSpans {
     service: Service,
     inner: opentelemetry_otlp::SpanExporter,
     tally: Arc<Tally>,
+    crashed: Arc<AtomicBool>,
 }
 
 struct CountedMetrics {
@@ -133,8 +137,15 @@ impl Telemetry {
     pub(crate) fn start(export: &Export, identity: &Identity, workers: u32, tally: &Arc<Tally>) -> anyhow::Result<Self> {
         let resource = resource(identity);
         let silent = Arc::new(AtomicBool::new(false));
+        let crashed = Arc::new(AtomicBool::new(false));
         let usage = Arc::new(Usage::default());
-        let spans = tracer_provider(export, identity.service, resource.clone(), tally, &silent)?;
+        let counted = CountedSpans {
+            service: identity.service,
+            inner: span_exporter(export)?,
+            tally: Arc::clone(tally),
+            crashed: Arc::clone(&crashed),
+        };
+        let spans = tracer_provider(export, counted, resource.clone(), &silent);
         let metrics = meter_provider(export, identity.service, resource, tally, &silent)?;
         let scope = InstrumentationScope::builder("tracescale-shop").with_version(env!("CARGO_PKG_VERSION")).build();
         let meter = metrics.meter_with_scope(scope.clone());
@@ -148,7 +159,7 @@ impl Telemetry {
             sent_messages: meter.u64_counter("messaging.client.sent.messages").with_unit("{message}").build(),
         };
         observe_usage(&meter, &usage, workers);
-        Ok(Self { tracer: spans.tracer_with_scope(scope), instruments, usage, silent, spans, metrics })
+        Ok(Self { tracer: spans.tracer_with_scope(scope), instruments, usage, silent, crashed, spans, metrics })
     }
 
     /// Registers the length of a queue that this instance consumes.
@@ -193,27 +204,19 @@ fn resource(identity: &Identity) -> Resource {
         .build()
 }
 
-fn tracer_provider(
-    export: &Export,
-    service: Service,
-    resource: Resource,
-    tally: &Arc<Tally>,
-    silent: &Arc<AtomicBool>,
-) -> anyhow::Result<SdkTracerProvider> {
-    let exporter = opentelemetry_otlp::SpanExporter::builder()
-        .with_tonic()
-        .with_endpoint(export.endpoint.as_str())
-        .build()
-        .with_context(|| format!("no span exporter for {}", export.endpoint))?;
+fn span_exporter(export: &Export) -> anyhow::Result<opentelemetry_otlp::SpanExporter> {
+    let builder = opentelemetry_otlp::SpanExporter::builder().with_tonic().with_endpoint(export.endpoint.as_str());
+    builder.build().with_context(|| format!("no span exporter for {}", export.endpoint))
+}
+
+fn tracer_provider(export: &Export, exporter: CountedSpans, resource: Resource, silent: &Arc<AtomicBool>) -> SdkTracerProvider {
     let batch = BatchConfigBuilder::default().with_max_queue_size(SPAN_QUEUE).with_scheduled_delay(export.span_delay).build();
-    let counted = CountedSpans { service, inner: exporter, tally: Arc::clone(tally) };
-    let gate = Gate { inner: BatchSpanProcessor::builder(counted).with_batch_config(batch).build(), silent: Arc::clone(silent) };
-    let builder = SdkTracerProvider::builder().with_resource(resource).with_span_processor(gate);
-    Ok(match export.sample {
-        Some(probability) => builder.with_sampler(Sampler::ParentBased(Box::new(ConsistentHead::new(probability)))),
-        None => builder.with_sampler(Sampler::ParentBased(Box::new(Sampler::AlwaysOn))),
-    }
-    .build())
+    let gate = Gate { inner: BatchSpanProcessor::builder(exporter).with_batch_config(batch).build(), silent: Arc::clone(silent) };
+    let root: Box<dyn ShouldSample> = match export.sample {
+        Some(probability) => Box::new(ConsistentHead::new(probability)),
+        None => Box::new(Sampler::AlwaysOn),
+    };
+    SdkTracerProvider::builder().with_resource(resource).with_span_processor(gate).with_sampler(Sampler::ParentBased(root)).build()
 }
 
 fn meter_provider(
@@ -337,6 +340,9 @@ fn kind_name(kind: &SpanKind) -> &'static str {
 
 impl SpanExporter for CountedSpans {
     async fn export(&self, batch: Vec<SpanData>) -> OTelSdkResult {
+        if self.crashed.load(Ordering::Relaxed) {
+            return Ok(());
+        }
         let mut kinds: BTreeMap<&'static str, u64> = BTreeMap::new();
         let (mut events, mut links) = (0, 0);
         for span in &batch {

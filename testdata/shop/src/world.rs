@@ -86,7 +86,7 @@ impl World {
         let faults = self.faults.now();
         for (&service, &count) in wanted.iter() {
             if faults.of(service).crash {
-                self.take(service, 0).iter().for_each(|instance| instance.crash());
+                self.take(service, 0).into_iter().for_each(|instance| drop(tokio::spawn(instance.crash())));
                 continue;
             }
             for instance in self.take(service, count as usize) {
