@@ -1,3 +1,27 @@
 //! SQL over streams: windows of rows become views, views feed rules.
 
+mod catalog;
+pub mod config;
+mod cursor;
 pub mod derive;
+pub mod engine;
+mod feed;
+mod history;
+mod life;
+mod output;
+mod pane;
+pub mod problem;
+mod query;
+mod registry;
+mod relation;
+mod rollup;
+mod session;
+mod shape;
+mod slot;
+pub mod snapshot;
+mod statement;
+pub mod stats;
+mod surgery;
+mod view;
+mod watermark;
+mod window;
