@@ -21,8 +21,8 @@ pub struct Observed {
     pub ready: Option<u32>,
     /// When it was read.
     pub observed_at: Timestamp,
-    /// The version of the target's specification, when its world counts them.
-    pub generation: Option<u64>,
+    /// The target's own version of what was read (`resourceVersion`), to detect other writers; `None` when it has none.
+    pub generation: Option<String>,
 }
 
 // === impl Capacity ===
