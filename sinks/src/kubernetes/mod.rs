@@ -246,7 +246,7 @@ impl Kubernetes {
         match located.call(Verb::Get, "").send(&located.client, self.options.timeout).await {
             Ok(Answer { body, .. }) => Ok(body),
             Err((SinkErrorKind::Denied, problem)) => {
-                tracing::debug!(target = %located.reference, error = %problem, "readiness is unknown");
+                tracing::debug!(name = located.reference.name, error = %problem, "readiness is unknown");
                 Ok(Value::Null)
             }
             Err(failure) => Err(failure),
