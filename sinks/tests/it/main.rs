@@ -4,5 +4,6 @@ mod cluster;
 mod conformance;
 mod exchange;
 mod rbac;
+mod real;
 mod scenarios;
 mod server;

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::path::PathBuf;
 
 use serde::Deserialize;
+use serde_json::Value;
 use tracescale_core::capacity::Capacity;
 use tracescale_core::time::Timestamp;
 use tracescale_sinks::kubernetes::Options;
@@ -17,19 +18,6 @@ use crate::server::Received;
 type Right = (String, String, String);
 
 #[derive(Debug, Deserialize)]
-struct Manifest {
-    kind: String,
-    metadata: Metadata,
-    #[serde(default)]
-    rules: Vec<Rule>,
-}
-
-#[derive(Debug, Deserialize)]
-struct Metadata {
-    name: String,
-}
-
-#[derive(Debug, Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct Rule {
     api_groups: Vec<String>,
@@ -37,17 +25,21 @@ struct Rule {
     verbs: Vec<String>,
 }
 
-fn granted(role: &str) -> BTreeSet<Right> {
+/// The documents of `deploy/kubernetes/rbac.yaml`.
+pub(crate) fn manifests() -> Vec<Value> {
     let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../deploy/kubernetes/rbac.yaml");
     let text = std::fs::read_to_string(path).expect("rbac.yaml");
-    let manifests: Vec<Manifest> = serde_saphyr::from_multiple(&text).expect("manifests");
-    let manifest = manifests.into_iter().find(|manifest| manifest.kind == "ClusterRole" && manifest.metadata.name == role);
+    serde_saphyr::from_multiple(&text).expect("manifests")
+}
+
+fn granted(role: &str) -> BTreeSet<Right> {
+    let of = |manifest: &Value| manifest["kind"] == "ClusterRole" && manifest["metadata"]["name"] == role;
+    let manifest = manifests().into_iter().find(of).expect("the role");
+    let rules: Vec<Rule> = serde_json::from_value(manifest["rules"].clone()).expect("rules");
     let mut rights = BTreeSet::new();
-    for rule in manifest.expect("the role").rules {
-        for (verb, group, resource) in product(&rule) {
-            assert!(![verb, group, resource].contains(&"*"), "a wildcard in {role}");
-            rights.insert((verb.to_owned(), group.to_owned(), resource.to_owned()));
-        }
+    for (verb, group, resource) in rules.iter().flat_map(product) {
+        assert!(![verb, group, resource].contains(&"*"), "a wildcard in {role}");
+        rights.insert((verb.to_owned(), group.to_owned(), resource.to_owned()));
     }
     rights
 }

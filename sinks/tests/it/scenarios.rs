@@ -5,8 +5,9 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use tracescale_core::capacity::Capacity;
 use tracescale_core::target::{KubernetesRef, TargetRef};
+use tracescale_core::time::Timestamp;
 use tracescale_sinks::kubernetes::Options;
-use tracescale_sinks::{ApplyContext, Kubernetes, Outcome, ScaleTarget, SinkError, SinkErrorKind};
+use tracescale_sinks::{ActionEvent, ActionKind, ApplyContext, Kubernetes, Outcome, ScaleTarget, SinkError, SinkErrorKind};
 
 use crate::cluster::{DEPLOYMENT, WORKER};
 use crate::conformance::{clock, object, renamed};
@@ -57,10 +58,6 @@ fn before_a_write() -> Vec<Exchange> {
         no_autoscalers(),
         Exchange::recorded("deployment-get-200-partial-metadata"),
     ]
-}
-
-fn chain(error: &SinkError) -> String {
-    format!("{error}: {}", error.source)
 }
 
 /// Guarantees: scaling up is one patch under a version precondition, read back.
@@ -138,7 +135,7 @@ async fn forbidden_names_the_right() {
     let error = apply(&target, 3, ApplyContext { take_over: true, ..ApplyContext::default() }, script).await.expect_err("refused");
     assert_eq!((error.kind.clone(), error.is_retryable()), (SinkErrorKind::Denied, false));
     for part in ["`patch`", "`deployments/scale`", "`apps`", "`quiet`"] {
-        assert!(chain(&error).contains(part), "{part} in {}", chain(&error));
+        assert!(error.chain().contains(part), "{part} in {}", error.chain());
     }
 }
 
@@ -150,7 +147,7 @@ async fn without_the_right_to_look_nothing_is_written() {
     script.push(Exchange::recorded("deployment-get-200-partial-metadata").answered_as("rbac-deployment-get-403"));
     let error = apply(&object(DEPLOYMENT), 3, ApplyContext::default(), script).await.expect_err("refused");
     assert_eq!(error.kind, SinkErrorKind::Denied);
-    assert!(chain(&error).contains("the right to `get` `deployments` of API group `apps`"), "{}", chain(&error));
+    assert!(error.chain().contains("the right to `get` `deployments` of API group `apps`"), "{}", error.chain());
 }
 
 /// Guarantees: an object without readable status still has a capacity; its readiness is unknown, not zero.
@@ -207,7 +204,7 @@ async fn store_down() {
     script.push(write("deployment-scale-patch-504-store-down", 3, "314"));
     let error = apply(&object(DEPLOYMENT), 3, ApplyContext::default(), script).await.expect_err("refused");
     assert_eq!((error.kind.clone(), error.is_retryable()), (SinkErrorKind::Unavailable, true));
-    assert!(chain(&error).contains("allotted timeout"), "{}", chain(&error));
+    assert!(error.chain().contains("allotted timeout"), "{}", error.chain());
 }
 
 /// Guarantees: no answer at all ends after the timeout and is worth repeating.
@@ -218,7 +215,7 @@ async fn no_answer() {
     let sink = sink(&server, Options { timeout: Duration::from_millis(200), ..Options::default() }).await;
     let error = sink.observe(&object(DEPLOYMENT)).await.expect_err("refused");
     assert_eq!(error.kind, SinkErrorKind::Unavailable);
-    assert!(chain(&error).contains("no answer"), "{}", chain(&error));
+    assert!(error.chain().contains("no answer"), "{}", error.chain());
     server.finish();
 }
 
@@ -233,8 +230,8 @@ async fn webhooks() {
     ] {
         let script = worker(vec![write(fixture, 10, "290")]);
         let error = apply(&object(WORKER), 10, take_over(), script).await.expect_err("refused");
-        assert_eq!(error.kind, kind, "{fixture}: {}", chain(&error));
-        assert!(chain(&error).contains(if kind == SinkErrorKind::Invalid { "50" } else { "guard.example.io" }), "{}", chain(&error));
+        assert_eq!(error.kind, kind, "{fixture}: {}", error.chain());
+        assert!(error.chain().contains(if kind == SinkErrorKind::Invalid { "50" } else { "guard.example.io" }), "{}", error.chain());
     }
 }
 
@@ -258,7 +255,7 @@ async fn autoscaler_present() {
     let error = apply(&object(DEPLOYMENT), 3, ApplyContext::default(), script).await.expect_err("refused");
     assert_eq!(error.kind, SinkErrorKind::Contested { by: "HorizontalPodAutoscaler shop/checkout".into() });
     assert!(!error.is_retryable());
-    assert!(chain(&error).contains("takeOver"), "{}", chain(&error));
+    assert!(error.chain().contains("takeOver"), "{}", error.chain());
 }
 
 /// Guarantees: an autoscaler on another object does not matter, nor what a deleted one left in the managed fields.
@@ -288,7 +285,7 @@ async fn foreign_manager() {
     script.push(Exchange::recorded("deployment-get-200-partial-metadata").answered_with(&foreign));
     let error = apply(&object(DEPLOYMENT), 3, ApplyContext::default(), script).await.expect_err("refused");
     assert_eq!(error.kind, SinkErrorKind::Contested { by: "field manager second-scaler".into() });
-    assert!(chain(&error).contains("300 s"), "{}", chain(&error));
+    assert!(error.chain().contains("300 s"), "{}", error.chain());
     let script = vec![
         discovery(),
         Exchange::recorded("deployment-scale-get-200"),
@@ -309,10 +306,10 @@ async fn discovery_says_what_is_wrong() {
     let script = vec![Exchange::recorded("discovery-group-404-not-installed")];
     let error = apply(&reference("metrics.k8s.io/v1beta1", "Rollout"), 3, ApplyContext::default(), script).await.expect_err("refused");
     assert_eq!(error.kind, SinkErrorKind::NotFound);
-    assert!(chain(&error).contains("metrics.k8s.io/v1beta1 is not installed"), "{}", chain(&error));
+    assert!(error.chain().contains("metrics.k8s.io/v1beta1 is not installed"), "{}", error.chain());
     let error = apply(&reference("apps/v1", "Deploymint"), 3, ApplyContext::default(), vec![discovery()]).await.expect_err("refused");
     assert_eq!(error.kind, SinkErrorKind::NotFound);
-    assert!(chain(&error).contains("Deployment, ReplicaSet, StatefulSet"), "{}", chain(&error));
+    assert!(error.chain().contains("Deployment, ReplicaSet, StatefulSet"), "{}", error.chain());
     let error = apply(&reference("apps/v1", "DaemonSet"), 3, ApplyContext::default(), vec![discovery()]).await.expect_err("refused");
     assert_eq!(error.kind, SinkErrorKind::Invalid);
 }
@@ -333,13 +330,61 @@ async fn silence() {
     server.finish();
 }
 
+/// Guarantees: an action becomes an Event on the object, found by its uid; a repetition makes it a series; when the Event has
+/// expired meanwhile, a new one is made; a failed report is tried anew.
+#[tokio::test]
+async fn events() {
+    const EVENTS: &str = "/apis/events.k8s.io/v1/namespaces/shop/events";
+    let at = |seconds| Timestamp::from_secs(1_767_225_600 + seconds);
+    let body = |name: &str, time: &str| {
+        let mut body = crate::exchange::recorded("event-v1-create-201")["request"]["body"].clone();
+        body["metadata"]["name"] = Value::from(name);
+        body["eventTime"] = Value::from(time);
+        (body["reason"], body["type"]) = (Value::from("Contested"), Value::from("Warning"));
+        body
+    };
+    let create = |name, time| Exchange::recorded("event-v1-create-201").with_body(body(name, time));
+    let (first, second) = ("checkout.18867190ea64000001", "checkout.1886719ee2bb580002");
+    let script = vec![
+        discovery(),
+        Exchange::recorded("deployment-scale-get-200"),
+        create(first, "2026-01-01T00:00:00.000000Z"),
+        Exchange::recorded("event-v1-patch-200-series").at(&format!("{EVENTS}/{first}")),
+        Exchange::recorded("event-v1-patch-200-series")
+            .at(&format!("{EVENTS}/{first}"))
+            .with_body(json!({"series": {"count": 4, "lastObservedTime": "2026-01-01T00:01:30.000000Z"}}))
+            .answered_as("deployment-scale-get-404-missing"),
+        create(second, "2026-01-01T00:01:30.000000Z"),
+    ];
+    let server = Strict::start(script).await;
+    let sink = sink(&server, Options { instance: "tracescale-0".into(), ..Options::default() }).await;
+    for seconds in [0, 30, 60, 90] {
+        let note = "replicas 3 -> 5: predicted 420 requests/s in 60 s";
+        sink.report(&object(DEPLOYMENT), &ActionEvent::new(ActionKind::Contested, note, at(seconds))).await.expect("reported");
+    }
+    server.finish();
+}
+
+/// Guarantees: an encrypted connection that nobody accepts is an outage, said with its cause, and no panic of the TLS stack.
+#[tokio::test]
+async fn nobody_listens() {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port on loopback");
+    let url = format!("https://{}", listener.local_addr().expect("an address"));
+    drop(listener);
+    let config = kube::Config::new(url.parse().expect("a URL"));
+    let sink = Kubernetes::new(Options::default(), clock()).with_config(None, config).await.expect("a client");
+    let error = sink.observe(&object(DEPLOYMENT)).await.expect_err("refused");
+    assert_eq!(error.kind, SinkErrorKind::Unavailable);
+    assert!(error.chain().to_lowercase().contains("refused"), "{}", error.chain());
+}
+
 /// Guarantees: unknown credentials are denied with the server's word.
 #[tokio::test]
 async fn unauthenticated() {
     let script = vec![discovery(), Exchange::recorded("auth-401-bad-token")];
     let error = apply(&object(DEPLOYMENT), 3, ApplyContext::default(), script).await.expect_err("refused");
     assert_eq!(error.kind, SinkErrorKind::Denied);
-    assert!(chain(&error).contains("does not accept our credentials"), "{}", chain(&error));
+    assert!(error.chain().contains("does not accept our credentials"), "{}", error.chain());
 }
 
 /// Guarantees: each context has its own credentials, one that is unknown is an error that names it, and nothing else is tried.
@@ -358,7 +403,7 @@ async fn contexts_are_kept_apart() {
     sink.observe(&at("first")).await.expect("observed");
     let error = sink.observe(&at("third")).await.expect_err("refused");
     assert_eq!(error.kind, SinkErrorKind::Invalid);
-    assert!(chain(&error).contains("context `third`"), "{}", chain(&error));
+    assert!(error.chain().contains("context `third`"), "{}", error.chain());
     first.finish();
     second.finish();
 }
