@@ -17,8 +17,10 @@ from collections import Counter
 from datetime import datetime, timezone
 from pathlib import Path
 
-import capture
-import windows
+sys.dont_write_bytecode = True  # nothing is left in the source tree
+
+import capture  # noqa: E402
+import windows  # noqa: E402
 
 SHOWN = 20
 ENTRY = ("SERVER", "CONSUMER")
