@@ -1,0 +1,208 @@
+//! A run over recorded traffic: the same engine, controller and sinks as live, on the times of the capture.
+//!
+//! Captures carry no time of receipt. A request is taken to have arrived when its newest item happened, and never before
+//! the request in front of it.
+
+use std::collections::VecDeque;
+use std::fs::File;
+use std::io::BufReader;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::time::Duration;
+
+use anyhow::Context;
+use tracescale_core::time::Timestamp;
+use tracescale_ingest::capture::Reader;
+use tracescale_ingest::decode::{Signal, decode};
+use tracescale_sinks::Sinks;
+
+use crate::actuator::{self, Job};
+use crate::cli::Speed;
+use crate::clock;
+use crate::config::Config;
+use crate::console::{Console, Totals};
+use crate::controller::{Controller, Effect, Event};
+use crate::journal::Journal;
+use crate::late::Late;
+use crate::metrics::Metrics;
+use crate::rules::Evaluator;
+use crate::windows::Windows;
+
+/// The sender that all recorded requests count as.
+const SOURCE: &str = "replay";
+
+/// Everything of a live run, in one task.
+struct Replay<'a> {
+    windows: Windows,
+    controller: Controller,
+    evaluator: Evaluator,
+    sinks: Sinks,
+    journal: Journal,
+    console: Console,
+    pace: Pace,
+    totals: Totals,
+    metrics: Metrics,
+    file: &'a Path,
+}
+
+/// Recorded time against the clock on the wall.
+#[derive(Clone, Debug)]
+struct Pace {
+    speed: Speed,
+    /// Recorded and real time of the first request.
+    origin: Option<(Timestamp, Timestamp)>,
+    /// The recorded time that has been reached, for sinks.
+    now: Arc<AtomicI64>,
+}
+
+/// Replays a capture and shows the summary.
+///
+/// # Errors
+/// When the capture cannot be read or the engine fails.
+pub async fn run(config: &Config, file: &Path, speed: Speed, mut console: Console) -> anyhow::Result<()> {
+    let capture = File::open(file).with_context(|| format!("capture {}", file.display()))?;
+    let mut reader = Reader::new(BufReader::new(capture)).with_context(|| format!("capture {}", file.display()))?;
+    console.replaying(&file.display().to_string());
+    let metrics = Metrics::new();
+    let now = Arc::new(AtomicI64::new(0));
+    let virtual_clock = { let now = Arc::clone(&now); Arc::new(move || Timestamp::from_nanos(now.load(Ordering::Relaxed))) };
+    let mut replay = Replay {
+        windows: Windows {
+            engine: config.engine().await.map_err(|problems| anyhow::anyhow!("{} views do not work", problems.len()))?,
+            late: Late::new(&config.data_dir, clock::now()),
+            metrics: metrics.clone(),
+        },
+        controller: config.controller(),
+        evaluator: Evaluator::default(),
+        sinks: config.sinks(virtual_clock),
+        journal: Journal::open(&config.data_dir).with_context(|| format!("data directory {}", config.data_dir.display()))?,
+        console,
+        pace: Pace { speed, origin: None, now },
+        totals: Totals::default(),
+        metrics,
+        file,
+    };
+    while let Some(message) = reader.next() {
+        match message {
+            Ok(message) => replay.take(message.signal, message.encoding, &message.body).await?,
+            // A torn tail is what a killed recorder leaves; everything before it counts.
+            Err(error) => {
+                tracing::error!(%error, file = %file.display(), "the capture ends early");
+                break;
+            }
+        }
+    }
+    replay.finish(config.settle_time()).await
+}
+
+// === impl Replay ===
+
+impl Replay<'_> {
+    async fn take(&mut self, signal: Signal, encoding: tracescale_ingest::decode::Encoding, body: &[u8]) -> anyhow::Result<()> {
+        let mut decoded = decode(signal, encoding, body, self.pace.now()).with_context(|| format!("capture {}", self.file.display()))?;
+        self.totals.requests += 1;
+        self.totals.rejected += decoded.rejected;
+        match signal {
+            Signal::Traces => self.totals.spans += decoded.items - decoded.rejected,
+            Signal::Metrics => self.totals.points += decoded.items - decoded.rejected,
+            Signal::Logs => {}
+        }
+        self.console.took(self.totals);
+        let Some(newest) = decoded.newest_time() else { return Ok(()) };
+        self.advance_to(newest).await?;
+        decoded.set_received_at(self.pace.now());
+        self.windows.engine.push(SOURCE, decoded.batches, self.pace.now()).await?;
+        Ok(())
+    }
+
+    /// Steps through every deadline up to `time`, at the pace asked for.
+    async fn advance_to(&mut self, time: Timestamp) -> anyhow::Result<()> {
+        if self.pace.origin.is_none() {
+            self.pace.begin(time);
+            return self.step(time).await;
+        }
+        loop {
+            let now = self.pace.now();
+            let deadline = crate::windows::next_tick(now, self.windows.engine.next_deadline().map(|due| due.max(now + Duration::from_nanos(1))));
+            if deadline > time {
+                break;
+            }
+            self.step(deadline).await?;
+        }
+        self.pace.reach(time).await;
+        Ok(())
+    }
+
+    async fn step(&mut self, now: Timestamp) -> anyhow::Result<()> {
+        self.pace.reach(now).await;
+        let advanced = self.windows.advance(now).await?;
+        let mut events = VecDeque::from([advanced]);
+        while let Some(event) = events.pop_front() {
+            self.metrics.event(&event);
+            self.console.event(now, &event);
+            for effect in self.controller.handle(now, event) {
+                events.extend(self.carry_out(now, effect).await?);
+            }
+        }
+        Ok(())
+    }
+
+    async fn carry_out(&mut self, now: Timestamp, effect: Effect) -> anyhow::Result<Option<Event>> {
+        Ok(match effect {
+            Effect::Evaluate { rule, snapshot, targets } => {
+                let answers = self.evaluator.evaluate(&rule, &snapshot, targets, now).await;
+                Some(Event::Evaluated { rule: rule.name.clone(), asked_at: now, answers })
+            }
+            Effect::Observe(target) => Some(actuator::perform(&self.sinks, Job::Observe(target), now).await),
+            Effect::Apply { target, decision, desired } => {
+                Some(actuator::perform(&self.sinks, Job::Apply { target, decision, desired }, now).await)
+            }
+            Effect::Record(decision) => {
+                self.metrics.decision(&decision);
+                self.console.decision(&decision);
+                self.journal.append(&*decision)?;
+                None
+            }
+            Effect::Warn(warning) => {
+                self.console.warning(&warning);
+                None
+            }
+        })
+    }
+
+    /// Lets every window that holds rows become final, and ends.
+    async fn finish(mut self, settle: Duration) -> anyhow::Result<()> {
+        if self.pace.origin.is_some() {
+            self.pace.speed = Speed::Max;
+            self.advance_to(self.pace.now() + settle).await?;
+        }
+        self.journal.flush()?;
+        self.windows.late.finish()?;
+        self.console.finish(self.pace.now())
+    }
+}
+
+// === impl Pace ===
+
+impl Pace {
+    fn now(&self) -> Timestamp {
+        Timestamp::from_nanos(self.now.load(Ordering::Relaxed))
+    }
+
+    fn begin(&mut self, first: Timestamp) {
+        self.origin = Some((first, clock::now()));
+        self.now.store(first.as_nanos(), Ordering::Relaxed);
+    }
+
+    /// Waits until the recorded time `time` is due; recorded time never goes back.
+    async fn reach(&self, time: Timestamp) {
+        if time <= self.now() {
+            return;
+        }
+        if let (Speed::Times(times), Some((recorded, real))) = (self.speed, self.origin) {
+            clock::sleep_until(real + time.since(recorded).div_f64(times)).await;
+        }
+        self.now.store(time.as_nanos(), Ordering::Relaxed);
+    }
+}
