@@ -6,6 +6,7 @@ mod cursor;
 pub mod derive;
 pub mod engine;
 mod feed;
+pub mod histogram;
 mod history;
 mod life;
 mod output;

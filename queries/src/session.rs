@@ -14,6 +14,8 @@ use datafusion::prelude::SessionConfig;
 use datafusion::sql::parser::Statement as DfStatement;
 use datafusion::sql::sqlparser::ast::{Query, Statement};
 
+use crate::histogram;
+
 /// Functions that every session knows.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Functions {
@@ -26,7 +28,9 @@ pub(crate) struct Functions {
 impl Functions {
     /// The engine's own functions and those of the caller.
     pub(crate) fn new(scalar: Vec<ScalarUDF>, aggregate: Vec<AggregateUDF>) -> Self {
-        Self { scalar: scalar.into_iter().map(Arc::new).collect(), aggregate: aggregate.into_iter().map(Arc::new).collect() }
+        let scalar = histogram::scalars().into_iter().chain(scalar).map(Arc::new).collect();
+        let aggregate = histogram::aggregates().into_iter().chain(aggregate).map(Arc::new).collect();
+        Self { scalar, aggregate }
     }
 }
 
