@@ -1,5 +1,6 @@
 //! SQL over streams: windows of rows become views, views feed rules.
 
+mod attribute;
 mod catalog;
 pub mod config;
 mod cursor;
