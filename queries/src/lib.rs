@@ -8,6 +8,7 @@
 //! inside, but for the functions that are handed in. One SQL text serves the live windows and plain queries over history,
 //! and the second is the oracle of the first.
 
+mod attribute;
 mod catalog;
 pub mod config;
 mod cursor;
@@ -15,6 +16,7 @@ pub mod derive;
 pub mod engine;
 mod feed;
 pub mod functions;
+pub mod histogram;
 mod history;
 mod life;
 mod output;

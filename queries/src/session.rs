@@ -14,6 +14,9 @@ use datafusion::prelude::SessionConfig;
 use datafusion::sql::parser::Statement as DfStatement;
 use datafusion::sql::sqlparser::ast::{Query, Statement};
 
+use crate::attribute::AttributeAccess;
+use crate::{attribute, histogram};
+
 /// Functions that every session knows.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Functions {
@@ -26,7 +29,9 @@ pub(crate) struct Functions {
 impl Functions {
     /// The engine's own functions and those of the caller.
     pub(crate) fn new(scalar: Vec<ScalarUDF>, aggregate: Vec<AggregateUDF>) -> Self {
-        Self { scalar: scalar.into_iter().map(Arc::new).collect(), aggregate: aggregate.into_iter().map(Arc::new).collect() }
+        let scalar = histogram::scalars().into_iter().chain(attribute::scalars()).chain(scalar).map(Arc::new).collect();
+        let aggregate = histogram::aggregates().into_iter().chain(aggregate).map(Arc::new).collect();
+        Self { scalar, aggregate }
     }
 }
 
@@ -65,6 +70,7 @@ fn builder(functions: &Functions, planner: Arc<dyn RelationPlanner>, runtime: Ar
     options.optimizer.enable_dynamic_filter_pushdown = false;
     let builder = SessionStateBuilder::new().with_config(config).with_runtime_env(runtime).with_default_features();
     let mut builder = builder.with_relation_planners(vec![planner]);
+    builder.expr_planners().get_or_insert_default().insert(0, Arc::new(AttributeAccess::new()));
     builder.scalar_functions().get_or_insert_default().extend(functions.scalar.iter().cloned());
     builder.aggregate_functions().get_or_insert_default().extend(functions.aggregate.iter().cloned());
     builder

@@ -161,6 +161,16 @@ impl Prepared {
     }
 }
 
+/// Runs one query over rows that are all there, with the same SQL as live views: `HOP` and `TUMBLE` assign each row to every
+/// window that covers it. For archives, backtests, and as the oracle of the engine.
+///
+/// # Errors
+/// [`QueryError`] says where the SQL is wrong, or what failed.
+pub async fn history_query(sql: &str, tables: &[(&str, RecordBatch)]) -> Result<Vec<RecordBatch>, QueryError> {
+    let functions = Functions::new(Vec::new(), Vec::new());
+    Snapshot { views: Arc::default(), functions }.query(sql, tables).await
+}
+
 fn runtime(memory: usize) -> Result<Arc<RuntimeEnv>, QueryError> {
     let disk = DiskManagerBuilder::default().with_mode(DiskManagerMode::Disabled);
     let builder = RuntimeEnvBuilder::new().with_memory_limit(memory, 1.0).with_disk_manager_builder(disk);

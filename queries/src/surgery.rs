@@ -28,7 +28,6 @@ pub(crate) struct Plans {
     reduce: Arc<dyn ExecutionPlan>,
     finish: Arc<dyn ExecutionPlan>,
     state_schema: SchemaRef,
-    keys: usize,
     /// The state of an aggregate over no rows, for each state column.
     empty: Vec<ScalarValue>,
     context: Arc<TaskContext>,
@@ -68,7 +67,7 @@ impl Plans {
             aggregate(AggregateMode::Partial, PhysicalGroupBy::new_single(Vec::new()), bottom.filter_expr().to_vec(), Arc::clone(input))?;
         let keys = group.expr().len();
         let empty = empty_state(Arc::new(ungrouped), &state_schema, keys, Arc::clone(&context)).await?;
-        Ok(Self { rows, partial: Arc::new(partial), states, reduce: Arc::new(reduce), finish, state_schema, keys, empty, context })
+        Ok(Self { rows, partial: Arc::new(partial), states, reduce: Arc::new(reduce), finish, state_schema, empty, context })
     }
 
     /// Layout of states: the group keys, then the state columns of each aggregate.
@@ -105,11 +104,6 @@ impl Plans {
         }
         columns.push(newest);
         Ok(RecordBatch::try_new(Arc::clone(&self.state_schema), columns)?)
-    }
-
-    /// How many leading columns of a state are keys.
-    pub(crate) fn keys(&self) -> usize {
-        self.keys
     }
 
     async fn run(&self, slot: &Slot, rows: Vec<RecordBatch>, plan: &Arc<dyn ExecutionPlan>) -> Result<Vec<RecordBatch>, DataFusionError> {

@@ -2,9 +2,7 @@
 
 use std::sync::Arc;
 
-use arrow::array::{
-    Array, ArrayRef, BooleanArray, DictionaryArray, FixedSizeBinaryArray, Float64Array, StringArray, TimestampNanosecondArray,
-};
+use arrow::array::{ArrayRef, BooleanArray, DictionaryArray, FixedSizeBinaryArray, Float64Array, StringArray, TimestampNanosecondArray};
 use arrow::datatypes::{DataType, Int32Type};
 use arrow::record_batch::RecordBatch;
 use arrow::util::display::{ArrayFormatter, FormatOptions};

@@ -1,4 +1,5 @@
 //! Tests of the engine through its public interface, in one binary.
 
 mod engine_basics;
+mod engine_oracle;
 mod engine_rows;
