@@ -3,3 +3,5 @@
 mod engine_basics;
 mod engine_oracle;
 mod engine_rows;
+mod streams_docs;
+mod streams_sql;
