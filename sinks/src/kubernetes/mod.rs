@@ -70,7 +70,7 @@ pub struct Kubernetes {
     /// One per context, made when first needed. Held across the making, so that there is one.
     clients: tokio::sync::Mutex<HashMap<Option<String>, Client>>,
     resources: resources::Cache,
-    autoscalers: Mutex<HashMap<Place, (Timestamp, Arc<Vec<Autoscaler>>)>>,
+    autoscalers: Mutex<HashMap<Place, Listed>>,
     contests: Contests,
     recorder: Recorder,
     uids: Mutex<HashMap<KubernetesRef, String>>,
@@ -78,6 +78,8 @@ pub struct Kubernetes {
 
 /// A context and a namespace.
 type Place = (Option<String>, String);
+/// Autoscalers and when they were listed.
+type Listed = (Timestamp, Arc<Vec<Autoscaler>>);
 
 /// A target whose parts are checked, with all that is needed to call about it.
 struct Located<'a> {

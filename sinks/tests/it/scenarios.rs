@@ -335,7 +335,7 @@ async fn silence() {
 #[tokio::test]
 async fn events() {
     const EVENTS: &str = "/apis/events.k8s.io/v1/namespaces/shop/events";
-    let at = |seconds| Timestamp::from_secs(1_767_225_600 + seconds);
+    let at = |seconds: i64| Timestamp::from_secs(1_767_225_600 + seconds);
     let body = |name: &str, time: &str| {
         let mut body = crate::exchange::recorded("event-v1-create-201")["request"]["body"].clone();
         body["metadata"]["name"] = Value::from(name);
@@ -344,7 +344,7 @@ async fn events() {
         body
     };
     let create = |name, time| Exchange::recorded("event-v1-create-201").with_body(body(name, time));
-    let (first, second) = ("checkout.18867190ea64000001", "checkout.1886719ee2bb580002");
+    let (first, second) = ("checkout.18867251edfa000001", "checkout.18867266e265040002");
     let script = vec![
         discovery(),
         Exchange::recorded("deployment-scale-get-200"),
