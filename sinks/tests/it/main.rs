@@ -4,6 +4,7 @@
 
 mod cluster;
 mod conformance;
+mod credentials;
 mod exchange;
 mod rbac;
 mod real;

@@ -387,38 +387,6 @@ async fn unauthenticated() {
     assert!(error.chain().contains("does not accept our credentials"), "{}", error.chain());
 }
 
-/// Guarantees: each context has its own credentials, one that is unknown is an error that names it, and nothing else is tried.
-#[tokio::test]
-async fn contexts_are_kept_apart() {
-    let (first, second) = (Strict::start([discovery(), Exchange::recorded("deployment-scale-get-200")]).await, Strict::start([]).await);
-    let config = kubeconfig(&[("first", &first), ("second", &second)]);
-    let directory = tempfile::tempdir().expect("a directory");
-    let path = directory.path().join("config");
-    std::fs::write(&path, config).expect("written");
-    let sink = Kubernetes::new(Options { kubeconfig: Some(path), read_ready: false, ..Options::default() }, clock());
-    let at = |context: &str| {
-        let TargetRef::Kubernetes(reference) = object(DEPLOYMENT) else { panic!("not an object") };
-        TargetRef::Kubernetes(KubernetesRef { context: Some(context.to_owned()), ..reference })
-    };
-    sink.observe(&at("first")).await.expect("observed");
-    let error = sink.observe(&at("third")).await.expect_err("refused");
-    assert_eq!(error.kind, SinkErrorKind::Invalid);
-    assert!(error.chain().contains("context `third`"), "{}", error.chain());
-    first.finish();
-    second.finish();
-}
-
-fn kubeconfig(contexts: &[(&str, &Strict)]) -> String {
-    let clusters: Vec<Value> = contexts
-        .iter()
-        .map(|(name, server)| json!({"name": name, "cluster": {"server": server.config().cluster_url.to_string()}}))
-        .collect();
-    let contexts: Vec<Value> = contexts.iter().map(|(name, _)| json!({"name": name, "context": {"cluster": name, "user": "u"}})).collect();
-    json!({"apiVersion": "v1", "kind": "Config", "current-context": "first", "clusters": clusters, "contexts": contexts,
-        "users": [{"name": "u", "user": {}}]})
-    .to_string()
-}
-
 fn take_over() -> ApplyContext {
     ApplyContext { take_over: true, ..ApplyContext::default() }
 }
