@@ -116,3 +116,21 @@ async fn authority_and_token_are_used() {
     assert!(error.chain().to_lowercase().contains("certificate"), "{}", error.chain());
     assert!(stranger.heads.lock().expect("no panic").is_empty());
 }
+
+/// Guarantees: credentials that are no longer accepted are loaded anew, so that a renewed file needs no restart.
+#[tokio::test]
+async fn refused_credentials_are_loaded_again() {
+    let (old, new) = (
+        Strict::start([Exchange::recorded("discovery-apps-v1-200"), Exchange::recorded("auth-401-bad-token")]).await,
+        Strict::start([Exchange::recorded("deployment-scale-get-200")]).await,
+    );
+    let directory = tempfile::tempdir().expect("a directory");
+    let path = directory.path().join("config");
+    std::fs::write(&path, kubeconfig(&[("first", &old)])).expect("written");
+    let sink = Kubernetes::new(Options { kubeconfig: Some(path.clone()), read_ready: false, ..Options::default() }, clock());
+    assert_eq!(sink.observe(&at("first")).await.expect_err("refused").kind, SinkErrorKind::Denied);
+    std::fs::write(&path, kubeconfig(&[("first", &new)])).expect("written");
+    sink.observe(&at("first")).await.expect("observed");
+    old.finish();
+    new.finish();
+}
