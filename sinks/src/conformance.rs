@@ -317,6 +317,7 @@ fn failed(error: SinkError) -> String {
     error.chain()
 }
 
+#[expect(clippy::needless_pass_by_value, reason = "callers compare values that they have just made")]
 fn same<T: PartialEq + fmt::Debug>(what: &str, got: T, expected: T) -> Result<(), String> {
     if got == expected { Ok(()) } else { Err(format!("{what}: expected {expected:?}, got {got:?}")) }
 }

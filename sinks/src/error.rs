@@ -13,8 +13,8 @@ use tracescale_core::target::TargetRef;
 pub struct SinkError {
     /// What to do about it.
     pub kind: SinkErrorKind,
-    /// The target that was asked for.
-    pub target: TargetRef,
+    /// The target that was asked for; boxed, so that results stay small.
+    pub target: Box<TargetRef>,
     /// Why.
     #[source]
     pub source: Box<dyn Error + Send + Sync>,
@@ -51,7 +51,7 @@ pub enum SinkErrorKind {
 impl SinkError {
     /// An error about `target`.
     pub fn new(kind: SinkErrorKind, target: &TargetRef, source: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
-        Self { kind, target: target.clone(), source: source.into() }
+        Self { kind, target: Box::new(target.clone()), source: source.into() }
     }
 
     /// Whether the same call may succeed later without anybody changing anything.

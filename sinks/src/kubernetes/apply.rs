@@ -81,6 +81,14 @@ impl Kubernetes {
             outcome.warnings.push(note);
         }
         outcome.at = (self.clock)();
+        tracing::debug!(
+            decision = context.decision,
+            namespace = located.reference.namespace,
+            name = located.reference.name,
+            before = outcome.before,
+            confirmed = outcome.confirmed,
+            "replicas set"
+        );
         Ok(outcome)
     }
 

@@ -68,16 +68,25 @@ pub struct Kubernetes {
     options: Options,
     clock: Clock,
     /// One per context, made when first needed. Held across the making, so that there is one.
-    clients: tokio::sync::Mutex<HashMap<Option<String>, Client>>,
+    clients: tokio::sync::Mutex<HashMap<Option<String>, Connected>>,
     resources: resources::Cache,
-    autoscalers: Mutex<HashMap<Place, (Timestamp, Arc<Vec<Autoscaler>>)>>,
+    autoscalers: Mutex<HashMap<Place, Listed>>,
     contests: Contests,
     recorder: Recorder,
     uids: Mutex<HashMap<KubernetesRef, String>>,
 }
 
+/// A client for one context.
+struct Connected {
+    client: Client,
+    /// Made from a configuration that was handed in, so that there is nothing to load again.
+    given: bool,
+}
+
 /// A context and a namespace.
 type Place = (Option<String>, String);
+/// Autoscalers and when they were listed.
+type Listed = (Timestamp, Arc<Vec<Autoscaler>>);
 
 /// A target whose parts are checked, with all that is needed to call about it.
 struct Located<'a> {
@@ -141,21 +150,36 @@ impl Kubernetes {
     /// When no connection can be set up with them (a bad certificate, say). Nothing is sent.
     pub async fn with_config(self, context: Option<String>, config: Config) -> Result<Self, Problem> {
         let client = client(config).map_err(|source| credentials(context.as_deref(), source))?;
-        self.clients.lock().await.insert(context, client);
+        self.clients.lock().await.insert(context, Connected { client, given: true });
         Ok(self)
     }
 
     async fn client(&self, context: Option<&str>) -> Result<Client, Failure> {
         let mut clients = self.clients.lock().await;
         let key = context.map(ToOwned::to_owned);
-        if let Some(client) = clients.get(&key) {
-            return Ok(client.clone());
+        // Certificates of a credential plugin may end before we do.
+        let now = i128::from((self.clock)().as_nanos());
+        let valid = |client: &Client| client.valid_until().as_ref().is_none_or(|until| until.as_nanosecond() > now);
+        if let Some(connected) = clients.get(&key).filter(|connected| connected.given || valid(&connected.client)) {
+            return Ok(connected.client.clone());
         }
         let fail = |source: Box<dyn std::error::Error + Send + Sync>| (SinkErrorKind::Invalid, credentials(context, source));
         let config = self.config(key.clone()).await.map_err(fail)?;
         let made = client(config).map_err(|source| fail(source.into()))?;
-        clients.insert(key, made.clone());
+        clients.insert(key, Connected { client: made.clone(), given: false });
         Ok(made)
+    }
+
+    /// Turns a failure into an error. Credentials that were not accepted are loaded anew next time: somebody may have renewed
+    /// the file.
+    async fn failed(&self, target: &TargetRef, (kind, problem): Failure) -> SinkError {
+        if let (TargetRef::Kubernetes(reference), Problem::Unauthenticated { .. }) = (target, &problem) {
+            let mut clients = self.clients.lock().await;
+            if clients.get(&reference.context).is_some_and(|connected| !connected.given) {
+                clients.remove(&reference.context);
+            }
+        }
+        SinkError::new(kind, target, problem)
     }
 
     async fn config(&self, context: Option<String>) -> Result<Config, Box<dyn std::error::Error + Send + Sync>> {
@@ -297,15 +321,24 @@ impl Kubernetes {
 #[async_trait]
 impl ScaleTarget for Kubernetes {
     async fn observe(&self, target: &TargetRef) -> Result<Observed, SinkError> {
-        self.observe(reference(target)?).await.map_err(|failure| error(target, failure))
+        match self.observe(reference(target)?).await {
+            Ok(result) => Ok(result),
+            Err(failure) => Err(self.failed(target, failure).await),
+        }
     }
 
     async fn apply(&self, target: &TargetRef, desired: Capacity, context: &ApplyContext) -> Result<Outcome, SinkError> {
-        self.apply(reference(target)?, desired.replicas, context).await.map_err(|failure| error(target, failure))
+        match self.apply(reference(target)?, desired.replicas, context).await {
+            Ok(result) => Ok(result),
+            Err(failure) => Err(self.failed(target, failure).await),
+        }
     }
 
     async fn report(&self, target: &TargetRef, event: &ActionEvent) -> Result<(), SinkError> {
-        self.report(reference(target)?, event).await.map_err(|failure| error(target, failure))
+        match self.report(reference(target)?, event).await {
+            Ok(result) => Ok(result),
+            Err(failure) => Err(self.failed(target, failure).await),
+        }
     }
 
     fn name(&self) -> &'static str {
@@ -335,10 +368,6 @@ fn reference(target: &TargetRef) -> Result<&KubernetesRef, SinkError> {
         TargetRef::Kubernetes(reference) => Ok(reference),
         _ => Err(SinkError::new(SinkErrorKind::Invalid, target, "not a Kubernetes target")),
     }
-}
-
-fn error(target: &TargetRef, (kind, problem): Failure) -> SinkError {
-    SinkError::new(kind, target, problem)
 }
 
 fn client(mut config: Config) -> Result<Client, kube::Error> {

@@ -335,7 +335,7 @@ async fn silence() {
 #[tokio::test]
 async fn events() {
     const EVENTS: &str = "/apis/events.k8s.io/v1/namespaces/shop/events";
-    let at = |seconds| Timestamp::from_secs(1_767_225_600 + seconds);
+    let at = |seconds: i64| Timestamp::from_secs(1_767_225_600 + seconds);
     let body = |name: &str, time: &str| {
         let mut body = crate::exchange::recorded("event-v1-create-201")["request"]["body"].clone();
         body["metadata"]["name"] = Value::from(name);
@@ -344,7 +344,7 @@ async fn events() {
         body
     };
     let create = |name, time| Exchange::recorded("event-v1-create-201").with_body(body(name, time));
-    let (first, second) = ("checkout.18867190ea64000001", "checkout.1886719ee2bb580002");
+    let (first, second) = ("checkout.18867251edfa000001", "checkout.18867266e265040002");
     let script = vec![
         discovery(),
         Exchange::recorded("deployment-scale-get-200"),
@@ -385,38 +385,6 @@ async fn unauthenticated() {
     let error = apply(&object(DEPLOYMENT), 3, ApplyContext::default(), script).await.expect_err("refused");
     assert_eq!(error.kind, SinkErrorKind::Denied);
     assert!(error.chain().contains("does not accept our credentials"), "{}", error.chain());
-}
-
-/// Guarantees: each context has its own credentials, one that is unknown is an error that names it, and nothing else is tried.
-#[tokio::test]
-async fn contexts_are_kept_apart() {
-    let (first, second) = (Strict::start([discovery(), Exchange::recorded("deployment-scale-get-200")]).await, Strict::start([]).await);
-    let config = kubeconfig(&[("first", &first), ("second", &second)]);
-    let directory = tempfile::tempdir().expect("a directory");
-    let path = directory.path().join("config");
-    std::fs::write(&path, config).expect("written");
-    let sink = Kubernetes::new(Options { kubeconfig: Some(path), read_ready: false, ..Options::default() }, clock());
-    let at = |context: &str| {
-        let TargetRef::Kubernetes(reference) = object(DEPLOYMENT) else { panic!("not an object") };
-        TargetRef::Kubernetes(KubernetesRef { context: Some(context.to_owned()), ..reference })
-    };
-    sink.observe(&at("first")).await.expect("observed");
-    let error = sink.observe(&at("third")).await.expect_err("refused");
-    assert_eq!(error.kind, SinkErrorKind::Invalid);
-    assert!(error.chain().contains("context `third`"), "{}", error.chain());
-    first.finish();
-    second.finish();
-}
-
-fn kubeconfig(contexts: &[(&str, &Strict)]) -> String {
-    let clusters: Vec<Value> = contexts
-        .iter()
-        .map(|(name, server)| json!({"name": name, "cluster": {"server": server.config().cluster_url.to_string()}}))
-        .collect();
-    let contexts: Vec<Value> = contexts.iter().map(|(name, _)| json!({"name": name, "context": {"cluster": name, "user": "u"}})).collect();
-    json!({"apiVersion": "v1", "kind": "Config", "current-context": "first", "clusters": clusters, "contexts": contexts,
-        "users": [{"name": "u", "user": {}}]})
-    .to_string()
 }
 
 fn take_over() -> ApplyContext {
