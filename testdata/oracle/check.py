@@ -23,14 +23,39 @@ import capture  # noqa: E402
 import windows  # noqa: E402
 
 SHOWN = 20
-ENTRY = ("SERVER", "CONSUMER")
+# Said of every row by the engine; the oracle has its own opinion of time only.
+KNOWN = ("type", "view", "window_start", "window_end", "is_final", "revision", "completeness", "age", "presence", "confidence")
+SERVICE = ("service_name", "service_namespace")
+EDGE = ("client_service", "client_namespace", "server_service", "server_namespace")
 
-# By view: its key columns, how its rows are computed, and the columns it must have. Columns that the computation knows
-# and a row has are compared; others are listed as not compared.
+
+def service(span):
+    """The key of views per service."""
+    return span.service, span.namespace
+
+
+def instance(span):
+    """The key of views per instance."""
+    return span.service, span.namespace, span.instance
+
+
+def operation(span):
+    """The key of views per operation: the route, else the RPC method, else the destination, else the name."""
+    keys = ("http.route", "rpc.method", "messaging.destination.name", "messaging.destination")
+    name = next((span.attributes[key] for key in keys if key in span.attributes), span.name)
+    return span.service, span.namespace, name, span.attributes.get("http.request.method", span.attributes.get("http.method"))
+
+
+# By view: its key columns, how its rows are computed and by which key, and the columns it must have. Further columns that
+# the computation knows and a row has are compared too; the others are named as not compared.
 VIEWS = {
-    "service_latency": (("service_name",), windows.latency, ("requests", "completion_rate", "p50", "p99")),
-    "service_errors": (("service_name",), windows.latency, ("requests", "errors")),
-    "service_load": (("service_name",), windows.load, ("arrival_rate", "completion_rate", "concurrency")),
+    "service_latency": (SERVICE, windows.latency, service, ("samples", "completion_rate", "mean", "p50", "p90", "p95", "p99")),
+    "service_errors": (SERVICE, windows.latency, service, ("samples", "error_rate", "error_ratio")),
+    "service_load": (SERVICE, windows.load, service, ("samples", "arrival_rate", "completion_rate", "concurrency")),
+    "service_instances": ((*SERVICE, "service_instance_id"), windows.load, instance, ("samples", "arrival_rate", "concurrency")),
+    "operation_latency": ((*SERVICE, "operation", "http_request_method"), windows.latency, operation, ("samples", "completion_rate", "p99")),
+    "calls": (EDGE, windows.calls, None, ("samples", "call_rate", "client_p99", "server_p99", "wait_p99", "matched_share")),
+    "service_self_time": (SERVICE, windows.own_work, service, ("samples", "mean", "p99")),
 }
 
 
@@ -80,13 +105,12 @@ def label(at):
 
 def compare(view, expected, actual, problems):
     """Adds every difference to `problems`; the number of values compared by column."""
-    _, _, required = VIEWS[view]
+    required = VIEWS[view][3]
     compared, other = Counter(), set()
     for at, values in expected.items():
         row = actual.get(at)
         if row is None:
-            if any(values.get(column) for column in ("requests", "arrival_rate")):
-                problems.append(f"{view} {label(at)}: missing; expected {values}")
+            problems.append(f"{view} {label(at)}: missing; expected {values}")
             continue
         for column in required:
             if column not in row:
@@ -97,9 +121,9 @@ def compare(view, expected, actual, problems):
                 why = windows.differs(column, value, row[column])
                 if why:
                     problems.append(f"{view} {label(at)} {column}: {why}")
-        other.update(column for column in row if column not in values)
+        other.update(column for column in row if column not in values and column not in (*KNOWN, *VIEWS[view][0]))
     for at, row in actual.items():
-        surplus = [column for column in ("requests", "arrival_rate", "completion_rate") if row.get(column)]
+        surplus = [column for column in ("samples", "arrival_rate", "completion_rate", "call_rate") if row.get(column)]
         if at not in expected and surplus:
             problems.append(f"{view} {label(at)}: not in the capture, but {', '.join(f'{c} = {row[c]}' for c in surplus)}")
     return compared, other
@@ -123,9 +147,9 @@ def main():
     problems = []
     found = final_rows(lines, problems)
     print(f"oracle: {len(spans)} spans, {len(entries)} entries of {len({span.service for span in entries})} services in {options.capture}")
-    for view, (_, compute, _) in VIEWS.items():
+    for view, (_, compute, key, _) in VIEWS.items():
         before = len(problems)
-        expected = compute(entries, lambda span: (span.service,))
+        expected = compute(spans, key)
         if not found[view]:
             problems.append(f"{view}: no final rows")
         compared, other = compare(view, expected, found[view], problems)

@@ -9,8 +9,10 @@ import windows
 from windows import NANOS
 
 
-def span(start, end, weight=1.0, is_error=False, service="s"):
-    return SimpleNamespace(start=int(start * NANOS), end=int(end * NANOS), weight=weight, is_error=is_error, service=service)
+def span(start, end, weight=1.0, is_error=False, service="s", kind="SERVER", id=b"", parent=b"", **more):
+    times = {"start": int(start * NANOS), "end": int(end * NANOS)}
+    about = {"service": service, "namespace": None, "instance": "i", "attributes": {}, "trace": b"t", "is_entry": kind in ("SERVER", "CONSUMER")}
+    return SimpleNamespace(**times, **(about | more), weight=weight, is_error=is_error, kind=kind, id=id, parent=parent)
 
 
 class Windows(unittest.TestCase):
@@ -30,9 +32,32 @@ class Windows(unittest.TestCase):
     def test_latency_counts_weights_and_errors(self):
         given = [span(60, 61, 4.0), span(60, 62, 1.0, True), span(60, 63, 1.0)]
         row = windows.latency(given, lambda one: one.service)["s", 60 * NANOS]
-        self.assertEqual((row["requests"], row["errors"], row["p50"], row["p90"], row["p99"]), (3, 1.0, 1.0, 3.0, 3.0))
+        self.assertEqual((row["samples"], row["p50"], row["p90"], row["p99"]), (3, 1.0, 3.0, 3.0))
+        self.assertAlmostEqual(row["error_ratio"], 1 / 6)
         self.assertAlmostEqual(row["completion_rate"], 6 / 60)
         self.assertAlmostEqual(row["n_eff"], 36 / 18)
+
+    def test_calls_are_paired_and_waits_are_what_the_other_side_did_not_see(self):
+        given = [
+            span(60, 64, kind="CLIENT", id=b"c", service="a"),
+            span(61, 63, kind="SERVER", id=b"s", parent=b"c", service="b", is_error=True),
+            span(60, 61, kind="PRODUCER", id=b"p", service="a"),
+            span(66, 70, kind="CONSUMER", id=b"q", parent=b"p", service="w"),
+            span(60, 62, kind="CLIENT", id=b"d", service="a", attributes={"db.system.name": "x", "server.address": "y"}),
+            span(60, 62, kind="PRODUCER", id=b"l", service="a", attributes={"messaging.destination.name": "z"}),
+        ]
+        found = {call.key[2]: (call.end // NANOS, call.wait, call.server, call.is_error) for call in windows.calls_of(given)}
+        expected = {"b": (64, 2.0, 2.0, True), "w": (70, 5.0, 4.0, False), "x": (62, None, None, False), "z": (126, None, None, False)}
+        self.assertEqual(found, expected)
+        row = windows.calls(given, None)[("a", None, "b", None), 60 * NANOS]
+        self.assertEqual((row["samples"], row["matched_share"], row["client_p99"], row["wait_p50"]), (1, 1.0, 4.0, 2.0))
+
+    def test_self_time_is_without_the_union_of_calls(self):
+        entry = span(100, 200, id=b"e")
+        inner = span(105, 150, kind="INTERNAL", id=b"i", parent=b"e")
+        nested = [span(110, 140, kind="CLIENT", parent=b"e", id=b"1"), span(130, 180, kind="CLIENT", parent=b"i", id=b"2"), span(185, 195, kind="CLIENT", parent=b"e", id=b"3")]
+        rows = windows.own_work([entry, inner, *nested], lambda one: one.service)
+        self.assertAlmostEqual(rows["s", 180 * NANOS]["mean"], 20.0)
 
     def test_quantiles_are_nearest_rank(self):
         values = [(float(v), 1.0) for v in range(1, 11)]
@@ -41,7 +66,7 @@ class Windows(unittest.TestCase):
     def test_tolerances(self):
         self.assertIsNone(windows.differs("p99", 1.0, 1.009))
         self.assertIsNotNone(windows.differs("p99", 1.0, 1.011))
-        self.assertIsNotNone(windows.differs("requests", 100, 101))
+        self.assertIsNotNone(windows.differs("samples", 100, 101))
         self.assertIsNotNone(windows.differs("arrival_rate", 1.0, 1.001))
         self.assertIsNotNone(windows.differs("arrival_rate", 1.0, None))
         self.assertIsNotNone(windows.differs("arrival_rate", 1.0, math.nan))

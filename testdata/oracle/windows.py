@@ -1,11 +1,35 @@
-"""What the views should say, computed the plain way: every span is put into every window it belongs to."""
+"""What the views should say, computed the plain way: every row is put into every window it belongs to.
+
+Each view is a function of the capture that gives {(key, window start): {column: value}}.
+"""
 
 import math
 from collections import defaultdict
+from dataclasses import dataclass
 
 NANOS = 1_000_000_000
 SIZE, SLIDE = 60 * NANOS, 5 * NANOS
-QUANTILES = {"p50": 0.50, "p90": 0.90, "p95": 0.95, "p99": 0.99}
+SECONDS = SIZE / NANOS
+QUANTILES = {"p50": 0.50, "p90": 0.90, "p95": 0.95, "p99": 0.99, "p999": 0.999}
+# Columns that come from a histogram whose values are within 1 % of the samples.
+SKETCHED = tuple(f"{prefix}{name}" for prefix in ("", "client_", "server_", "wait_") for name in QUANTILES)
+# How long a message may be under way, and how long its producer is kept before it counts as never delivered.
+MESSAGE, GIVEN_UP = 60 * NANOS, 64 * NANOS
+# A child that ends this much later than the entry span was not waited for.
+HOLD = 2 * NANOS
+
+
+@dataclass(frozen=True)
+class Call:
+    """One call between two services; durations and wait in seconds."""
+
+    end: int
+    key: tuple
+    weight: float
+    is_error: bool
+    client: float
+    server: float | None
+    wait: float | None
 
 
 def windows_of(time):
@@ -31,66 +55,162 @@ def quantile(weighted, q):
     return weighted[-1][0] if weighted else None
 
 
-def sums(spans, key):
-    """By (key, window start) of span ends: raw and adjusted counts, errors, and durations in seconds."""
-    rows = defaultdict(lambda: {"requests": 0, "weight": 0.0, "squares": 0.0, "errors": 0, "error_weight": 0.0, "durations": []})
-    for span in spans:
-        for start in windows_of(span.end):
-            row = rows[key(span), start]
-            row["requests"] += 1
-            row["weight"] += span.weight
-            row["squares"] += span.weight**2
-            row["errors"] += span.is_error
-            row["error_weight"] += span.weight * span.is_error
-            row["durations"].append(((span.end - span.start) / NANOS, span.weight))
-    return rows
+def mean(weighted):
+    """The weighted mean, or none."""
+    total = sum(weight for _, weight in weighted)
+    return sum(value * weight for value, weight in weighted) / total if total else None
+
+
+def n_eff(weights):
+    """How many equally weighted samples say as much."""
+    squares = sum(weight * weight for weight in weights)
+    return sum(weights) ** 2 / squares if squares else 0.0
+
+
+def grouped(rows, key):
+    """Rows by (key, window start) of their end."""
+    groups = defaultdict(list)
+    for row in rows:
+        for start in windows_of(row.end):
+            groups[key(row), start].append(row)
+    return groups
+
+
+def rates(rows, rate):
+    """The columns that every view of ended rows has; `rate` names the rate of all rows."""
+    weights = [row.weight for row in rows]
+    failed = sum(row.weight for row in rows if row.is_error)
+    return {
+        "samples": len(rows),
+        rate: sum(weights) / SECONDS,
+        "error_rate": failed / SECONDS,
+        "error_ratio": failed / sum(weights) if sum(weights) else None,
+        "n_eff": n_eff(weights),
+    }
+
+
+def duration(span):
+    """Duration in seconds."""
+    return (span.end - span.start) / NANOS
 
 
 def latency(spans, key):
-    """Counts, rates and duration quantiles by (key, window start)."""
+    """service_latency, service_errors and operation_latency: entry spans by their end."""
     table = {}
-    for at, row in sums(spans, key).items():
-        seconds, weight = SIZE / NANOS, row["weight"]
-        ordered = sorted(row["durations"])
-        values = {
-            "requests": row["requests"],
-            "completion_rate": weight / seconds,
-            "errors": row["error_weight"],
-            "error_rate": row["error_weight"] / seconds,
-            "error_ratio": row["error_weight"] / weight if weight else None,
-            "mean": sum(d * w for d, w in ordered) / weight if weight else None,
-            "max": ordered[-1][0],
-            "n_eff": weight**2 / row["squares"] if row["squares"] else 0.0,
-        }
-        values.update({name: quantile(ordered, q) for name, q in QUANTILES.items()})
-        table[at] = values
+    for at, rows in grouped((span for span in spans if span.is_entry), key).items():
+        ordered = sorted((duration(span), span.weight) for span in rows)
+        table[at] = rates(rows, "completion_rate") | {"mean": mean(ordered), "max": ordered[-1][0]}
+        table[at].update({name: quantile(ordered, q) for name, q in QUANTILES.items()})
     return table
 
 
 def load(spans, key):
-    """Arrival and completion rates and the time-average number in flight by (key, window start)."""
-    rows = defaultdict(lambda: {"arrivals": 0.0, "completions": 0.0, "busy": 0.0, "completed": 0.0, "requests": 0})
+    """service_load and service_instances: arrivals, completions and the time-average number in flight."""
+    groups = defaultdict(list)
     for span in spans:
-        for start in windows_over(span.start, span.end):
-            row, end = rows[key(span), start], start + SIZE
-            row["busy"] += span.weight * max(0, min(span.end, end) - max(span.start, start)) / NANOS
-            if start <= span.start < end:
-                row["arrivals"] += span.weight
-            if start <= span.end < end:
-                row["completions"] += span.weight
-                row["requests"] += 1
-                row["completed"] += span.weight * (span.end - span.start) / NANOS
-    seconds = SIZE / NANOS
-    return {
-        at: {
-            "requests": row["requests"],
-            "arrival_rate": row["arrivals"] / seconds,
-            "completion_rate": row["completions"] / seconds,
-            "concurrency": row["busy"] / seconds,
-            "little_residual": row["busy"] / row["completed"] - 1 if row["completed"] else None,
+        if span.is_entry:
+            for start in windows_over(span.start, span.end):
+                groups[key(span), start].append(span)
+    table = {}
+    for (name, start), rows in groups.items():
+        end = start + SIZE
+        ended = [span for span in rows if start <= span.end < end]
+        busy = sum(span.weight * max(0, min(span.end, end) - max(span.start, start)) for span in rows) / NANOS
+        sojourn = mean([(duration(span), span.weight) for span in ended])
+        completed = sum(span.weight for span in ended) * (sojourn or 0)
+        table[name, start] = {
+            "samples": len(ended),
+            "arrival_rate": sum(span.weight for span in rows if start <= span.start < end) / SECONDS,
+            "completion_rate": sum(span.weight for span in ended) / SECONDS,
+            "concurrency": busy / SECONDS,
+            "mean_sojourn": sojourn,
+            "little_residual": busy / completed - 1 if completed else None,
+            "instances": len({span.instance for span in rows}),
+            "n_eff": n_eff([span.weight for span in ended]),
         }
-        for at, row in rows.items()
-    }
+    return table
+
+
+def peer(span):
+    """Whom a call goes to, by what the caller says."""
+    keys = ("service.peer.name", "peer.service", "db.system.name", "db.system", "messaging.destination.name", "messaging.destination")
+    return next((span.attributes[key] for key in (*keys, "server.address", "net.peer.name", "http.host") if key in span.attributes), None)
+
+
+def calls_of(spans):
+    """Every call: clients with their servers, producers with their consumers, and those without."""
+    below = defaultdict(list)
+    for span in spans:
+        below[span.trace, span.parent].append(span)
+    for caller in spans:
+        if caller.kind not in ("CLIENT", "PRODUCER"):
+            continue
+        message, found = caller.kind == "PRODUCER", False
+        for other in below[caller.trace, caller.id]:
+            if other.kind != ("CONSUMER" if message else "SERVER"):
+                continue
+            if message and not (other.is_entry and other.end <= caller.end + MESSAGE):
+                continue
+            found = True
+            wait = other.start - caller.end if message else (caller.end - caller.start) - (other.end - other.start)
+            key = (caller.service, caller.namespace, other.service, other.namespace)
+            weight, failed = max(caller.weight, other.weight), caller.is_error or other.is_error
+            end = other.end if message else caller.end
+            yield Call(end, key, weight, failed, duration(caller), duration(other), max(0, wait) / NANOS)
+        if not found:
+            key = (caller.service, caller.namespace, peer(caller), None)
+            yield Call(caller.end + (GIVEN_UP if message else 0), key, caller.weight, caller.is_error, duration(caller), None, None)
+
+
+def calls(spans, _key):
+    """calls: one row per edge between two services."""
+    table = {}
+    for at, rows in grouped(calls_of(spans), lambda call: call.key).items():
+        table[at] = rates(rows, "call_rate")
+        matched = sum(call.weight for call in rows if call.server is not None)
+        table[at]["matched_share"] = matched / sum(call.weight for call in rows) if rows else None
+        for name in ("client", "server", "wait"):
+            ordered = sorted((getattr(call, name), call.weight) for call in rows if getattr(call, name) is not None)
+            table[at][f"{name}_mean"] = mean(ordered)
+            table[at].update({f"{name}_{column}": quantile(ordered, q) for column, q in QUANTILES.items()})
+    return table
+
+
+def self_time(entry, below):
+    """Duration of an entry span without the union of the calls made by it and by the local spans below it, in seconds."""
+    intervals, stack, seen = [], [entry], set()
+    while stack:
+        above = stack.pop()
+        for child in below[above.trace, above.id]:
+            if child.end > entry.end + HOLD or child.id in seen:
+                continue
+            seen.add(child.id)
+            if child.kind in ("CLIENT", "PRODUCER") or (child.kind == "SERVER" and child.is_entry):
+                intervals.append((max(child.start, entry.start), min(child.end, entry.end)))
+            elif not (child.kind == "CONSUMER" and child.is_entry) and (child.service, child.namespace) == (entry.service, entry.namespace):
+                stack.append(child)
+    covered, until = 0, entry.start
+    for start, end in sorted(intervals):
+        covered += max(0, end - max(start, until))
+        until = max(until, end)
+    return (entry.end - entry.start - covered) / NANOS
+
+
+def own_work(spans, key):
+    """service_self_time: how long services work themselves."""
+    below = defaultdict(list)
+    for span in spans:
+        below[span.trace, span.parent].append(span)
+    own = {id(span): self_time(span, below) for span in spans if span.is_entry}
+    table = {}
+    for at, rows in grouped((span for span in spans if span.is_entry), key).items():
+        ordered = sorted((own[id(span)], span.weight) for span in rows)
+        whole = sum(duration(span) * span.weight for span in rows)
+        weights = [span.weight for span in rows]
+        table[at] = {"samples": len(rows), "mean": mean(ordered), "max": ordered[-1][0], "n_eff": n_eff(weights)}
+        table[at]["self_share"] = sum(value * weight for value, weight in ordered) / whole if whole else None
+        table[at].update({name: quantile(ordered, q) for name, q in QUANTILES.items()})
+    return table
 
 
 def differs(column, expected, actual):
@@ -99,5 +219,6 @@ def differs(column, expected, actual):
         return None if actual is expected else f"expected {expected}, got {actual}"
     if isinstance(actual, bool) or not isinstance(actual, int | float) or not math.isfinite(actual):
         return f"expected {expected}, got {actual!r}"
-    tolerance = 0 if column == "requests" else abs(expected) * (0.01 if column in QUANTILES or column == "max" else 1e-6) + 1e-9
+    relative = 0.01 if column in SKETCHED else 1e-6
+    tolerance = 0 if isinstance(expected, int) else abs(expected) * relative + 1e-9
     return None if abs(actual - expected) <= tolerance else f"expected {expected}, got {actual}"

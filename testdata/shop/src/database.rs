@@ -13,7 +13,7 @@ use crate::instance::{Instance, stretch};
 use crate::world::World;
 
 /// Mean time of a statement, in seconds.
-const STATEMENT: f64 = 0.004;
+const STATEMENT: f64 = 0.012;
 
 /// The database.
 #[derive(Debug)]

@@ -61,9 +61,14 @@ impl PartFaults {
     fn to_json(self, stem: &str, into: &mut Map<String, Value>) {
         into.insert(format!("{stem}_slow"), self.slow.into());
         into.insert(format!("{stem}_errors"), self.errors.into());
+        if stem == "db" {
+            return;
+        }
         into.insert(format!("{stem}_crash"), self.crash.into());
         into.insert(format!("{stem}_silent"), self.silent.into());
-        into.insert(format!("{stem}_stall"), self.stall.into());
+        if stem == Service::Worker.stem() {
+            into.insert(format!("{stem}_stall"), self.stall.into());
+        }
     }
 }
 
@@ -94,10 +99,12 @@ impl Faults {
             return Ok(());
         }
         let Some((stem, field)) = key.rsplit_once('_') else { bail!("no such fault") };
-        let part = match Service::from_stem(stem) {
-            Some(service) => &mut self.services[service as usize],
-            None if stem == "db" => &mut self.database,
-            None => bail!("no such part; there are db, {}", Service::ALL.map(Service::stem).join(", ")),
+        let part = match (Service::from_stem(stem), field) {
+            (Some(service), "stall") if service != Service::Worker => bail!("only the worker stalls"),
+            (Some(service), _) => &mut self.services[service as usize],
+            (None, "slow" | "errors") if stem == "db" => &mut self.database,
+            (None, _) if stem == "db" => bail!("the database has slow and errors"),
+            (None, _) => bail!("no such part; there are db, {}", Service::ALL.map(Service::stem).join(", ")),
         };
         part.set(field, value)
     }
@@ -158,7 +165,14 @@ mod tests {
         let faults = board.now();
         assert_eq!((faults.database.slow, faults.of(Service::Payments).errors, faults.load), (3.0, 0.2, 2.0));
         assert!(faults.of(Service::Catalog).crash && !faults.of(Service::Checkout).crash);
-        for wrong in [json!({"load": 5, "db_slow": "x"}), json!({"load": 5, "shop_slow": 1}), json!({"load": 5, "db_fast": 1}), json!(3)] {
+        for wrong in [
+            json!({"load": 5, "db_slow": "x"}),
+            json!({"load": 5, "shop_slow": 1}),
+            json!({"load": 5, "db_fast": 1}),
+            json!({"db_crash": true}),
+            json!({"gateway_stall": true}),
+            json!(3),
+        ] {
             board.change(&wrong).unwrap_err();
         }
         assert_eq!(board.now(), faults);

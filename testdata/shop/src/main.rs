@@ -67,7 +67,7 @@ struct Arguments {
     #[arg(long, value_name = "SERVICE=N")]
     replicas: Vec<String>,
     /// Statements that the database runs at once.
-    #[arg(long, default_value_t = 12)]
+    #[arg(long, default_value_t = 4)]
     database_slots: u32,
     /// JSON list of steps: `[{"at": 60, "faults": {"db_slow": 3}, "replicas": {"checkout": 4}}]`.
     #[arg(long)]
