@@ -1,4 +1,8 @@
 //! The receiver as clients meet it: over loopback, with real gRPC and HTTP clients.
 
 mod receiver;
+mod receiver_drain;
 mod receiver_grpc;
+mod receiver_http;
+mod receiver_overload;
+mod receiver_tls;
