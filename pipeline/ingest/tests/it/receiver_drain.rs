@@ -2,17 +2,22 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::time::Duration;
 
+use bytes::Bytes;
+use http_body_util::Full;
+use hyper_util::rt::{TokioExecutor, TokioIo};
 use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
 use opentelemetry_proto::tonic::collector::trace::v1::trace_service_client::TraceServiceClient;
 use prost::Message;
+use tokio::net::TcpStream;
 use tokio::task::JoinSet;
 use tonic::Code;
 use tonic_health::pb::HealthCheckRequest;
 use tonic_health::pb::health_check_response::ServingStatus;
 use tonic_health::pb::health_client::HealthClient;
 use tonic_types::StatusExt;
-use tracescale_ingest::Refusal;
+use tracescale_ingest::{Config, Refusal};
 
 use crate::receiver::{channel, config, counting, start, start_with, traces};
 
@@ -95,4 +100,20 @@ async fn a_closed_queue_acknowledges_nothing() {
     let refused = client.export(traces(1)).await.unwrap_err();
     assert!(refused.get_details_retry_info().is_some());
     assert_eq!(receiver.stats.refused(Refusal::Draining), 1);
+}
+
+/// Guarantees: a connection that has reached its age is asked to close, and not before.
+#[tokio::test(start_paused = true)]
+async fn old_connections_are_asked_to_close() {
+    let age = Duration::from_secs(60);
+    let receiver = start(Config { max_connection_age: Some(age), ..config() }).await;
+    let stream = TcpStream::connect(receiver.http).await.unwrap();
+    let (mut client, connection) = hyper::client::conn::http2::handshake(TokioExecutor::new(), TokioIo::new(stream)).await.unwrap();
+    let connection = tokio::spawn(connection);
+    let request = http::Request::get(format!("http://{}/healthz", receiver.http)).body(Full::<Bytes>::default()).unwrap();
+    assert_eq!(client.send_request(request).await.unwrap().status(), 200);
+    tokio::time::sleep(age / 2).await;
+    assert!(!connection.is_finished());
+    connection.await.unwrap().unwrap();
+    assert!(client.is_closed());
 }

@@ -85,7 +85,7 @@ async fn too_many_requests_at_a_time_are_refused() {
 /// Guarantees: under many times the load that fits, with clients that retry, what comes out is exactly what was acknowledged, and the bytes held stay within the budget and one request per worker.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn overload_loses_nothing_and_stays_bounded() {
-    const CLIENTS: usize = 16;
+    const CLIENTS: usize = 8;
     const REQUESTS: usize = 10;
     let (limit, budget, workers) = (100_000, 250_000, 2);
     let config = Config { max_request_bytes: limit, queue_bytes: budget, decode_workers: workers, ..config() };
