@@ -190,7 +190,7 @@ mod tests {
         });
         let mut body = StreamBody::new(pieces.boxed());
         let message = read(&mut body, framing, LIMITS, &mut permit).await.map_err(|refused| refused.reason)?;
-        assert_eq!(stats.queue_bytes() as usize, message.bytes.len() + framing.overhead());
+        assert_eq!(stats.queue_bytes(), (message.bytes.len() + framing.overhead()) as u64);
         Ok(message.bytes.to_vec())
     }
 

@@ -126,7 +126,7 @@ impl Answer {
             }
             Some("application/json") => {
                 let status: serde_json::Value = serde_json::from_slice(&self.body).unwrap();
-                (status["code"].as_i64().unwrap() as i32, status["message"].as_str().unwrap().to_owned())
+                (i32::try_from(status["code"].as_i64().unwrap()).unwrap(), status["message"].as_str().unwrap().to_owned())
             }
             other => panic!("{other:?}"),
         }

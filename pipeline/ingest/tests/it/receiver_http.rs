@@ -40,12 +40,15 @@ async fn both_encodings_and_every_compression_are_accepted() {
     assert_eq!(receiver.stats.items(Signal::Traces), 600);
 }
 
+/// Method, path, headers, body; status, code, reason.
+type Case<'a> = (&'a str, &'a str, &'a [(&'a str, &'a str)], Vec<u8>, u16, Code, Refusal);
+
 /// Guarantees: each kind of wrong request has its own status, with a google.rpc.Status in the encoding of the request.
 #[tokio::test]
 async fn wrong_requests_are_told_apart() {
     let receiver = start_with(Config { max_request_bytes: 10_000, ..config() }, Arc::new(counting)).await;
     let good = traces(1).encode_to_vec();
-    let cases: [(&str, &str, &[(&str, &str)], Vec<u8>, u16, Code, Refusal); 10] = [
+    let cases: [Case<'_>; 10] = [
         ("POST", "/v1/trace", &[PROTO], good.clone(), 404, Code::Unimplemented, Refusal::UnknownPath),
         ("GET", "/v1/traces", &[], Vec::new(), 405, Code::Unimplemented, Refusal::WrongMethod),
         ("POST", "/v1/traces", &[("content-type", "text/plain")], good.clone(), 415, Code::InvalidArgument, Refusal::UnsupportedMediaType),

@@ -40,7 +40,8 @@ async fn a_full_queue_is_retryable_and_passes() {
 /// Guarantees: the byte budget refuses too, for as long as what came out of the queue is held.
 #[tokio::test]
 async fn held_requests_count_until_they_are_dropped() {
-    let mut receiver = start(Config { max_request_bytes: 100_000, queue_bytes: 200_000, ..config() }).await;
+    let config = Config { max_request_bytes: 100_000, queue_bytes: 200_000, ..config() };
+    let mut receiver = start_with(config, Arc::new(counting)).await;
     let mut client = TraceServiceClient::connect(receiver.grpc.clone()).await.unwrap();
     let mut held = Vec::new();
     let refused = loop {
