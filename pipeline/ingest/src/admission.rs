@@ -241,4 +241,20 @@ mod tests {
         drop(b);
         assert_eq!(budget.stats.queue_bytes(), 0);
     }
+
+    /// Guarantees: draining refuses the next request as retryable, says not ready, and waits for the one inside.
+    #[tokio::test(start_paused = true)]
+    async fn draining_waits_for_who_is_inside() {
+        let (admission, _queue) = Admission::new(&Config { max_concurrent_requests: 1, ..Config::default() }, Arc::default());
+        let inside = admission.enter().unwrap();
+        assert_eq!(admission.enter().err().unwrap().reason, Refusal::Concurrency);
+        assert!(admission.is_ready());
+        admission.drain();
+        assert_eq!(admission.enter().err().unwrap().reason, Refusal::Draining);
+        assert!(!admission.is_ready());
+        let wait = std::time::Duration::from_secs(1);
+        assert!(tokio::time::timeout(wait, admission.idle()).await.is_err());
+        drop(inside);
+        assert!(tokio::time::timeout(wait, admission.idle()).await.is_ok());
+    }
 }

@@ -42,7 +42,12 @@ pub(crate) struct Limits {
 struct Received {
     first: Bytes,
     rest: BytesMut,
+    /// What the client announced; believed up to [`RESERVE`] when memory is allocated.
+    announced: u64,
 }
+
+/// Most of what is allocated ahead of the bytes.
+const RESERVE: usize = 256 << 10;
 
 /// Bytes before a gRPC message.
 const PREFIX: usize = 5;
@@ -71,6 +76,7 @@ impl Received {
             return;
         }
         if self.rest.is_empty() {
+            self.rest.reserve(usize::try_from(self.announced).unwrap_or(RESERVE).min(RESERVE).max(self.first.len() + piece.len()));
             self.rest.extend_from_slice(&self.first);
             self.first = Bytes::new();
         }
@@ -108,8 +114,8 @@ where
     B::Error: Display,
 {
     let cap = limits.bytes + framing.overhead();
-    let mut received = Received::default();
-    let mut announced = framing == Framing::Bare;
+    let mut received = Received { announced: body.size_hint().lower(), ..Received::default() };
+    let mut prefixed = framing == Framing::Bare;
     while let Some(frame) = timeout(limits.idle, body.frame()).await.map_err(|_| stalled(limits.idle))? {
         let frame = frame.map_err(|error| Refused::new(Refusal::Aborted, format!("body ended early: {error}")))?;
         let Ok(piece) = frame.into_data() else { continue };
@@ -118,8 +124,9 @@ where
         }
         permit.grow(piece.len())?;
         received.push(piece);
-        if !announced && let Some((_, length)) = prefix(received.as_slice()) {
-            announced = true;
+        if !prefixed && let Some((_, length)) = prefix(received.as_slice()) {
+            prefixed = true;
+            received.announced = length + PREFIX as u64;
             let missing = length.saturating_sub(received.len() as u64);
             expect(missing, limits.bytes, limits.bytes, permit)?;
         }
@@ -183,7 +190,7 @@ mod tests {
         });
         let mut body = StreamBody::new(pieces.boxed());
         let message = read(&mut body, framing, LIMITS, &mut permit).await.map_err(|refused| refused.reason)?;
-        assert_eq!(stats.queue_bytes() as usize, message.bytes.len() + framing.overhead());
+        assert_eq!(stats.queue_bytes(), (message.bytes.len() + framing.overhead()) as u64);
         Ok(message.bytes.to_vec())
     }
 

@@ -164,7 +164,7 @@ mod tests {
     }
 
     fn noise(len: usize) -> Vec<u8> {
-        (0..len as u32).flat_map(|i| i.wrapping_mul(2_654_435_761).to_le_bytes()).take(len).collect()
+        (0_u32..).flat_map(|i| i.wrapping_mul(2_654_435_761).to_le_bytes()).take(len).collect()
     }
 
     /// Guarantees: gzip and zstd (sized, unsized, several members or frames) give back what went in, and the permit holds exactly its length.

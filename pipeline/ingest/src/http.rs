@@ -4,7 +4,8 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::{ACCEPT_ENCODING, ALLOW, CONNECTION, CONTENT_ENCODING, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
+use http::header::{ACCEPT_ENCODING, ALLOW, CONNECTION, CONTENT_ENCODING, CONTENT_TYPE, EXPECT, RETRY_AFTER, WWW_AUTHENTICATE};
+use http::request::Parts;
 use http::{HeaderValue, Method, Request, Response, StatusCode, Version};
 use http_body::Body as _;
 use http_body_util::{BodyExt, Full};
@@ -23,52 +24,67 @@ use crate::{grpc, health};
 const LINGER_BYTES: usize = 1 << 20;
 const LINGER: Duration = Duration::from_secs(1);
 
+/// What an answer has to know of its request.
+#[derive(Clone, Copy)]
+struct Exchange {
+    source: Source,
+    /// `None` when the content type names none that we read.
+    encoding: Option<Encoding>,
+    http2: bool,
+    /// The client waits for `100 Continue` before it sends the body.
+    waits: bool,
+}
+
 /// Answers one request of either protocol.
 pub(crate) async fn handle(context: &Context, source: Source, request: Request<Incoming>) -> Response<Body> {
     let content_type = request.headers().get(CONTENT_TYPE).map(HeaderValue::as_bytes).unwrap_or_default();
-    if grpc::is_grpc(content_type) {
-        if request.version() == Version::HTTP_2 {
-            return grpc::handle(context, source, request).await;
-        }
-        let mut response = Response::new(Body::default());
-        *response.status_mut() = StatusCode::HTTP_VERSION_NOT_SUPPORTED;
-        return response;
+    let http2 = request.version() == Version::HTTP_2;
+    let is_grpc = grpc::is_grpc(content_type);
+    if is_grpc && http2 {
+        return grpc::handle(context, source, request).await;
     }
-    let encoding = encoding(content_type);
-    let signal = match request.uri().path() {
+    match request.uri().path() {
+        "/healthz" => return health::probe(true),
+        "/readyz" => return health::probe(context.admission.is_ready()),
+        _ => {}
+    }
+    let exchange = Exchange { source, encoding: encoding(content_type), http2, waits: request.headers().contains_key(EXPECT) };
+    let (head, mut body) = request.into_parts();
+    let result = if is_grpc {
+        Err(Refused::new(Refusal::UnsupportedMediaType, "gRPC needs HTTP/2"))
+    } else {
+        call(context, exchange, &head, &mut body).await
+    };
+    match result {
+        Ok(response) => response,
+        Err(refused) => refuse(context, exchange, body, &refused).await,
+    }
+}
+
+async fn call(context: &Context, exchange: Exchange, head: &Parts, body: &mut Incoming) -> Result<Response<Body>, Refused> {
+    let received_at = (context.clock)();
+    let signal = match head.uri.path() {
         "/v1/traces" => Signal::Traces,
         "/v1/metrics" => Signal::Metrics,
         "/v1/logs" => Signal::Logs,
-        "/healthz" => return health::probe(true),
-        "/readyz" => return health::probe(context.admission.is_ready()),
         other => {
-            let refused =
-                Refused::new(Refusal::UnknownPath, format!("no such path: {other}; OTLP is at /v1/traces, /v1/metrics and /v1/logs"));
-            return refuse(context, source, encoding, request.version(), request.into_body(), &refused).await;
+            let message = format!("no such path: {other}; OTLP is at /v1/traces, /v1/metrics and /v1/logs");
+            return Err(Refused::new(Refusal::UnknownPath, message));
         }
     };
-    let version = request.version();
-    let (head, mut body) = request.into_parts();
-    let call = async {
-        let received_at = (context.clock)();
-        if head.method != Method::POST {
-            return Err(Refused::new(Refusal::WrongMethod, "OTLP requests are sent with POST"));
-        }
-        if !context.tokens.allow(&head.headers) {
-            return Err(Refused::new(Refusal::Unauthenticated, "expected an accepted token as `authorization: Bearer …`"));
-        }
-        let encoding = encoding.ok_or_else(|| {
-            Refused::new(Refusal::UnsupportedMediaType, "expected content-type application/x-protobuf or application/json")
-        })?;
-        let compression = Compression::parse(head.headers.get(CONTENT_ENCODING))?;
-        let call = Call { signal, protocol: Protocol::Http, encoding, compression, source, received_at };
-        let accepted = export(context, call, &mut body).await?;
-        Ok(answer(StatusCode::OK, encoding, accepted.to_body(signal, encoding)))
-    };
-    match call.await {
-        Ok(response) => response,
-        Err(refused) => refuse(context, source, encoding, version, body, &refused).await,
+    if head.method != Method::POST {
+        return Err(Refused::new(Refusal::WrongMethod, "OTLP requests are sent with POST"));
     }
+    if !context.tokens.allow(&head.headers) {
+        return Err(Refused::new(Refusal::Unauthenticated, "expected an accepted token as `authorization: Bearer …`"));
+    }
+    let encoding = exchange
+        .encoding
+        .ok_or_else(|| Refused::new(Refusal::UnsupportedMediaType, "expected content-type application/x-protobuf or application/json"))?;
+    let compression = Compression::parse(head.headers.get(CONTENT_ENCODING))?;
+    let call = Call { signal, protocol: Protocol::Http, encoding, compression, source: exchange.source, received_at };
+    let accepted = export(context, call, body).await?;
+    Ok(answer(StatusCode::OK, encoding, accepted.to_body(signal, encoding)))
 }
 
 /// The encoding that a content type names.
@@ -95,17 +111,10 @@ fn answer(status: StatusCode, encoding: Encoding, body: Bytes) -> Response<Body>
 }
 
 /// A client that named no encoding we know gets JSON, which people can read.
-async fn refuse(
-    context: &Context,
-    source: Source,
-    encoding: Option<Encoding>,
-    version: Version,
-    body: Incoming,
-    refused: &Refused,
-) -> Response<Body> {
+async fn refuse(context: &Context, exchange: Exchange, body: Incoming, refused: &Refused) -> Response<Body> {
     context.stats.record_refused(refused.reason);
-    tracing::debug!(reason = refused.reason.as_str(), message = %refused.message, %source, "http request refused");
-    let encoding = encoding.unwrap_or(Encoding::Json);
+    tracing::debug!(reason = refused.reason.as_str(), message = %refused.message, source = %exchange.source, "http request refused");
+    let encoding = exchange.encoding.unwrap_or(Encoding::Json);
     let retry_after = context.config.retry_after;
     let mut response = answer(refused.http(), encoding, refused.to_body(encoding, retry_after));
     let headers = response.headers_mut();
@@ -121,19 +130,19 @@ async fn refuse(
         _ => {}
     }
     // HTTP/2 can reset one stream; HTTP/1.1 can only close, and a close with unread bytes destroys the answer on its way.
-    if version < Version::HTTP_2 && !linger(body).await {
+    if !exchange.http2 && !linger(body, exchange.waits).await {
         headers.insert(CONNECTION, HeaderValue::from_static("close"));
     }
     response
 }
 
 /// Throws the rest of a body away, within bounds; whether it ended.
-async fn linger(mut body: Incoming) -> bool {
+async fn linger(mut body: Incoming, waits: bool) -> bool {
     if body.is_end_stream() {
         return true;
     }
-    // `Expect: 100-continue` and absurd sizes: not worth the wait.
-    if body.size_hint().exact().is_some_and(|size| size > LINGER_BYTES as u64) {
+    // A client that waits has sent nothing that could be in the way, and reading would ask it to send.
+    if waits || body.size_hint().exact().is_some_and(|size| size > LINGER_BYTES as u64) {
         return false;
     }
     let discard = async {
