@@ -5,6 +5,25 @@
 //! ```
 //!
 //! Architecture invariants: knows nothing of SQL, rules or sinks. The decoder is one function from a raw body to
-//! batches ([`decode::decode`]), so that another can replace it and be tested against it.
+//! batches ([`decode::decode`]), so that another can replace it and be tested against it. A request is acknowledged only
+//! after its batches are in the queue; every byte held on the way is counted against one budget.
 
+pub mod admission;
+mod auth;
+mod body;
+pub mod config;
 pub mod decode;
+mod decompress;
+mod export;
+mod grpc;
+mod health;
+mod http;
+pub mod server;
+pub mod stats;
+mod status;
+mod tls;
+
+pub use admission::{Admitted, Source};
+pub use config::{Config, Tls};
+pub use server::{BindError, Bound, Clock, DecodeFn, Receiver, ServeError};
+pub use stats::{Protocol, Refusal, Stats};

@@ -1,0 +1,302 @@
+//! The decider: a pure function of time, target, observed capacity, policies and proposals, with a state per target.
+//!
+//! ```text
+//! clock ▸ mode ▸ pause ▸ observation ▸ override ▸ in flight ▸ zero
+//!       ▸ per rule: missing ▸ evidence ▸ condition
+//!       ▸ priority ▸ tolerance ▸ stabilization ▸ behaviour ▸ step limit ▸ cooldown ▸ schedule ▸ bounds
+//! ```
+//!
+//! Each guard that changes or stops a proposal leaves a [`Step`] with a closed [`Reason`]. "Do nothing" is a decision too.
+//! A [`Decision`] carries everything it was made from, so [`Decision::replay`] makes it again, bit for bit.
+//!
+//! Where several rules serve one target: the highest priority that has an answer is obeyed, among equals the largest capacity,
+//! and every rule's answer is listed in [`Decision::considered`]. Rules in `recommend` mode never outweigh one in `enforce`.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+use crate::capacity::{Observed, Unobserved};
+use crate::policy::RuleName;
+pub use crate::policy::{Direction, Mode, RuleRef};
+use crate::target::{TargetName, TargetSpec};
+use crate::time::Timestamp;
+
+mod bounds;
+mod evaluate;
+mod evidence;
+mod limits;
+mod reason;
+mod state;
+mod votes;
+
+pub use bounds::{Bounds, EffectiveBounds, effective_bounds};
+pub use evidence::{Demand, Evidence, MissingReason, Presence, Proposal, Scalar};
+pub use limits::{rate_limit, stabilize};
+pub use reason::{Guard, Reason, Verdict};
+pub use state::{IN_FLIGHT_LIMIT, OBSERVATION_LIMIT, Pending, Recommendation, RuleState, ScaleEvent, TargetState};
+
+/// Decides for many targets; keeps what must be remembered of each.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Decider {
+    targets: BTreeMap<TargetName, TargetState>,
+}
+
+/// What became of a scale call, told to [`Decider::applied`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Applied {
+    /// The sink set the capacity and read this many replicas back.
+    Done {
+        /// Replicas that the target is now asked to have.
+        replicas: u32,
+    },
+    /// The call certainly changed nothing.
+    Failed,
+    /// Nobody knows: the call may have got through. Counted as a change, and the next observation tells.
+    Unknown,
+}
+
+/// A decision for one target at one time.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Decision {
+    /// Short and typeable; the same inputs give the same id.
+    pub id: DecisionId,
+    /// When it was made.
+    pub at: Timestamp,
+    /// For which target.
+    pub target: TargetName,
+    /// Replicas the target was asked to have before; `None` when nobody knows.
+    pub current: Option<u32>,
+    /// What every rule of the target said and what became of it.
+    pub considered: Vec<Considered>,
+    /// The rule that was obeyed.
+    pub chosen_rule: Option<RuleName>,
+    /// Replicas that rule asked for, before the guards.
+    pub proposed: Option<u32>,
+    /// The bounds that held.
+    pub bounds: Bounds,
+    /// What each guard did, in order.
+    pub steps: Vec<Step>,
+    /// Replicas the target should have; `None` when the current capacity is unknown.
+    pub desired: Option<u32>,
+    /// What follows.
+    pub action: Action,
+    /// The reason that settled it: that of the last guard which set the value.
+    pub reason: Reason,
+    /// Whether it is to be carried out.
+    pub mode: Mode,
+    /// Event time of the newest row behind the chosen proposal.
+    pub evidence_time: Option<Timestamp>,
+    /// Everything it was made from.
+    pub inputs: Inputs,
+}
+
+/// Identifies a decision: `checkout-20261122T101500.000Z`.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct DecisionId(String);
+
+/// What one rule said about the target and what became of it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Considered {
+    /// The rule.
+    pub rule: RuleName,
+    /// Its priority.
+    pub priority: i32,
+    /// Its mode.
+    pub mode: Mode,
+    /// The demand it stated; `None` when it stated none.
+    pub demand: Option<f64>,
+    /// Replicas that its answer came to, after its own guards; `None` when it abstains.
+    pub replicas: Option<u32>,
+    /// What became of the answer.
+    pub verdict: Verdict,
+    /// Why the answer is what it is.
+    pub reason: Reason,
+    /// The figures behind the reason.
+    pub detail: String,
+}
+
+/// What one guard did.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Step {
+    /// The guard.
+    pub guard: Guard,
+    /// Replicas before; `None` when there was no value yet.
+    pub before: Option<u32>,
+    /// Replicas after; `None` when there still is none.
+    pub after: Option<u32>,
+    /// Why.
+    pub reason: Reason,
+    /// The figures behind the reason.
+    pub detail: String,
+}
+
+/// What follows from a decision.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Action {
+    /// Set a larger capacity.
+    ScaleUp,
+    /// Set a smaller capacity.
+    ScaleDown,
+    /// Nothing to do: the capacity is as it should be.
+    None,
+    /// Nothing may be done: something is missing, unknown, paused or under way.
+    Hold,
+}
+
+/// Everything a decision was made from.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Inputs {
+    /// The time that was given.
+    pub now: Timestamp,
+    /// What was remembered of the target before.
+    pub state: TargetState,
+    /// The target.
+    pub target: TargetSpec,
+    /// What the sink saw, or why it saw nothing.
+    pub observed: Result<Observed, Unobserved>,
+    /// The rules that serve the target, with their policies.
+    pub rules: Vec<RuleRef>,
+    /// The newest proposals of these rules.
+    pub proposals: Vec<Proposal>,
+}
+
+// === impl Decider ===
+
+impl Decider {
+    /// A decider that remembers nothing.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Decides for one target. A decision that is enforced and changes the capacity is remembered as under way until
+    /// [`Decider::applied`] tells what became of it, or [`IN_FLIGHT_LIMIT`] has passed.
+    ///
+    /// `rules` are all rules that serve the target, also those that said nothing: silence is missing data. `proposals` are
+    /// the newest ones of every rule (a provisional and a final one where there are both), however old.
+    pub fn decide(
+        &mut self,
+        now: Timestamp,
+        target: &TargetSpec,
+        observed: &Result<Observed, Unobserved>,
+        rules: &[RuleRef],
+        proposals: &[Proposal],
+    ) -> Decision {
+        let state = self.targets.entry(target.name.clone()).or_default();
+        let inputs = Inputs {
+            now,
+            state: state.clone(),
+            target: target.clone(),
+            observed: observed.clone(),
+            rules: rules.to_vec(),
+            proposals: proposals.iter().cloned().map(Proposal::normalized).collect(),
+        };
+        evaluate::evaluate(state, inputs)
+    }
+
+    /// Tells what became of the action that is under way for a target. Without one, nothing happens.
+    pub fn applied(&mut self, now: Timestamp, target: &TargetName, outcome: Applied) {
+        if let Some(state) = self.targets.get_mut(target) {
+            state.settle(now, outcome);
+        }
+    }
+
+    /// Forgets a target that no longer exists.
+    pub fn forget(&mut self, target: &TargetName) {
+        self.targets.remove(target);
+    }
+
+    /// Forgets all targets but some.
+    pub fn retain(&mut self, mut keep: impl FnMut(&TargetName) -> bool) {
+        self.targets.retain(|name, _| keep(name));
+    }
+
+    /// What is remembered of a target.
+    #[must_use]
+    pub fn state(&self, target: &TargetName) -> Option<&TargetState> {
+        self.targets.get(target)
+    }
+}
+
+// === impl Decision ===
+
+impl Decision {
+    /// Makes the decision again from its recorded inputs. Equal to itself unless the decider's code has changed.
+    #[must_use]
+    pub fn replay(&self) -> Self {
+        evaluate::evaluate(&mut self.inputs.state.clone(), self.inputs.clone())
+    }
+
+    /// The capacity to set, when there is something to carry out: enforced, and a change.
+    #[must_use]
+    pub fn order(&self) -> Option<u32> {
+        (self.mode == Mode::Enforce && self.is_change()).then_some(self.desired).flatten()
+    }
+
+    /// True when the desired capacity differs from the current one.
+    #[must_use]
+    pub fn is_change(&self) -> bool {
+        matches!(self.action, Action::ScaleUp | Action::ScaleDown)
+    }
+
+    /// True when rules that had a say asked for different capacities.
+    #[must_use]
+    pub fn is_conflict(&self) -> bool {
+        let mut answers = self.considered.iter().filter(|c| c.verdict.had_a_say()).filter_map(|c| c.replicas);
+        answers.next().is_some_and(|first| answers.any(|other| other != first))
+    }
+}
+
+// === impl DecisionId ===
+
+impl DecisionId {
+    /// The id of the `sequence`-th decision for a target in a millisecond.
+    #[must_use]
+    pub(crate) fn new(target: &TargetName, at: Timestamp, sequence: u32) -> Self {
+        let time = at.to_utc().format("%Y%m%dT%H%M%S%.3fZ");
+        Self(if sequence == 0 { format!("{target}-{time}") } else { format!("{target}-{time}-{sequence}") })
+    }
+
+    /// The id as text.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for DecisionId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl From<String> for DecisionId {
+    fn from(text: String) -> Self {
+        Self(text)
+    }
+}
+
+// === impl Action ===
+
+impl Action {
+    /// Stable label.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::ScaleUp => "scale_up",
+            Self::ScaleDown => "scale_down",
+            Self::None => "none",
+            Self::Hold => "hold",
+        }
+    }
+}

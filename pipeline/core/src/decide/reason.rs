@@ -1,0 +1,183 @@
+//! The closed vocabulary of decisions: one label serves the log, the metric, the journal column and the console.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+/// Declares an enum whose variants have stable labels, a list of all, and a sentence for people.
+macro_rules! labels {
+    ($(#[$meta:meta])* $type:ident { $($(#[$doc:meta])* $variant:ident = $label:literal,)+ }) => {
+        $(#[$meta])*
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+        pub enum $type {
+            $($(#[$doc])* #[serde(rename = $label)] $variant,)+
+        }
+
+        impl $type {
+            /// All of them, in order.
+            pub const ALL: &'static [Self] = &[$(Self::$variant,)+];
+
+            /// The stable label.
+            #[must_use]
+            pub const fn as_str(self) -> &'static str {
+                match self { $(Self::$variant => $label,)+ }
+            }
+        }
+
+        impl fmt::Display for $type {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(self.as_str())
+            }
+        }
+    };
+}
+
+labels! {
+    /// The guards, in the order in which they stand.
+    Guard {
+        /// Detects a clock that jumped.
+        Clock = "clock",
+        /// Rules that are switched off.
+        Mode = "mode",
+        /// A paused target.
+        Pause = "pause",
+        /// What the sink saw.
+        Observation = "observation",
+        /// A person's order.
+        Override = "override",
+        /// An action that is still under way.
+        InFlight = "in_flight",
+        /// A target that somebody scaled to zero.
+        Zero = "zero",
+        /// A rule without an answer.
+        Missing = "missing",
+        /// Evidence that is not good enough.
+        Evidence = "evidence",
+        /// A change that was not demanded often enough yet.
+        Condition = "condition",
+        /// The choice among the rules; its step states the proposal.
+        Priority = "priority",
+        /// Small changes.
+        Tolerance = "tolerance",
+        /// Recommendations of the recent past.
+        Stabilization = "stabilization",
+        /// Rate limits.
+        Behaviour = "behaviour",
+        /// Largest single step.
+        StepLimit = "step_limit",
+        /// Pause after a change.
+        Cooldown = "cooldown",
+        /// Bounds that a schedule sets.
+        Schedule = "schedule",
+        /// Bounds that the policy sets.
+        Bounds = "bounds",
+    }
+}
+
+labels! {
+    /// Why a value is what it is.
+    Reason {
+        /// The rule demands more than there is.
+        DemandAbove = "demand_above",
+        /// The rule demands less than there is.
+        DemandBelow = "demand_below",
+        /// The rule demands what there is.
+        DemandMet = "demand_met",
+        /// The clock went back; remembered times were moved with it.
+        ClockWentBack = "clock_went_back",
+        /// The clock jumped ahead, or nobody asked for long; remembered times were moved with it.
+        ClockJumpedAhead = "clock_jumped_ahead",
+        /// All rules of the target are off, or this one is.
+        ModeOff = "mode_off",
+        /// The target is paused.
+        Paused = "paused",
+        /// The current capacity is unknown.
+        NotObserved = "not_observed",
+        /// The observation is too old to act on.
+        ObservationTooOld = "observation_too_old",
+        /// The observation is older than our last action; what we set counts.
+        ObservationBeforeAction = "observation_before_action",
+        /// A person ordered a capacity.
+        OverrideActive = "override_active",
+        /// An action is under way.
+        ActionInFlight = "action_in_flight",
+        /// The target has no replicas though its min is above zero: somebody switched it off.
+        ScaledToZero = "scaled_to_zero",
+        /// No rule serves the target.
+        NoRules = "no_rules",
+        /// The rule has no answer; the capacity is kept.
+        DataMissing = "data_missing",
+        /// The rule has no answer; it lets others decide.
+        DataMissingSkipped = "data_missing_skipped",
+        /// The rule has no answer; its policy then asks for the min.
+        FallbackMin = "fallback_min",
+        /// The rule has no answer; its policy then asks for the max.
+        FallbackMax = "fallback_max",
+        /// The rule has no answer; its policy then asks for a number of replicas.
+        FallbackReplicas = "fallback_replicas",
+        /// Too few samples.
+        TooFewSamples = "too_few_samples",
+        /// Too little confidence.
+        LowConfidence = "low_confidence",
+        /// The window is not complete enough.
+        Incomplete = "incomplete",
+        /// Scaling down needs a final window.
+        NotFinal = "not_final",
+        /// Scaling down needs a final window, and the row does not say whether it is.
+        FinalityUnknown = "finality_unknown",
+        /// The change was not demanded often enough yet.
+        ConditionPending = "condition_pending",
+        /// The change is within the tolerance.
+        WithinTolerance = "within_tolerance",
+        /// A lower recommendation of the recent past limits the way up.
+        StabilizedUp = "stabilized_up",
+        /// A higher recommendation of the recent past limits the way down.
+        StabilizedDown = "stabilized_down",
+        /// The policy forbids the direction.
+        DirectionDisabled = "direction_disabled",
+        /// A rate policy limits the change.
+        RateLimited = "rate_limited",
+        /// The step limit cuts the change.
+        StepLimited = "step_limited",
+        /// Too soon after the last change.
+        CoolingDown = "cooling_down",
+        /// Raised to a schedule's lower bound.
+        ScheduledMin = "scheduled_min",
+        /// Cut to a schedule's upper bound.
+        ScheduledMax = "scheduled_max",
+        /// Raised to the min.
+        BelowMin = "below_min",
+        /// Cut to the max.
+        AboveMax = "above_max",
+        /// The bounds of several rules or schedules cross; the lower bound holds.
+        BoundsCrossed = "bounds_crossed",
+    }
+}
+
+labels! {
+    /// What became of a rule's answer.
+    Verdict {
+        /// It was obeyed.
+        Chosen = "chosen",
+        /// A rule of equal priority asked for more.
+        Outvoted = "outvoted",
+        /// A rule of higher priority had an answer.
+        Outranked = "outranked",
+        /// It had no answer and let others decide.
+        Abstained = "abstained",
+        /// It only recommends, while another rule of the target enforces.
+        NotEnforced = "not_enforced",
+        /// It is off.
+        Off = "off",
+    }
+}
+
+// === impl Verdict ===
+
+impl Verdict {
+    /// True when the answer took part in the choice.
+    #[must_use]
+    pub const fn had_a_say(self) -> bool {
+        matches!(self, Self::Chosen | Self::Outvoted | Self::Outranked)
+    }
+}

@@ -1,0 +1,82 @@
+//! Targets found in resource attributes: every service that telemetry shows, with the object that runs it where the
+//! attributes name one, and the number of its instances.
+
+use tracescale_core::target::{MemoryRef, ServiceSelector, TargetName, TargetRef, TargetSpec};
+use tracescale_queries::Emission;
+use tracescale_sinks::discover::{ResourceAttributes, discover};
+
+use crate::rows;
+
+/// The shipped view that this reads.
+const VIEW: &str = "workloads";
+
+/// What discovery may do.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Discovery {
+    /// Nothing is discovered.
+    Off,
+    /// Services get a target that rules advise on and nobody acts on.
+    #[default]
+    Recommend,
+    /// Services get a target like any other: it is observed and acted on where a rule says `enforce`.
+    Act,
+}
+
+/// A service as one window showed it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Found {
+    /// The target it gets.
+    pub spec: TargetSpec,
+    /// Instances that sent telemetry; `None` when they do not tell themselves apart or are silent.
+    pub instances: Option<u32>,
+}
+
+// === impl Discovery ===
+
+impl Discovery {
+    /// Whether discovered targets are acted on.
+    #[must_use]
+    pub fn acts(self) -> bool {
+        self == Self::Act
+    }
+
+    /// The services in these emissions.
+    #[must_use]
+    pub fn learn(self, emissions: &[Emission]) -> Vec<Found> {
+        if self == Self::Off {
+            return Vec::new();
+        }
+        let rows = emissions.iter().filter(|emission| emission.view == VIEW && !emission.is_final);
+        rows.flat_map(|emission| (0..emission.rows.num_rows()).filter_map(|row| found(emission, row))).collect()
+    }
+}
+
+fn found(emission: &Emission, row: usize) -> Option<Found> {
+    let column = |name: &str| emission.rows.column_by_name(name);
+    let text = |name: &str| column(name).and_then(|column| rows::text(column, row));
+    let service = text("service_name")?;
+    let namespace = text("service_namespace");
+    let name = match namespace {
+        Some(namespace) => TargetName::sanitized(&format!("{namespace}.{service}"))?,
+        None => TargetName::sanitized(service)?,
+    };
+    let attributes = ResourceAttributes {
+        k8s_namespace_name: text("k8s_namespace_name"),
+        k8s_deployment_name: text("k8s_deployment_name"),
+        k8s_statefulset_name: text("k8s_statefulset_name"),
+        ..ResourceAttributes::default()
+    };
+    let instances = column("instances").and_then(|column| rows::number(column, row)).filter(|count| *count >= 1.0);
+    let unnamed = || TargetRef::Memory(MemoryRef { name: name.to_string(), replicas: 1 });
+    let spec = TargetSpec {
+        reference: discover(&attributes).unwrap_or_else(unnamed),
+        service: ServiceSelector { service_name: service.to_owned(), service_namespace: namespace.map(str::to_owned) },
+        paused: false,
+        override_: None,
+        discovered: true,
+        name,
+    };
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a count of instances, at least 1")]
+    let instances = instances.map(|count| count as u32);
+    Some(Found { spec, instances })
+}

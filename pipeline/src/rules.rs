@@ -1,0 +1,196 @@
+//! Evaluating a rule: its SQL over the views and the `targets` table, and its rows as proposals.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use arrow::array::{ArrayRef, BooleanArray, Int64Array, RecordBatch, StringArray};
+use arrow::datatypes::{DataType, Field, Schema};
+use serde_json::Value;
+use tracescale_core::capacity::Observed;
+use tracescale_core::decide::{Demand, Evidence, Presence, Proposal, Scalar};
+use tracescale_core::target::{TargetName, TargetRef, TargetSpec};
+use tracescale_core::time::Timestamp;
+use tracescale_documents::RuleSpec;
+use tracescale_queries::{QueryError, Snapshot};
+
+use crate::rows;
+
+/// Columns of a rule's row that are evidence rather than inputs.
+const EVIDENCE: [&str; 9] =
+    ["target", "replicas", "window_end", "is_final", "n_eff", "confidence", "completeness", "age", "presence"];
+
+/// What a rule said.
+#[derive(Debug, Default)]
+pub struct Answers {
+    /// Its rows by target; more than one where it returned a provisional and a final window.
+    pub proposals: BTreeMap<TargetName, Vec<Proposal>>,
+    /// Values of its `target` column that are not names.
+    pub not_names: BTreeSet<String>,
+}
+
+/// Why a rule said nothing.
+#[derive(Debug, thiserror::Error)]
+pub enum RuleFailure {
+    /// Its SQL failed.
+    #[error("the query failed")]
+    Query(#[source] QueryError),
+    /// Its rows lack a column.
+    #[error("no column `{0}` among the query's columns {1:?}; hint: name it with `AS {0}`")]
+    NoColumn(&'static str, Vec<String>),
+    /// It returned several rows for one target and window.
+    #[error("{1} rows for target `{0}` and one window; hint: a rule returns one row per target")]
+    SeveralRows(TargetName, usize),
+}
+
+/// Evaluates one rule at `now` over the provisional and the final windows.
+///
+/// # Errors
+/// When the query fails or its rows cannot be read.
+pub async fn evaluate(rule: &RuleSpec, snapshot: &Snapshot, targets: RecordBatch, now: Timestamp) -> Result<Answers, RuleFailure> {
+    let mut answers = Answers::default();
+    let batches = snapshot.query(&rule.sql, &[("targets", targets)]).await.map_err(RuleFailure::Query)?;
+    for batch in &batches {
+        read(rule, batch, now, &mut answers)?;
+    }
+    Ok(answers)
+}
+
+fn read(rule: &RuleSpec, batch: &RecordBatch, now: Timestamp, answers: &mut Answers) -> Result<(), RuleFailure> {
+    let column = |name: &'static str| batch.column_by_name(name).ok_or_else(|| no_column(name, batch));
+    let (targets, replicas) = (column("target")?, column("replicas")?);
+    let evidence = Columns::of(batch);
+    for row in 0..batch.num_rows() {
+        let text = rows::text(targets, row).unwrap_or("NULL");
+        let Ok(target) = TargetName::try_new(text) else {
+            let _ = answers.not_names.insert(text.to_owned());
+            continue;
+        };
+        let demand = Demand::from_column(rows::number(replicas, row).or_else(|| not_a_number(replicas, row)));
+        let proposal = Proposal::new(rule.name.clone(), now, demand, evidence.read(row));
+        let said = answers.proposals.entry(target.clone()).or_default();
+        let same_window = |other: &&Proposal| other.evidence.window_end == proposal.evidence.window_end;
+        let rows = said.iter().filter(same_window).count();
+        if rows > 0 {
+            return Err(RuleFailure::SeveralRows(target, rows + 1));
+        }
+        said.push(proposal);
+    }
+    Ok(())
+}
+
+/// NaN and infinities are not NULL: the record says which it was.
+fn not_a_number(column: &ArrayRef, row: usize) -> Option<f64> {
+    column.is_valid(row).then_some(f64::NAN)
+}
+
+fn no_column(name: &'static str, batch: &RecordBatch) -> RuleFailure {
+    RuleFailure::NoColumn(name, batch.schema().fields().iter().map(|field| field.name().clone()).collect())
+}
+
+/// The evidence columns of a batch, looked up once.
+struct Columns<'a> {
+    batch: &'a RecordBatch,
+    inputs: Vec<(&'a str, &'a ArrayRef)>,
+}
+
+// === impl Columns ===
+
+impl<'a> Columns<'a> {
+    fn of(batch: &'a RecordBatch) -> Self {
+        let fields = batch.schema_ref().fields().iter().zip(batch.columns());
+        let inputs = fields.filter(|(field, _)| !EVIDENCE.contains(&field.name().as_str()));
+        Self { batch, inputs: inputs.map(|(field, column)| (field.name().as_str(), column)).collect() }
+    }
+
+    fn read(&self, row: usize) -> Evidence {
+        let number = |name| self.batch.column_by_name(name).and_then(|column| rows::number(column, row));
+        let value = |name| self.batch.column_by_name(name).map(|column| rows::value(column, row));
+        let presence = match self.batch.column_by_name("presence").and_then(|column| rows::text(column, row)) {
+            Some("active") => Some(Presence::Active),
+            Some("idle") => Some(Presence::Idle),
+            Some("missing") => Some(Presence::Missing),
+            _ => None,
+        };
+        Evidence {
+            window_end: self.batch.column_by_name("window_end").and_then(|column| rows::time(column, row)),
+            is_final: value("is_final").and_then(|value| value.as_bool()),
+            n_eff: number("n_eff"),
+            confidence: number("confidence"),
+            completeness: number("completeness"),
+            age_seconds: number("age"),
+            presence,
+            evidence_time: self.batch.column_by_name("evidence_time").and_then(|column| rows::time(column, row)),
+            inputs: self.inputs.iter().map(|(name, column)| ((*name).to_owned(), scalar(column, row))).collect(),
+        }
+    }
+}
+
+fn scalar(column: &ArrayRef, row: usize) -> Scalar {
+    match rows::value(column, row) {
+        Value::Null => Scalar::Null,
+        Value::Bool(value) => Scalar::Bool(value),
+        Value::Number(number) => match (number.as_i64(), number.as_f64()) {
+            (Some(whole), _) if !number.is_f64() => Scalar::Int(whole),
+            (_, Some(float)) => Scalar::Float(float),
+            _ => Scalar::Text(number.to_string()),
+        },
+        Value::String(text) => Scalar::Text(text),
+        other => Scalar::Text(other.to_string()),
+    }
+}
+
+/// The `targets` table that rules join: one row per target with what is known of it.
+pub fn targets_table<'a>(targets: impl Iterator<Item = (&'a TargetSpec, Option<&'a Observed>, u32, u32)> + Clone) -> RecordBatch {
+    let strings = |get: fn(&TargetSpec) -> Option<&str>| -> ArrayRef {
+        Arc::new(targets.clone().map(|(spec, ..)| get(spec)).collect::<StringArray>())
+    };
+    let observed = |get: fn(&Observed) -> Option<u32>| -> ArrayRef {
+        Arc::new(targets.clone().map(|(_, observed, ..)| observed.and_then(get).map(i64::from)).collect::<Int64Array>())
+    };
+    let kind = |spec: &TargetSpec| -> Option<&str> {
+        Some(match &spec.reference {
+            TargetRef::Kubernetes(_) => "kubernetes",
+            TargetRef::Memory(_) => "memory",
+            _ => "other",
+        })
+    };
+    let bound = |get: fn((u32, u32)) -> u32| -> ArrayRef {
+        Arc::new(targets.clone().map(|(_, _, min, max)| Some(i64::from(get((min, max))))).collect::<Int64Array>())
+    };
+    let columns: [(&str, ArrayRef); 9] = [
+        ("target", strings(|spec| Some(spec.name.as_str()))),
+        ("service_name", strings(|spec| Some(&spec.service.service_name))),
+        ("service_namespace", strings(|spec| spec.service.service_namespace.as_deref())),
+        ("kind", Arc::new(targets.clone().map(|(spec, ..)| kind(spec)).collect::<StringArray>())),
+        ("current", observed(|observed| Some(observed.desired))),
+        ("ready", observed(|observed| observed.ready)),
+        ("min", bound(|(min, _)| min)),
+        ("max", bound(|(_, max)| max)),
+        ("paused", Arc::new(targets.clone().map(|(spec, ..)| Some(spec.paused)).collect::<BooleanArray>())),
+    ];
+    table(columns)
+}
+
+/// The schema of [`targets_table`].
+#[must_use]
+pub fn targets_schema() -> Schema {
+    let text = |name| Field::new(name, DataType::Utf8, true);
+    let whole = |name| Field::new(name, DataType::Int64, true);
+    Schema::new(vec![
+        text("target"),
+        text("service_name"),
+        text("service_namespace"),
+        text("kind"),
+        whole("current"),
+        whole("ready"),
+        whole("min"),
+        whole("max"),
+        Field::new("paused", DataType::Boolean, true),
+    ])
+}
+
+#[expect(clippy::expect_used, reason = "columns of one length in the types of the schema beside them")]
+fn table<const N: usize>(columns: [(&str, ArrayRef); N]) -> RecordBatch {
+    let arrays = columns.into_iter().map(|(_, array)| array).collect();
+    RecordBatch::try_new(Arc::new(targets_schema()), arrays).expect("columns of the targets table")
+}

@@ -1,0 +1,254 @@
+//! The running process: which task owns what, which channels join them, and in which order they end.
+//!
+//! ```text
+//! receiver ─requests▶ windows ─events▶ controller ─jobs▶ rules · actuator ─events▶ controller
+//! ```
+//!
+//! The only place that starts tasks and makes channels. Every channel is bounded.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context, anyhow, bail};
+use futures::StreamExt;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::mpsc;
+use tokio::task::JoinSet;
+use tokio_stream::wrappers::ReceiverStream;
+use tokio_util::sync::CancellationToken;
+use tracescale_ingest::Receiver;
+use tracescale_queries::Snapshot;
+use tracescale_sinks::{ScaleTarget, SinkError, SinkErrorKind};
+
+use crate::actuator::{self, Job};
+use crate::clock;
+use crate::config::Config;
+use crate::console::Console;
+use crate::controller::{Controller, Effect, Event};
+use crate::journal::Journal;
+use crate::late::Late;
+use crate::metrics::{self, Metrics};
+use crate::rules::{self, RuleFailure};
+use crate::windows::Windows;
+
+/// Events waiting for the controller, which takes microseconds for each; a full channel slows windows down, nothing is lost.
+const EVENTS: usize = 1024;
+/// Evaluations waiting for the rules thread. A rule has at most one outstanding, so this is a bound on the number of rules.
+const EVALUATIONS: usize = 4096;
+/// Calls waiting for sinks. A target has at most one observation and one action outstanding: 32 k targets.
+const JOBS: usize = 65_536;
+/// Calls to sinks under way at a time.
+const CALLS: usize = 64;
+/// How long the stages get to end after the receiver has.
+const DRAIN_MAX: Duration = Duration::from_secs(60);
+
+/// An evaluation that the controller asked for.
+#[derive(Debug)]
+struct Evaluation {
+    rule: Arc<tracescale_documents::RuleSpec>,
+    snapshot: Snapshot,
+    targets: arrow::array::RecordBatch,
+}
+
+type Stage = (&'static str, anyhow::Result<()>);
+
+/// Runs until a signal, or until a stage fails.
+///
+/// # Errors
+/// When a port cannot be bound, a stage fails, or a stage does not end in time.
+pub async fn live(config: Config, mut console: Console) -> anyhow::Result<()> {
+    let metrics = Metrics::new();
+    let stop = CancellationToken::new();
+    let (bound, requests) = Receiver::bind(config.receiver.clone(), clock::system()).await.context("receiver")?;
+    metrics.receiver(bound.stats());
+    let admin = metrics::bind(config.metrics).await?;
+    console.listening(&[("OTLP/gRPC", bound.grpc_addr), ("OTLP/HTTP", bound.http_addr), ("metrics", admin.local_addr()?)], bound.stats());
+    let journal = Journal::open(&config.data_dir).with_context(|| format!("data directory {}", config.data_dir.display()))?;
+    let sinks: Arc<dyn ScaleTarget> = Arc::new(config.sinks(clock::system()));
+    let windows = Windows { engine: config.engine().await?, late: Late::new(&config.data_dir, clock::now()), metrics: metrics.clone() };
+
+    let (events_in, events) = mpsc::channel(EVENTS);
+    let (evaluations_in, evaluations) = mpsc::channel(EVALUATIONS);
+    let (jobs_in, jobs) = mpsc::channel(JOBS);
+    let controller = Control { controller: config.controller(), evaluations: evaluations_in, jobs: jobs_in, journal, console, metrics: metrics.clone() };
+
+    let mut stages: JoinSet<Stage> = JoinSet::new();
+    let mut alive = BTreeSet::new();
+    let mut stage = |name: &'static str| {
+        let _ = alive.insert(name);
+        name
+    };
+    let (name, token) = (stage("receiver"), stop.clone());
+    let _ = stages.spawn(async move { (name, bound.serve(token).await.map_err(Into::into)) });
+    let (name, sender) = (stage("windows"), events_in.clone());
+    let _ = stages.spawn_blocking(move || (name, on_own_runtime(windows.run(requests, sender))));
+    let (name, sender) = (stage("rules"), events_in.clone());
+    let _ = stages.spawn_blocking(move || (name, on_own_runtime(evaluate(evaluations, sender))));
+    let (name, sender) = (stage("actuator"), events_in.clone());
+    let _ = stages.spawn(async move { (name, act(sinks, jobs, sender).await) });
+    let name = stage("controller");
+    let _ = stages.spawn_blocking(move || (name, controller.run(events)));
+    let (name, token) = (stage("metrics"), stop.clone());
+    let _ = stages.spawn(async move { (name, metrics::serve(admin, metrics, token).await) });
+    let (name, token) = (stage("signals"), stop.clone());
+    let _ = stages.spawn(async move { (name, signals(&config, &events_in, token).await) });
+    supervise(stages, alive, stop).await
+}
+
+/// The first stage that ends, for whatever reason, ends the process; the others get to finish in the order of the data.
+async fn supervise(mut stages: JoinSet<Stage>, mut alive: BTreeSet<&'static str>, stop: CancellationToken) -> anyhow::Result<()> {
+    let mut outcome = Ok(());
+    let mut ended = |joined: Option<Result<Stage, tokio::task::JoinError>>, expected: bool| {
+        let (name, result) = match joined {
+            Some(Ok(stage)) => stage,
+            Some(Err(error)) => ("a stage that panicked", Err(error.into())),
+            None => return,
+        };
+        let _ = alive.remove(name);
+        let result = if expected { result } else { result.and_then(|()| bail!("ended without being asked to")) };
+        if let (Ok(()), Err(error)) = (&outcome, result) {
+            outcome = Err(error.context(format!("stage `{name}`")));
+        }
+    };
+    let first = stages.join_next().await;
+    ended(first, stop.is_cancelled());
+    stop.cancel();
+    let rest = async {
+        while let Some(joined) = stages.join_next().await {
+            ended(Some(joined), true);
+        }
+    };
+    let in_time = tokio::time::timeout(DRAIN_MAX, rest).await;
+    if in_time.is_err() {
+        let late = alive.into_iter().collect::<Vec<_>>().join(", ");
+        return Err(anyhow!("still running {} s after the order to stop: {late}", DRAIN_MAX.as_secs()));
+    }
+    outcome
+}
+
+/// SQL is CPU work: it gets a thread of its own, so that the receiver and health checks never wait for a plan.
+fn on_own_runtime(stage: impl Future<Output = anyhow::Result<()>>) -> anyhow::Result<()> {
+    tokio::runtime::Builder::new_current_thread().enable_time().build()?.block_on(stage)
+}
+
+async fn evaluate(mut evaluations: mpsc::Receiver<Evaluation>, events: mpsc::Sender<Event>) -> anyhow::Result<()> {
+    while let Some(Evaluation { rule, snapshot, targets }) = evaluations.recv().await {
+        let asked_at = clock::now();
+        let answers = rules::evaluate(&rule, &snapshot, targets, asked_at).await;
+        if events.send(Event::Evaluated { rule: rule.name.clone(), asked_at, answers }).await.is_err() {
+            break;
+        }
+    }
+    Ok(())
+}
+
+async fn act(sinks: Arc<dyn ScaleTarget>, jobs: mpsc::Receiver<Job>, events: mpsc::Sender<Event>) -> anyhow::Result<()> {
+    let (sinks, events) = (&*sinks, &events);
+    let perform = |job| async move {
+        let answer = actuator::perform(sinks, job, clock::now()).await;
+        // The controller is gone only when the process ends.
+        let _ = events.send(answer).await;
+    };
+    ReceiverStream::new(jobs).for_each_concurrent(CALLS, perform).await;
+    Ok(())
+}
+
+/// SIGTERM and SIGINT stop, a second one at once; SIGHUP reads targets and rules again.
+async fn signals(config: &Config, events: &mpsc::Sender<Event>, stop: CancellationToken) -> anyhow::Result<()> {
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let mut hang_up = signal(SignalKind::hangup())?;
+    loop {
+        tokio::select! {
+            _ = terminate.recv() => break,
+            _ = interrupt.recv() => break,
+            () = stop.cancelled() => return Ok(()),
+            _ = hang_up.recv() => match config.reload() {
+                Ok((targets, rules)) => {
+                    tracing::info!(targets = targets.len(), rules = rules.len(), "configuration read again");
+                    let _ = events.send(Event::Reloaded { targets, rules }).await;
+                }
+                Err(problems) => problems.iter().for_each(|problem| tracing::error!(%problem, "configuration not changed")),
+            },
+        }
+    }
+    tracing::info!("stopping: finishing what was acknowledged");
+    stop.cancel();
+    Ok(())
+}
+
+/// The controller on its thread, with what carries its effects out.
+struct Control {
+    controller: Controller,
+    evaluations: mpsc::Sender<Evaluation>,
+    jobs: mpsc::Sender<Job>,
+    journal: Journal,
+    console: Console,
+    metrics: Metrics,
+}
+
+// === impl Control ===
+
+impl Control {
+    fn run(mut self, mut events: mpsc::Receiver<Event>) -> anyhow::Result<()> {
+        let mut draining = false;
+        while let Some(event) = events.blocking_recv() {
+            let now = clock::now();
+            draining |= matches!(event, Event::Drained);
+            self.metrics.event(&event);
+            self.console.event(now, &event);
+            let mut effects = self.controller.handle(now, event);
+            while let Some(effect) = (!effects.is_empty()).then(|| effects.remove(0)) {
+                if let Some(refused) = self.carry_out(now, effect) {
+                    effects.extend(self.controller.handle(now, refused));
+                }
+            }
+            if let Err(error) = self.journal.flush() {
+                tracing::error!(%error, "could not write decisions");
+            }
+            if draining && !self.controller.is_waiting() {
+                break;
+            }
+        }
+        self.console.finish(clock::now())
+    }
+
+    /// Hands an effect over. A full queue is an answer like any other.
+    fn carry_out(&mut self, now: tracescale_core::time::Timestamp, effect: Effect) -> Option<Event> {
+        match effect {
+            Effect::Evaluate { rule, snapshot, targets } => {
+                let name = rule.name.clone();
+                let full = self.evaluations.try_send(Evaluation { rule, snapshot, targets }).is_err();
+                full.then_some(Event::Evaluated { rule: name, asked_at: now, answers: Err(RuleFailure::QueueFull) })
+            }
+            Effect::Observe(target) => {
+                let full = self.jobs.try_send(Job::Observe(Arc::clone(&target))).is_err();
+                full.then(|| Event::Observed { target: target.name.clone(), result: Err(queue_full(&target.reference)) })
+            }
+            Effect::Apply { target, decision, desired } => {
+                let job = Job::Apply { target: Arc::clone(&target), decision: Arc::clone(&decision), desired };
+                let full = self.jobs.try_send(job).is_err();
+                full.then(|| Event::Applied { target: target.name.clone(), decision, result: Err(queue_full(&target.reference)) })
+            }
+            Effect::Record(decision) => {
+                self.metrics.decision(&decision);
+                self.console.decision(&decision);
+                if let Err(error) = self.journal.append(&*decision) {
+                    self.metrics.journal_failed();
+                    tracing::error!(%error, decision = %decision.id, "could not write a decision");
+                }
+                None
+            }
+            Effect::Warn(warning) => {
+                self.console.warning(&warning);
+                None
+            }
+        }
+    }
+}
+
+/// Certainly nothing was changed, and the same call may be repeated.
+fn queue_full(target: &tracescale_core::target::TargetRef) -> SinkError {
+    SinkError::new(SinkErrorKind::Throttled { retry_after: None }, target, "too many calls are waiting for sinks")
+}
