@@ -4,6 +4,7 @@ use std::error::Error;
 use std::fmt;
 use std::time::Duration;
 
+use tracescale_core::capacity::{Unobserved, UnobservedKind};
 use tracescale_core::target::TargetRef;
 
 /// A sink could not do what it was asked.
@@ -59,6 +60,30 @@ impl SinkError {
         self.kind.is_retryable()
     }
 
+    /// The error and its causes in one line, for records that people read.
+    #[must_use]
+    pub fn chain(&self) -> String {
+        let mut text = self.to_string();
+        let mut cause = self.source();
+        while let Some(error) = cause {
+            text.push_str(": ");
+            text.push_str(&error.to_string());
+            cause = error.source();
+        }
+        text
+    }
+
+    /// A failed observation as the decider takes it: the capacity is unknown, which is never zero.
+    #[must_use]
+    pub fn unobserved(&self) -> Unobserved {
+        let kind = match self.kind {
+            SinkErrorKind::NotFound => UnobservedKind::NotFound,
+            SinkErrorKind::Denied | SinkErrorKind::Invalid => UnobservedKind::Denied,
+            _ => UnobservedKind::Unavailable,
+        };
+        Unobserved { kind, detail: self.chain() }
+    }
+
     /// How long the target's world asked us to wait.
     #[must_use]
     pub const fn retry_after(&self) -> Option<Duration> {
@@ -76,6 +101,12 @@ impl SinkErrorKind {
     #[must_use]
     pub const fn is_retryable(&self) -> bool {
         matches!(self, Self::Throttled { .. } | Self::Unavailable | Self::Conflict)
+    }
+
+    /// Whether the call may have changed something all the same: no answer came, or one from half way.
+    #[must_use]
+    pub const fn is_uncertain(&self) -> bool {
+        matches!(self, Self::Unavailable)
     }
 
     /// The label in metrics.
@@ -136,5 +167,7 @@ mod tests {
         let error = SinkError::new(SinkErrorKind::Denied, &target, "missing right");
         assert!(!error.to_string().contains("missing right"));
         assert_eq!(error.source().map(ToString::to_string).as_deref(), Some("missing right"));
+        assert_eq!(error.chain(), "memory:cart: denied: missing right");
+        assert_eq!(error.unobserved().kind, UnobservedKind::Denied);
     }
 }

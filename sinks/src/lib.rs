@@ -6,7 +6,7 @@
 //!
 //! Architecture invariants: capacities are absolute, so that a repeated call is harmless; a call that would change nothing
 //! writes nothing; no sink ever fights another writer; the answer to a write is never believed without reading it back; no sink
-//! reads a clock (one is handed in) and none starts a task.
+//! reads a clock (one is handed in) and none starts a task. Every sink passes the suite in [`conformance`].
 
 use std::sync::Arc;
 
@@ -15,13 +15,19 @@ use tracescale_core::capacity::{Capacity, Observed};
 use tracescale_core::target::TargetRef;
 use tracescale_core::time::Timestamp;
 
+pub mod conformance;
+pub mod discover;
 mod error;
 mod event;
+pub mod kubernetes;
 pub mod memory;
+mod router;
 
 pub use error::{SinkError, SinkErrorKind};
 pub use event::{ActionEvent, ActionKind, NOTE_BYTES};
+pub use kubernetes::Kubernetes;
 pub use memory::Memory;
+pub use router::Sinks;
 
 /// The wall clock, handed in so that a simulation can turn it.
 pub type Clock = Arc<dyn Fn() -> Timestamp + Send + Sync>;

@@ -51,10 +51,18 @@ pub struct Memory {
     targets: Mutex<BTreeMap<String, State>>,
 }
 
+/// Faults may be scripted for a target before it comes to be.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Life {
+    #[default]
+    Unborn,
+    Alive,
+    Removed,
+}
+
 #[derive(Debug, Default)]
 struct State {
-    /// False until somebody created it; faults may be scripted before that.
-    exists: bool,
+    life: Life,
     desired: u32,
     generation: u64,
     ready: u32,
@@ -93,13 +101,13 @@ impl Memory {
         let now = (self.clock)();
         let mut targets = self.lock();
         let state = targets.entry(name.to_owned()).or_default();
-        state.exists = true;
+        state.life = Life::Alive;
         state.set(replicas, now, self.start_up);
     }
 
     /// Removes a target for good: it is then not found, until [`Memory::set`].
     pub fn remove(&self, name: &str) {
-        let removed = State { generation: u64::MAX, ..State::default() };
+        let removed = State { life: Life::Removed, ..State::default() };
         self.lock().insert(name.to_owned(), removed);
     }
 
@@ -122,7 +130,7 @@ impl Memory {
     /// The capacity as stored, with no fault in between; none when the target does not exist.
     #[must_use]
     pub fn replicas(&self, name: &str) -> Option<u32> {
-        self.lock().get(name).filter(|state| state.exists).map(|state| state.desired)
+        self.lock().get(name).filter(|state| state.life == Life::Alive).map(|state| state.desired)
     }
 
     /// How many writes a target took.
@@ -147,13 +155,13 @@ impl Memory {
         let reference = reference(target)?;
         let mut targets = self.lock();
         let state = targets.entry(reference.name.clone()).or_default();
-        if !state.exists && state.generation == 0 {
-            state.exists = true;
+        if state.life == Life::Unborn {
+            state.life = Life::Alive;
             state.generation = 1;
             state.desired = reference.replicas;
             state.ready = reference.replicas;
         }
-        if !state.exists {
+        if state.life == Life::Removed {
             return Err(SinkError::new(SinkErrorKind::NotFound, target, "it was removed"));
         }
         then(state)
@@ -226,7 +234,12 @@ impl ScaleTarget for Memory {
         let now = (self.clock)();
         self.with(target, |state| {
             state.settle(now);
-            Ok(Observed { desired: state.desired, ready: Some(state.ready), observed_at: now, generation: Some(state.generation) })
+            Ok(Observed {
+                desired: state.desired,
+                ready: Some(state.ready),
+                observed_at: now,
+                generation: Some(state.generation.to_string()),
+            })
         })
     }
 

@@ -155,7 +155,7 @@ pub fn operators(config: &Config, encode: EncodeHistogram) -> (Vec<Box<dyn Deriv
 /// Seconds of a count of nanoseconds.
 #[expect(clippy::cast_precision_loss, reason = "durations of spans and export intervals; 2^53 ns are a hundred days")]
 fn seconds(nanos: i64) -> f64 {
-    nanos as f64 * 1e-9
+    nanos as f64 / 1e9
 }
 
 /// Nanoseconds since the epoch of a time plus a duration, saturating.

@@ -93,6 +93,12 @@ impl CallSpans {
         (self.store.live(), self.store.traces())
     }
 
+    /// Strings held now.
+    #[must_use]
+    pub fn names(&self) -> usize {
+        self.symbols.len()
+    }
+
     fn push_spans(&mut self, batch: &RecordBatch) -> Result<(), DeriveError> {
         let columns = Columns::new(Stream::Spans, batch);
         let (traces, ids, parents) = (columns.ids("trace_id")?, columns.ids("span_id")?, columns.ids("parent_span_id")?);

@@ -132,9 +132,14 @@ impl CallSpans {
         stack.push(entry.span_id);
         // Ids that form a circle would keep us here for ever.
         let mut steps = children.len();
+        let latest = after(entry.end, self.config.call_hold);
         while let Some(parent) = stack.pop() {
             for (_, place) in range(children, parent) {
                 let child = self.store.span(*place);
+                // Whoever outlasts the entry was not waited for, and may not be here yet.
+                if child.end > latest {
+                    continue;
+                }
                 let local = child.service == entry.service && child.namespace == entry.namespace;
                 match child.kind {
                     Kind::Client | Kind::Producer => intervals.push(relative(entry, child)),

@@ -1,0 +1,195 @@
+//! What a run is made of: documents, flags and defaults, checked together, with every problem at once.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use arrow::array::RecordBatch;
+use std::sync::Arc;
+use tracescale_core::target::TargetSpec;
+use tracescale_documents::{Documents, Problem, RuleSpec, Settings};
+use tracescale_ingest as ingest;
+use tracescale_queries::{self as queries, Engine, EngineConfig, EngineParts, ViewProblem, ViewSource};
+use tracescale_sinks::{Clock, Kubernetes, Memory, Sinks};
+
+use crate::cli::ListenArgs;
+use crate::controller::Controller;
+use crate::discovery::Discovery;
+use crate::rules;
+
+/// Where files go when nobody says otherwise.
+pub const DEFAULT_DATA_DIR: &str = ".tracescale";
+
+/// The rule that serves when no document brings one.
+const DEFAULT_RULE: &str = include_str!("../../queries/rules/observe.yaml");
+
+/// Everything a run needs, checked.
+#[derive(Debug)]
+pub struct Config {
+    /// Where the documents are.
+    paths: Vec<PathBuf>,
+    documents: Documents,
+    /// The OTLP receiver.
+    pub receiver: ingest::Config,
+    /// Address of `/metrics`.
+    pub metrics: SocketAddr,
+    /// Directory of the journal and of late rows.
+    pub data_dir: PathBuf,
+}
+
+// === impl Config ===
+
+impl Config {
+    /// Reads and checks documents, and applies flags on top.
+    ///
+    /// # Errors
+    /// Every problem of every document, view and rule.
+    pub async fn load(paths: &[PathBuf], listen: &ListenArgs, data_dir: Option<PathBuf>) -> Result<Self, Vec<Problem>> {
+        let documents = documents(paths)?;
+        let settings = &documents.settings;
+        let config = Self {
+            paths: paths.to_vec(),
+            receiver: receiver(settings, listen),
+            metrics: listen.metrics.unwrap_or(settings.telemetry.metrics_listen),
+            data_dir: data_dir.or_else(|| settings.data_dir.clone()).unwrap_or_else(|| DEFAULT_DATA_DIR.into()),
+            documents,
+        };
+        let problems = config.problems().await;
+        if problems.is_empty() { Ok(config) } else { Err(problems) }
+    }
+
+    /// Where our own spans go over OTLP, if anywhere.
+    #[must_use]
+    pub fn otlp_endpoint(&self) -> Option<&str> {
+        self.documents.settings.telemetry.otlp_endpoint.as_deref()
+    }
+
+    /// The receiver, engine and rules are checked by the code that runs them.
+    async fn problems(&self) -> Vec<Problem> {
+        let mut problems = Vec::new();
+        let source = self.documents.settings_source.as_ref();
+        if let Err(wrong) = self.receiver.validate() {
+            problems.extend(wrong.into_iter().map(|wrong| Problem {
+                file: source.map_or_else(|| "flags and defaults".to_owned(), |source| source.file.clone()),
+                line: None,
+                path: format!("spec.receiver.{}", wrong.field),
+                value: Some(wrong.value),
+                message: "does not work".to_owned(),
+                hint: Some(wrong.hint.to_owned()),
+            }));
+        }
+        match self.engine().await {
+            Ok(engine) => problems.extend(self.rule_problems(&engine).await),
+            Err(wrong) => problems.extend(wrong.into_iter().map(view_problem)),
+        }
+        problems
+    }
+
+    async fn rule_problems(&self, engine: &Engine) -> Vec<Problem> {
+        let snapshot = engine.tables();
+        let no_targets = RecordBatch::new_empty(Arc::new(rules::targets_schema()));
+        let mut problems = Vec::new();
+        for (source, rule) in &self.documents.rules {
+            let problem = |message: String, hint: Option<String>| Problem {
+                file: source.file.clone(),
+                line: Some(source.line).filter(|line| *line > 0),
+                path: format!("rule {}: spec.sql", rule.name),
+                value: None,
+                message,
+                hint,
+            };
+            match snapshot.columns(&rule.sql, &[("targets", no_targets.clone())]).await {
+                Err(error) => problems.push(problem(error.to_string(), None)),
+                Ok(columns) => {
+                    let missing = ["target", "replicas"].into_iter().filter(|name| !columns.iter().any(|column| column == name));
+                    problems.extend(missing.map(|name| {
+                        let hint = format!("name it with `AS {name}`; the query returns {}", columns.join(", "));
+                        problem(format!("the query returns no column `{name}`"), Some(hint))
+                    }));
+                }
+            }
+        }
+        problems
+    }
+
+    /// An engine of the shipped views and the user's.
+    ///
+    /// # Errors
+    /// Every problem of every view.
+    pub async fn engine(&self) -> Result<Engine, Vec<ViewProblem>> {
+        let windows = &self.documents.settings.windows;
+        let config = EngineConfig {
+            lateness: windows.lateness,
+            history: windows.history,
+            history_bytes: windows.history_bytes,
+            max_groups_per_view: windows.max_groups,
+            source_timeout: windows.source_timeout,
+            ..EngineConfig::default()
+        };
+        let own = self.documents.views.iter().map(|view| {
+            let origin = view.path.display().to_string();
+            ViewSource { name: origin.clone(), sql: view.sql.clone(), origin }
+        });
+        let mut parts = queries::shipped();
+        parts.views.extend(own);
+        let EngineParts { .. } = &parts;
+        Engine::new(config, parts).await
+    }
+
+    /// A controller of the targets and rules.
+    #[must_use]
+    pub fn controller(&self) -> Controller {
+        let (targets, rules) = specs(&self.documents);
+        Controller::new(targets, rules, self.discovery())
+    }
+
+    /// Every sink.
+    #[must_use]
+    pub fn sinks(&self, clock: Clock) -> Sinks {
+        Sinks::new(Memory::new(Arc::clone(&clock)), Kubernetes::new(clock))
+    }
+
+    /// Reads targets and rules again. Views and settings take a restart.
+    ///
+    /// # Errors
+    /// Every problem of every document; the running configuration then stays.
+    pub fn reload(&self) -> Result<(Vec<TargetSpec>, Vec<RuleSpec>), Vec<Problem>> {
+        documents(&self.paths).map(|documents| specs(&documents))
+    }
+
+    fn discovery(&self) -> Discovery {
+        if self.documents.settings.discovery.enabled { Discovery::Recommend } else { Discovery::Off }
+    }
+}
+
+/// The documents, with the default rule when they bring none.
+fn documents(paths: &[PathBuf]) -> Result<Documents, Vec<Problem>> {
+    let mut documents = tracescale_documents::load(paths)?;
+    if documents.rules.is_empty() {
+        documents.rules = tracescale_documents::parse("queries/rules/observe.yaml", DEFAULT_RULE)?.rules;
+    }
+    Ok(documents)
+}
+
+fn specs(documents: &Documents) -> (Vec<TargetSpec>, Vec<RuleSpec>) {
+    let targets = documents.targets.iter().map(|(_, target)| target.clone()).collect();
+    (targets, documents.rules.iter().map(|(_, rule)| rule.clone()).collect())
+}
+
+fn receiver(settings: &Settings, listen: &ListenArgs) -> ingest::Config {
+    let receiver = &settings.receiver;
+    let tls = |tls: &tracescale_documents::Tls| ingest::Tls { cert: tls.cert.clone(), key: tls.key.clone(), client_ca: tls.client_ca.clone() };
+    ingest::Config {
+        grpc: listen.grpc.unwrap_or(receiver.grpc),
+        http: listen.http.unwrap_or(receiver.http),
+        tls: receiver.tls.as_ref().map(tls),
+        bearer_tokens: receiver.bearer_tokens.iter().map(|token| token.expose().to_owned()).collect(),
+        max_request_bytes: receiver.limits.max_request_bytes,
+        max_concurrent_requests: receiver.limits.max_concurrent_requests,
+        queue_bytes: receiver.limits.queue_bytes,
+        ..ingest::Config::default()
+    }
+}
+
+fn view_problem(wrong: ViewProblem) -> Problem {
+    Problem { file: wrong.origin, line: None, path: format!("view {}", wrong.view), value: None, message: wrong.message, hint: wrong.hint }
+}

@@ -1,0 +1,70 @@
+"""The oracle against numbers worked out by hand. Run: python -m unittest discover testdata/oracle"""
+
+import math
+import unittest
+from types import SimpleNamespace
+
+import capture
+import windows
+from windows import NANOS
+
+
+def span(start, end, weight=1.0, is_error=False, service="s"):
+    return SimpleNamespace(start=int(start * NANOS), end=int(end * NANOS), weight=weight, is_error=is_error, service=service)
+
+
+class Windows(unittest.TestCase):
+    def test_an_instant_is_in_twelve_windows_and_an_end_on_the_edge_in_the_next(self):
+        starts = [start // NANOS for start in windows.windows_of(120 * NANOS)]
+        self.assertEqual(starts, list(range(120, 60, -5)))
+        starts = [start // NANOS for start in windows.windows_of(120 * NANOS - 1)]
+        self.assertEqual(starts, list(range(115, 55, -5)))
+
+    def test_load_is_integrated_over_the_window(self):
+        given = [(62, 66), (63, 75), (65, 65.5), (69, 79), (73, 74), (59, 63), (119, 125)]
+        row = windows.load([span(*times) for times in given], lambda one: one.service)["s", 60 * NANOS]
+        self.assertAlmostEqual(row["arrival_rate"], 6 / 60)
+        self.assertAlmostEqual(row["completion_rate"], 6 / 60)
+        self.assertAlmostEqual(row["concurrency"], (4 + 12 + 0.5 + 10 + 1 + 3 + 1) / 60)
+
+    def test_latency_counts_weights_and_errors(self):
+        given = [span(60, 61, 4.0), span(60, 62, 1.0, True), span(60, 63, 1.0)]
+        row = windows.latency(given, lambda one: one.service)["s", 60 * NANOS]
+        self.assertEqual((row["requests"], row["errors"], row["p50"], row["p90"], row["p99"]), (3, 1.0, 1.0, 3.0, 3.0))
+        self.assertAlmostEqual(row["completion_rate"], 6 / 60)
+        self.assertAlmostEqual(row["n_eff"], 36 / 18)
+
+    def test_quantiles_are_nearest_rank(self):
+        values = [(float(v), 1.0) for v in range(1, 11)]
+        self.assertEqual([windows.quantile(values, q) for q in (0.1, 0.5, 0.9, 0.95, 1.0)], [1.0, 5.0, 9.0, 10.0, 10.0])
+
+    def test_tolerances(self):
+        self.assertIsNone(windows.differs("p99", 1.0, 1.009))
+        self.assertIsNotNone(windows.differs("p99", 1.0, 1.011))
+        self.assertIsNotNone(windows.differs("requests", 100, 101))
+        self.assertIsNotNone(windows.differs("arrival_rate", 1.0, 1.001))
+        self.assertIsNotNone(windows.differs("arrival_rate", 1.0, None))
+        self.assertIsNotNone(windows.differs("arrival_rate", 1.0, math.nan))
+
+
+class Capture(unittest.TestCase):
+    def test_adjusted_counts(self):
+        given = {"ot=th:0": 1, "ot=th:8": 2, "ot=th:c": 4, "a=b,ot=r:1;th:e666": 9.99938968568813, "ot=th:ffbe77": 1000.01287476903, "": 1, "ot=p:3": 8, "ot=p:63": 0}
+        for state, expected in given.items():
+            self.assertAlmostEqual(capture.weight(state), expected, places=8, msg=state)
+
+    def test_entry_spans(self):
+        def entry(kind, parent, flags, local=()):
+            return capture.is_entry(SimpleNamespace(kind=kind, parent_span_id=parent, flags=flags, trace_id=b"t"), set(local))
+
+        server, client, consumer = 2, 3, 5
+        self.assertTrue(entry(server, b"", 0x100))
+        self.assertTrue(entry(consumer, b"p", 0x300))
+        self.assertFalse(entry(server, b"p", 0x100))
+        self.assertFalse(entry(client, b"", 0x300))
+        self.assertTrue(entry(server, b"p", 0))
+        self.assertFalse(entry(server, b"p", 0, [(b"t", b"p")]))
+
+
+if __name__ == "__main__":
+    unittest.main()
