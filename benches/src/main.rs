@@ -26,6 +26,14 @@ struct Cli {
 enum Command {
     /// OTLP bytes to Arrow, beside prost decoding alone.
     Decode(commands::decode::Args),
+    /// Arrow batches through the engine and all shipped views, beside prost decoding of the same bytes.
+    Windows(commands::windows::Args),
+    /// One evaluation of a rule for thousands of targets, and their decisions, on one thread.
+    Rules(commands::rules::Args),
+    /// Memory and processor time of the running binary at a steady rate, and the rate that it can take.
+    Memory(commands::memory::Args),
+    /// Far too much load, recovery, and SIGTERM under load: memory, refusals, and exact counts.
+    Overload(commands::overload::Args),
     /// Receive OTLP until SIGTERM or Ctrl-C and drop the rows: the near side of `versus`.
     Receive(commands::receive::Args),
     /// Receive-and-drop beside rotel's blackhole exporter, in turns (started by `benches/versus`).
@@ -43,6 +51,10 @@ fn main() -> ExitCode {
     }
     let outcome = match cli.command {
         Command::Decode(args) => commands::decode::run(&args),
+        Command::Windows(args) => commands::windows::run(&args),
+        Command::Rules(args) => commands::rules::run(&args),
+        Command::Memory(args) => commands::memory::run(&args),
+        Command::Overload(args) => commands::overload::run(&args),
         Command::Receive(args) => commands::receive::run(&args),
         Command::Versus(args) => commands::versus::run(&args),
         Command::Bodies(args) => commands::bodies::run(&args),

@@ -50,7 +50,7 @@ struct Rounds {
 }
 
 pub(crate) fn run(args: &Args) -> Result<()> {
-    println!("decode: {} requests of {} spans a round, {} rounds, one thread", args.requests, args.shape.spans, args.rounds);
+    println!("decode: {} requests of {} spans a round, {} rounds, one thread", args.requests, args.shape.spans(), args.rounds);
     println!("ns/span of thread CPU, `median (min–max)`; decompression is part of both columns\n");
     let titles = ["attributes", "body", "B/span", "prost, drop", "to Arrow", "Arrow / prost", "M spans/s/core", "MB/s plain"];
     let mut table = Table::new(&titles);

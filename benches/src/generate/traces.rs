@@ -19,6 +19,8 @@ use super::{Attributes, integer, resource, scope, service_name, text, unix_nanos
 pub struct TraceShape {
     /// Equal seeds give equal requests.
     pub seed: u64,
+    /// Index of the first service: another one makes another system of services.
+    pub first_service: usize,
     /// Services; at least one.
     pub services: usize,
     /// Instances of each service; every instance is a resource. At least one.
@@ -76,7 +78,7 @@ const MICROSECOND: f64 = 1_000.0;
 
 impl Default for TraceShape {
     fn default() -> Self {
-        Self { seed: 1, services: 8, instances: 2, spans: 512, attributes: Attributes::Six }
+        Self { seed: 1, first_service: 0, services: 8, instances: 2, spans: 512, attributes: Attributes::Six }
     }
 }
 
@@ -110,7 +112,7 @@ impl TraceGenerator {
             }
         }
         let resource_spans = spans.into_iter().enumerate().filter(|(_, spans)| !spans.is_empty()).map(|(index, spans)| ResourceSpans {
-            resource: Some(resource(index / self.shape.instances, index % self.shape.instances)),
+            resource: Some(resource(self.shape.first_service + index / self.shape.instances, index % self.shape.instances)),
             scope_spans: vec![ScopeSpans {
                 scope: Some(scope("io.opentelemetry.http")),
                 spans,
@@ -187,7 +189,7 @@ impl TraceGenerator {
     fn attributes(&mut self, draft: &Draft) -> Vec<KeyValue> {
         let mut attributes = Vec::with_capacity(self.shape.attributes.count());
         let path = format!("{}{}", draft.route.path, self.random.random_range(10_000..100_000_u32));
-        let server = service_name(draft.server);
+        let server = service_name(self.shape.first_service + draft.server);
         attributes.push(text("http.request.method", draft.route.method));
         attributes.push(integer("http.response.status_code", if draft.error { 503 } else { 200 }));
         if draft.kind == SpanKind::Server {
