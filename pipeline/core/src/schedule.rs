@@ -78,6 +78,13 @@ pub fn parse_timezone(text: &str) -> Option<Tz> {
     Tz::from_str(text).ok()
 }
 
+/// Reads a point in time as RFC 3339 writes it, with a time zone; `None` for anything else or outside 1677..2262.
+#[must_use]
+pub fn parse_instant(text: &str) -> Option<Timestamp> {
+    let time = DateTime::parse_from_rfc3339(text).ok()?;
+    Some(Timestamp::from_nanos(time.timestamp_nanos_opt()?))
+}
+
 // === impl Schedule ===
 
 impl Schedule {
