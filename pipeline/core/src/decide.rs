@@ -32,6 +32,7 @@ mod state;
 mod votes;
 
 pub use bounds::{Bounds, EffectiveBounds, effective_bounds};
+pub(crate) use evidence::figure;
 pub use evidence::{Demand, Evidence, MissingReason, Presence, Proposal, Scalar};
 pub use limits::{rate_limit, stabilize};
 pub use reason::{Guard, Reason, Verdict};
@@ -300,3 +301,8 @@ impl Action {
         }
     }
 }
+
+#[cfg(test)]
+mod parity_tests;
+#[cfg(test)]
+mod tests;

@@ -230,6 +230,27 @@ impl Default for PolicySpec {
     }
 }
 
+impl PolicySpec {
+    /// Gives every fraction twelve digits, as the figures that it is compared with, so that records of it are exact.
+    fn round(&mut self) {
+        let gates = &mut self.gates;
+        let fractions = [
+            self.scale_up.tolerance.as_mut(),
+            self.scale_down.tolerance.as_mut(),
+            gates.min_samples_up.as_mut(),
+            gates.min_samples_down.as_mut(),
+            gates.min_confidence_up.as_mut(),
+            gates.min_confidence_down.as_mut(),
+            gates.min_completeness_up.as_mut(),
+            gates.min_completeness_down.as_mut(),
+            Some(&mut self.tolerance),
+        ];
+        for value in fractions.into_iter().flatten() {
+            *value = crate::decide::figure(*value).unwrap_or(*value);
+        }
+    }
+}
+
 // === impl DirectionSpec ===
 
 impl DirectionSpec {
@@ -281,8 +302,9 @@ impl Policy {
     ///
     /// # Errors
     /// Every problem of it, each with its path.
-    pub fn try_new(spec: PolicySpec) -> Result<Self, PolicyError> {
+    pub fn try_new(mut spec: PolicySpec) -> Result<Self, PolicyError> {
         let schedules = validate::validate(&spec)?;
+        spec.round();
         Ok(Self { spec, schedules })
     }
 

@@ -4,6 +4,8 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use crate::reader::{At, Fields, Reader};
+
 /// All settings.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Settings {
@@ -28,7 +30,9 @@ pub struct Receiver {
     pub http: SocketAddr,
     /// TLS for both; `None` is plain text.
     pub tls: Option<Tls>,
-    /// Tokens of which a sender must show one; empty lets everybody send.
+    /// File with the tokens of which a sender must show one, a token per line; `None` lets everybody send.
+    pub bearer_tokens_file: Option<PathBuf>,
+    /// The tokens of that file. [`crate::load`] reads it, [`crate::parse`] does not.
     pub bearer_tokens: Vec<Secret>,
     /// Limits.
     pub limits: Limits,
@@ -104,6 +108,7 @@ impl Default for Settings {
                 grpc: SocketAddr::from(([0, 0, 0, 0], 4317)),
                 http: SocketAddr::from(([0, 0, 0, 0], 4318)),
                 tls: None,
+                bearer_tokens_file: None,
                 bearer_tokens: Vec::new(),
                 limits: Limits { max_request_bytes: 64 << 20, max_concurrent_requests: 256, queue_bytes: 256 << 20 },
             },
@@ -141,4 +146,144 @@ impl std::fmt::Debug for Secret {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str("Secret(…)")
     }
+}
+
+/// A file that the settings name, and where they do.
+#[derive(Clone, Debug)]
+pub(crate) struct FileRef {
+    pub(crate) path: PathBuf,
+    pub(crate) at: String,
+    pub(crate) line: u64,
+    /// True when it holds bearer tokens.
+    pub(crate) tokens: bool,
+}
+
+const MIB: usize = 1 << 20;
+const GIB: usize = 1 << 30;
+
+/// Reads the `spec` of settings; what cannot be read keeps its default.
+pub(crate) fn read(reader: &mut Reader, spec: &At<'_>) -> (Settings, Vec<FileRef>) {
+    let mut settings = Settings::default();
+    let mut files = Vec::new();
+    let Some(mut fields) = reader.fields(spec) else { return (settings, files) };
+    if let Some(at) = fields.take(reader, "receiver") {
+        receiver(reader, &at, &mut settings.receiver, &mut files);
+    }
+    if let Some(mut fields) = section(reader, &mut fields, "telemetry") {
+        address(reader, &mut fields, "metricsListen", &mut settings.telemetry.metrics_listen);
+        settings.telemetry.otlp_endpoint = fields.take(reader, "otlpEndpoint").and_then(|at| endpoint(reader, &at));
+        fields.finish(reader);
+    }
+    if let Some(mut fields) = section(reader, &mut fields, "windows") {
+        let windows = &mut settings.windows;
+        let hour = Duration::from_secs(3600);
+        time(reader, &mut fields, "lateness", Duration::ZERO..=hour, &mut windows.lateness);
+        time(reader, &mut fields, "history", Duration::from_secs(60)..=hour * 24 * 31, &mut windows.history);
+        size(reader, &mut fields, "historyBytes", MIB..=64 * GIB, &mut windows.history_bytes);
+        count(reader, &mut fields, "maxGroups", 1..=10_000_000, &mut windows.max_groups);
+        time(reader, &mut fields, "sourceTimeout", Duration::from_secs(1)..=hour, &mut windows.source_timeout);
+        fields.finish(reader);
+    }
+    if let Some(mut fields) = section(reader, &mut fields, "discovery") {
+        let discovery = &mut settings.discovery;
+        if let Some(value) = fields.take(reader, "enabled").and_then(|at| reader.truth(&at)) {
+            discovery.enabled = value;
+        }
+        if let Some(at) = fields.take(reader, "namespaces") {
+            let items = reader.items(&at);
+            discovery.namespaces = items.iter().filter_map(|at| reader.text(at).map(str::to_owned)).collect();
+        }
+        count(reader, &mut fields, "maxTargets", 1..=1_000_000, &mut discovery.max_targets);
+        fields.finish(reader);
+    }
+    settings.data_dir = fields.take(reader, "dataDir").and_then(|at| reader.text(&at).map(PathBuf::from));
+    fields.finish(reader);
+    (settings, files)
+}
+
+fn receiver(reader: &mut Reader, at: &At<'_>, receiver: &mut Receiver, files: &mut Vec<FileRef>) {
+    let Some(mut fields) = reader.fields(at) else { return };
+    address(reader, &mut fields, "grpc", &mut receiver.grpc);
+    address(reader, &mut fields, "http", &mut receiver.http);
+    if receiver.grpc == receiver.http && receiver.grpc.port() != 0 {
+        reader.wrong(at, "`grpc` and `http` cannot share an address", None);
+    }
+    if let Some(mut fields) = section(reader, &mut fields, "tls") {
+        let cert = fields.require(reader, "cert", "a file with our certificate chain in PEM");
+        let cert = cert.and_then(|at| file(reader, &at, files, false));
+        let key = fields.require(reader, "key", "a file with our private key in PEM").and_then(|at| file(reader, &at, files, false));
+        let client_ca = fields.take(reader, "clientCa").and_then(|at| file(reader, &at, files, false));
+        fields.finish(reader);
+        receiver.tls = cert.zip(key).map(|(cert, key)| Tls { cert, key, client_ca });
+    }
+    receiver.bearer_tokens_file = fields.take(reader, "bearerTokensFile").and_then(|at| file(reader, &at, files, true));
+    if let Some(mut fields) = section(reader, &mut fields, "limits") {
+        let limits = &mut receiver.limits;
+        size(reader, &mut fields, "maxRequestBytes", 1024..=GIB, &mut limits.max_request_bytes);
+        count(reader, &mut fields, "maxConcurrentRequests", 1..=100_000, &mut limits.max_concurrent_requests);
+        size(reader, &mut fields, "queueBytes", MIB..=64 * GIB, &mut limits.queue_bytes);
+        if limits.queue_bytes < limits.max_request_bytes {
+            reader.wrong(
+                at,
+                "`limits.queueBytes` is smaller than `limits.maxRequestBytes`: the largest request could never be taken",
+                None,
+            );
+        }
+        fields.finish(reader);
+    }
+    fields.finish(reader);
+}
+
+fn section<'a>(reader: &mut Reader, fields: &mut Fields<'a>, name: &'static str) -> Option<Fields<'a>> {
+    let at = fields.take(reader, name)?;
+    reader.fields(&at)
+}
+
+fn address(reader: &mut Reader, fields: &mut Fields<'_>, name: &'static str, field: &mut SocketAddr) {
+    if let Some(at) = fields.take(reader, name)
+        && let Some(value) = reader.parsed(&at, "an address with a port", "0.0.0.0:4317 or [::]:4317")
+    {
+        *field = value;
+    }
+}
+
+fn time(reader: &mut Reader, fields: &mut Fields<'_>, name: &'static str, range: std::ops::RangeInclusive<Duration>, field: &mut Duration) {
+    if let Some(at) = fields.take(reader, name)
+        && let Some(value) = reader.duration(&at, *range.start(), *range.end())
+    {
+        *field = value;
+    }
+}
+
+fn size(reader: &mut Reader, fields: &mut Fields<'_>, name: &'static str, range: std::ops::RangeInclusive<usize>, field: &mut usize) {
+    if let Some(at) = fields.take(reader, name)
+        && let Some(value) = reader.bytes(&at, *range.start(), *range.end())
+    {
+        *field = value;
+    }
+}
+
+fn count(reader: &mut Reader, fields: &mut Fields<'_>, name: &'static str, range: std::ops::RangeInclusive<i64>, field: &mut usize) {
+    if let Some(at) = fields.take(reader, name)
+        && let Some(value) = reader.whole(&at, *range.start(), *range.end())
+        && let Ok(value) = usize::try_from(value)
+    {
+        *field = value;
+    }
+}
+
+fn endpoint(reader: &mut Reader, at: &At<'_>) -> Option<String> {
+    let text = reader.text(at)?;
+    let rest = text.strip_prefix("http://").or_else(|| text.strip_prefix("https://"));
+    if rest.is_none_or(str::is_empty) || text.contains(char::is_whitespace) {
+        reader.wrong(at, "must be a URL", "such as http://collector:4317".to_owned());
+        return None;
+    }
+    Some(text.to_owned())
+}
+
+fn file(reader: &mut Reader, at: &At<'_>, files: &mut Vec<FileRef>, tokens: bool) -> Option<PathBuf> {
+    let path = PathBuf::from(reader.text(at)?);
+    files.push(FileRef { path: path.clone(), at: at.path.clone(), line: at.line, tokens });
+    Some(path)
 }

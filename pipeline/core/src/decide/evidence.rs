@@ -101,6 +101,18 @@ pub enum Scalar {
     Text(String),
 }
 
+/// More replicas than there can be; a larger demand counts as this one.
+const MAX_DEMAND: f64 = 1e12;
+
+/// A number of twelve significant digits between 10⁻⁹ and 10¹⁵, or zero; `None` for what is larger or no number.
+pub(crate) fn figure(value: f64) -> Option<f64> {
+    match value.abs() {
+        size if size < 1e-9 => Some(0.0),
+        size if size < 1e15 => format!("{value:.11e}").parse().ok(),
+        _ => None,
+    }
+}
+
 // === impl Proposal ===
 
 impl Proposal {
@@ -110,19 +122,23 @@ impl Proposal {
         Self { rule, evaluated_at, demand, evidence }.normalized()
     }
 
-    /// Every figure either finite and meaningful or absent, so that records survive any encoding and comparisons are total.
+    /// Every figure finite and of twelve digits, or absent, so that a record comes back the same from any encoding: common
+    /// readers of JSON are exact for such numbers only.
     #[must_use]
     pub fn normalized(mut self) -> Self {
-        let finite = |value: Option<f64>| value.filter(|v| v.is_finite());
+        let finite = |value: Option<f64>| value.and_then(figure);
         self.evidence.n_eff = finite(self.evidence.n_eff);
         self.evidence.confidence = finite(self.evidence.confidence);
         self.evidence.completeness = finite(self.evidence.completeness);
         self.evidence.age_seconds = finite(self.evidence.age_seconds);
         for value in self.evidence.inputs.values_mut() {
-            if let Scalar::Float(float) = value
-                && !float.is_finite()
-            {
-                *value = Scalar::Text(float.to_string());
+            if let Scalar::Float(float) = value {
+                let rounded = figure(*float);
+                // What is too large or too small for a figure is kept for people.
+                *value = match rounded {
+                    Some(rounded) if rounded != 0.0 || float.abs() == 0.0 => Scalar::Float(rounded),
+                    _ => Scalar::Text(float.to_string()),
+                };
             }
         }
         if let Demand::Replicas(value) = self.demand {
@@ -143,7 +159,7 @@ impl Demand {
     pub fn from_column(value: Option<f64>) -> Self {
         match value {
             None => Self::Missing(MissingReason::Null),
-            Some(value) if value.is_finite() && value >= 0.0 => Self::Replicas(value),
+            Some(value) if value >= 0.0 && value.is_finite() => Self::Replicas(figure(value.min(MAX_DEMAND)).unwrap_or(MAX_DEMAND)),
             Some(_) => Self::Missing(MissingReason::NotANumber),
         }
     }

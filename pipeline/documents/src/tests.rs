@@ -1,0 +1,254 @@
+//! What reading documents guarantees.
+
+use std::fs;
+use std::time::Duration;
+
+use proptest::prelude::*;
+use tracescale_core::policy::{Mode, OnMissing, RateKind, SelectPolicy};
+use tracescale_core::target::TargetRef;
+
+use super::*;
+
+/// Every field of every kind, each with a value that differs from its default.
+const EVERYTHING: &str = include_str!("../tests/everything.yaml");
+
+fn problems(text: &str) -> Vec<Problem> {
+    parse("test.yaml", text).err().unwrap_or_default()
+}
+
+fn paths(text: &str) -> Vec<String> {
+    problems(text).into_iter().map(|problem| problem.path).collect()
+}
+
+fn rule(policy: &str) -> String {
+    format!("apiVersion: tracescale.io/v1alpha1\nkind: ScalingRule\nmetadata: {{name: r}}\nspec:\n  sql: SELECT 1\n  policy:\n{policy}")
+}
+
+/// Guarantees: the example of the design page means what it says there, and what it leaves out has the HPA's defaults.
+#[test]
+fn the_design_example_is_read() {
+    let text = "apiVersion: tracescale.io/v1alpha1\nkind: ScalingTarget\nmetadata: {name: checkout}\nspec:\n  kubernetes: {apiVersion: apps/v1, kind: Deployment, namespace: shop, name: checkout}\n---\napiVersion: tracescale.io/v1alpha1\nkind: ScalingRule\nmetadata: {name: latency-slo}\nspec:\n  every: 5s\n  mode: recommend            # recommend (default) | enforce | off\n  sql: |\n    SELECT target, 3 AS replicas\n    FROM service_queue JOIN targets USING (service_name)\n  policy:\n    min: 2\n    max: 40\n    scaleDown: {stabilizationWindow: 5m, policies: [{type: Percent, value: 10, period: 60s}]}\n    onMissing: hold\n";
+    let documents = parse("a.yaml", text).unwrap();
+    let (source, target) = &documents.targets[0];
+    assert_eq!(source.line, 1);
+    assert_eq!(target.reference.to_string(), "kubernetes:apps/v1/Deployment/shop/checkout");
+    assert_eq!(target.service.service_name, "checkout");
+    let (source, rule) = &documents.rules[0];
+    assert_eq!(source.line, 7);
+    assert_eq!(rule.mode, Mode::Recommend);
+    assert!(rule.sql.starts_with("SELECT target") && rule.sql.contains('\n'));
+    let spec = rule.policy.spec();
+    assert_eq!((spec.min, spec.max, spec.on_missing), (2, 40, OnMissing::Hold));
+    assert_eq!(spec.scale_down.policies.len(), 1);
+    assert_eq!(spec.scale_down.policies[0].kind, RateKind::Percent);
+    assert_eq!(spec.scale_up.policies.len(), 2);
+    assert_eq!(spec.scale_up.select_policy, SelectPolicy::Max);
+    assert_eq!(documents.settings, Settings::default());
+}
+
+/// Guarantees: a document with every field is read, each value where it belongs.
+#[test]
+fn every_field_is_read() {
+    let documents = parse("everything.yaml", EVERYTHING).unwrap_or_else(|problems| panic!("{problems:#?}"));
+    assert_eq!(documents.targets.len(), 2);
+    let (_, target) = &documents.targets[0];
+    assert!(target.paused && target.override_.as_ref().is_some_and(|order| order.replicas == 7));
+    assert_eq!(target.service.service_namespace.as_deref(), Some("shop"));
+    assert!(matches!(&documents.targets[1].1.reference, TargetRef::Memory(memory) if memory.replicas == 3));
+    let (_, rule) = &documents.rules[0];
+    assert!(rule.serves(&target.name) && !rule.serves(&documents.targets[1].1.name));
+    let spec = rule.policy.spec();
+    assert_eq!(spec.on_missing, OnMissing::After { after: Duration::from_secs(600), replicas: 6 });
+    assert_eq!(spec.gates.min_samples_down, Some(60.0));
+    assert_eq!(spec.condition.map(|condition| condition.times), Some(3));
+    assert_eq!(rule.policy.schedules().len(), 1);
+    let settings = &documents.settings;
+    assert_eq!(settings.receiver.limits.max_request_bytes, 32 << 20);
+    assert_eq!(settings.windows.lateness, Duration::from_secs(20));
+    assert_eq!(settings.discovery.namespaces, ["shop"]);
+    assert!(settings.receiver.tls.as_ref().is_some_and(|tls| tls.client_ca.is_some()));
+}
+
+/// Guarantees: `deploy/documents.md` names every field that the readers know, and no other.
+#[test]
+fn the_reference_names_every_field() {
+    let mut collector = document::Collector::default();
+    collector.text("everything.yaml", EVERYTHING);
+    let page = include_str!("../../../deploy/documents.md");
+    let mut section = "";
+    let mut written = std::collections::BTreeSet::new();
+    for line in page.lines() {
+        if let Some(heading) = line.strip_prefix("## ") {
+            section = heading.trim();
+        } else if let Some(path) = line.strip_prefix("| `").and_then(|rest| rest.split('`').next()) {
+            for kind in ["ScalingTarget", "ScalingRule", "Settings"].iter().filter(|kind| section == **kind || section == "Every document")
+            {
+                written.insert((*kind, path.to_owned()));
+            }
+        }
+    }
+    let missing: Vec<_> = collector.known.iter().filter(|field| !written.contains(&(field.0, field.1.clone()))).collect();
+    assert!(missing.is_empty(), "not in deploy/documents.md: {missing:?}");
+    let extra: Vec<_> = written.iter().filter(|field| !collector.known.contains(*field)).collect();
+    assert!(extra.is_empty(), "in deploy/documents.md, but not read: {extra:?}");
+}
+
+/// Guarantees: all mistakes of a file are told at once, each with line, path, value and what to write instead.
+#[test]
+fn all_problems_come_at_once() {
+    let text = "apiVersion: tracescale.io/v1alpha1\nkind: ScalingRule\nmetadata: {name: Bad Name}\nspec:\n  evry: 5s\n  mode: enforced\n  sql: SELECT 1\n  policy:\n    min: 5\n    max: 3\n    tolerance: .nan\n    scaleDown:\n      stabilizationWindow: 300\n      policies:\n      - {type: Percentage, value: 10, period: 60s}\n      - {type: Pods, value: 0, period: 60s}\n    schedules:\n    - {name: day, cron: '61 * * * *', timezone: Europe/Berln, duration: 8h, min: 3}\n  targets: [nowhere]\n---\nkind: ScalingTargt\n";
+    let found = problems(text);
+    let expect = [
+        (Some(3), "metadata.name", "is not allowed"),
+        (Some(6), "spec.mode", "must be one of"),
+        (Some(11), "spec.policy.tolerance", "must be a number"),
+        (Some(13), "spec.policy.scaleDown.stabilizationWindow", "needs a unit"),
+        (Some(15), "spec.policy.scaleDown.policies[0].type", "must be one of"),
+        (Some(9), "spec.policy.min", "larger than max"),
+        (Some(16), "spec.policy.scaleDown.policies[1].value", "at least 1"),
+        (Some(18), "spec.policy.schedules[0].cron", "not a cron expression"),
+        (Some(18), "spec.policy.schedules[0].timezone", "not a time zone"),
+        (Some(5), "spec.evry", "unknown field"),
+        (Some(19), "spec.targets[0]", "no ScalingTarget"),
+        (Some(21), "apiVersion", "is missing"),
+        (Some(21), "metadata", "is missing"),
+        (Some(21), "kind", "must be one of"),
+    ];
+    for (line, path, message) in expect {
+        let problem = found.iter().find(|problem| problem.path == path).unwrap_or_else(|| panic!("nothing about {path}: {found:#?}"));
+        assert_eq!(problem.line, line, "{path}");
+        assert!(problem.message.contains(message), "{problem}");
+        assert!(problem.hint.is_some(), "{problem}");
+    }
+    assert_eq!(found.len(), expect.len(), "{found:#?}");
+    let typo = found.iter().find(|problem| problem.path == "spec.evry").unwrap();
+    assert_eq!(typo.to_string(), "test.yaml:5: spec.evry: unknown field\n  hint: did you mean `every`?");
+}
+
+/// Guarantees: names are unique, references resolve, one object has one target, and there is one Settings document.
+#[test]
+fn documents_must_agree() {
+    let target = |name: &str| {
+        format!("---\napiVersion: tracescale.io/v1alpha1\nkind: ScalingTarget\nmetadata: {{name: {name}}}\nspec: {{memory: {{name: x}}}}\n")
+    };
+    let settings = "---\napiVersion: tracescale.io/v1alpha1\nkind: Settings\n";
+    let twice = problems(&format!("{}{}{settings}{settings}", target("checkout"), target("checkout")));
+    assert_eq!(twice.iter().map(|p| p.path.as_str()).collect::<Vec<_>>(), ["metadata.name", "spec", "kind"], "{twice:#?}");
+    let dangling = problems(&format!(
+        "{}{}",
+        target("checkout"),
+        rule("    max: 3\n  targets: [checkuot]\n").replace("apiVersion", "---\napiVersion")
+    ));
+    assert_eq!(dangling.len(), 1, "{dangling:#?}");
+    assert_eq!(dangling[0].hint.as_deref(), Some("did you mean `checkout`?"));
+    assert_eq!(dangling[0].path, "spec.targets[0]");
+}
+
+/// Guarantees: words mean what their field says: `no` is a fine name, a quoted number is not a number.
+#[test]
+fn fields_give_words_their_meaning() {
+    let text = "apiVersion: tracescale.io/v1alpha1\nkind: ScalingTarget\nmetadata: {name: no}\nspec: {memory: {replicas: 2}}";
+    assert_eq!(parse("x", text).unwrap().targets[0].1.name.as_str(), "no");
+    assert_eq!(paths(&rule("    max: '3'\n")), ["spec.policy.max"]);
+    assert_eq!(paths(&rule("    max: 3.0\n")), ["spec.policy.max"]);
+    assert_eq!(paths(&rule("    max: 3\n    max: 4\n")), ["spec.policy.max"]);
+    assert_eq!(paths(&rule("    max: -3\n")), ["spec.policy.max"]);
+    assert_eq!(paths(&rule("    max: 99999999999999999999\n")), ["spec.policy.max"]);
+    assert_eq!(paths(&rule("    max: 3\n    gates: {minCompleteness: .inf}\n")), ["spec.policy.gates.minCompleteness"]);
+}
+
+/// Guarantees: names from other systems lead to ours.
+#[test]
+fn names_from_elsewhere_are_translated() {
+    let found = problems(&rule("    maxReplicas: 4\n    behavior: {}\n    max: 3\n"));
+    let hints: Vec<_> = found.iter().filter_map(|problem| problem.hint.as_deref()).collect();
+    assert_eq!(hints, ["write `max`", "write `scaleUp` and `scaleDown` directly in `policy`"]);
+}
+
+/// Guarantees: JSON is read like YAML, also with escapes that YAML does not have, also as a list of documents.
+#[test]
+fn json_is_read() {
+    let one = r#"{"apiVersion":"tracescale.io\/v1alpha1","kind":"ScalingTarget","metadata":{"name":"a"},"spec":{"memory":{"replicas":2}}}"#;
+    assert_eq!(parse("a.json", one).unwrap().targets.len(), 1);
+    let surrogate = one.replace("\"a\"", "\"a\",\"labels\":{\"x\":\"\\ud83d\\ude00\"}");
+    assert_eq!(parse("a.json", &format!("[{surrogate}]")).unwrap().targets.len(), 1);
+    assert_eq!(parse("a.json", "{\"a\": ").unwrap_err().len(), 1);
+    assert_eq!(parse("empty.yaml", "# nothing\n---\n").unwrap(), Documents::default());
+}
+
+/// Guarantees: texts that grow when they are read, or nest without end, are refused.
+#[test]
+fn bombs_are_refused() {
+    let mut bomb = "a: &a [x,x,x,x,x,x,x,x,x]\n".to_owned();
+    for (from, to) in "abcdefgh".chars().zip("bcdefghi".chars()) {
+        bomb.push_str(&format!("{to}: &{to} [*{from},*{from},*{from},*{from},*{from},*{from},*{from},*{from},*{from}]\n"));
+    }
+    assert!(problems(&bomb)[0].message.contains("more than"));
+    assert!(!problems(&"[".repeat(100_000)).is_empty());
+    assert!(!problems(&format!("{}x", "- ".repeat(10_000))).is_empty());
+    assert!(!problems("a: &a [*a]").is_empty());
+    assert!(!problems(&"x".repeat(tree::MAX_BYTES + 1)).is_empty());
+    let deep = (0..30).fold("x".to_owned(), |inner, _| format!("[{inner}]"));
+    assert!(
+        problems(&format!("a: &a {deep}\nb: [[[[[[[[[[[[[[[[[[[[*a]]]]]]]]]]]]]]]]]]]]"))
+            .iter()
+            .any(|p| p.message.contains("nested deeper"))
+    );
+}
+
+/// Guarantees: a directory is read whole and in order, what is not a document is left alone, and each bad file is told.
+#[test]
+fn directories_are_read_whole() {
+    let directory = tempfile::tempdir().unwrap();
+    let root = directory.path();
+    fs::create_dir_all(root.join("views/.hidden")).unwrap();
+    fs::write(root.join("b.yml"), EVERYTHING.split("---\n").next().unwrap()).unwrap();
+    fs::write(root.join("views/v.sql"), "CREATE VIEW v AS SELECT 1").unwrap();
+    fs::write(root.join("views/.hidden/broken.yaml"), "{").unwrap();
+    fs::write(root.join("notes.txt"), "{").unwrap();
+    let documents = load(&[root.to_owned(), root.join("b.yml")]).unwrap();
+    assert_eq!((documents.targets.len(), documents.views.len()), (1, 1));
+    fs::write(root.join("c.yaml"), [b'a', b'\n', 0xff, 0xfe]).unwrap();
+    fs::write(root.join("d.json"), "{").unwrap();
+    let problems = load(&[root.to_owned(), root.join("gone")]).unwrap_err();
+    let files: Vec<_> = problems.iter().map(|p| p.file.rsplit('/').next().unwrap_or_default()).collect();
+    assert_eq!(files, ["c.yaml", "d.json", "gone"], "{problems:#?}");
+    assert!(problems[0].message.contains("UTF-8 from line 2"));
+    let empty = tempfile::tempdir().unwrap();
+    assert_eq!(load(&[empty.path().to_owned()]).unwrap_err().len(), 1);
+}
+
+/// Guarantees: secrets come from files beside the document, never show in debug output, and unreadable files are told.
+#[test]
+fn secrets_come_from_files() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("settings.yaml");
+    let text = "apiVersion: tracescale.io/v1alpha1\nkind: Settings\nspec:\n  receiver:\n    bearerTokensFile: tokens\n";
+    fs::write(&file, text).unwrap();
+    let problems = load(std::slice::from_ref(&file)).unwrap_err();
+    assert_eq!((problems[0].path.as_str(), problems[0].line), ("spec.receiver.bearerTokensFile", Some(5)));
+    fs::write(directory.path().join("tokens"), "# ours\n s3cret \n").unwrap();
+    let settings = load(&[file]).unwrap().settings;
+    assert_eq!(settings.receiver.bearer_tokens, [Secret::new("s3cret")]);
+    assert!(!format!("{settings:?}").contains("s3cret"));
+}
+
+proptest! {
+    /// Guarantees: no text makes the reader panic.
+    #[test]
+    fn any_text_is_read_or_refused(text in "[\\PC\n\t]{0,200}") {
+        let _ = parse("any", &text);
+    }
+
+    /// Guarantees: a valid file with any part cut, doubled or overwritten is read or refused, and what is read is valid.
+    #[test]
+    fn damaged_documents_are_read_or_refused(cut in 0..EVERYTHING.len(), length in 0_usize..60, insert in "[-\\[\\]{}:&*#'\" \n\\PC]{0,6}") {
+        let boundary = |mut at: usize| { while !EVERYTHING.is_char_boundary(at) { at -= 1; } at };
+        let (from, to) = (boundary(cut), boundary((cut + length).min(EVERYTHING.len())));
+        let damaged = format!("{}{insert}{}", &EVERYTHING[..from], &EVERYTHING[to..]);
+        match parse("damaged", &damaged) {
+            Ok(documents) => prop_assert!(documents.rules.iter().all(|(_, rule)| rule.policy.spec().min <= rule.policy.spec().max)),
+            Err(problems) => prop_assert!(!problems.is_empty() && problems.iter().all(|problem| !problem.to_string().is_empty())),
+        }
+    }
+}
