@@ -159,7 +159,7 @@ fn parse_speed(text: &str) -> Result<Speed, String> {
 }
 
 fn parse_duration(text: &str) -> Result<Duration, String> {
-    tracescale_documents::parse_duration(text).map_err(|error| error.to_string())
+    tracescale_core::duration::parse(text).map_err(|error| error.to_string())
 }
 
 #[cfg(test)]

@@ -2,14 +2,14 @@
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
-
-use arrow::array::RecordBatch;
 use std::sync::Arc;
+use std::time::Duration;
+
 use tracescale_core::target::TargetSpec;
 use tracescale_documents::{Documents, Problem, RuleSpec, Settings};
 use tracescale_ingest as ingest;
-use tracescale_queries::{self as queries, Engine, EngineConfig, EngineParts, ViewProblem, ViewSource};
-use tracescale_sinks::{Clock, Kubernetes, Memory, Sinks};
+use tracescale_queries::{Engine, EngineConfig, ViewProblem, ViewSource, shipped};
+use tracescale_sinks::{Clock, Kubernetes, Memory, Sinks, kubernetes};
 
 use crate::cli::ListenArgs;
 use crate::controller::Controller;
@@ -18,6 +18,9 @@ use crate::rules;
 
 /// Where files go when nobody says otherwise.
 pub const DEFAULT_DATA_DIR: &str = ".tracescale";
+
+/// What a replay waits for beyond lateness: a window of a minute, and derived streams that trail by up to a minute.
+const SETTLE: Duration = Duration::from_secs(150);
 
 /// The rule that serves when no document brings one.
 const DEFAULT_RULE: &str = include_str!("../../queries/rules/observe.yaml");
@@ -86,7 +89,7 @@ impl Config {
 
     async fn rule_problems(&self, engine: &Engine) -> Vec<Problem> {
         let snapshot = engine.tables();
-        let no_targets = RecordBatch::new_empty(Arc::new(rules::targets_schema()));
+        let targets = Arc::new(rules::targets_schema());
         let mut problems = Vec::new();
         for (source, rule) in &self.documents.rules {
             let problem = |message: String, hint: Option<String>| Problem {
@@ -97,9 +100,10 @@ impl Config {
                 message,
                 hint,
             };
-            match snapshot.columns(&rule.sql, &[("targets", no_targets.clone())]).await {
+            match snapshot.prepare(&rule.sql, &[("targets", Arc::clone(&targets))]).await {
                 Err(error) => problems.push(problem(error.to_string(), None)),
-                Ok(columns) => {
+                Ok(prepared) => {
+                    let columns: Vec<_> = prepared.schema().fields().iter().map(|field| field.name().clone()).collect();
                     let missing = ["target", "replicas"].into_iter().filter(|name| !columns.iter().any(|column| column == name));
                     problems.extend(missing.map(|name| {
                         let hint = format!("name it with `AS {name}`; the query returns {}", columns.join(", "));
@@ -129,10 +133,9 @@ impl Config {
             let origin = view.path.display().to_string();
             ViewSource { name: origin.clone(), sql: view.sql.clone(), origin }
         });
-        let mut parts = queries::shipped();
+        let (mut parts, _counters) = shipped::parts();
         parts.views.extend(own);
-        let EngineParts { .. } = &parts;
-        Engine::new(config, parts).await
+        Engine::with_parts(config, parts).await
     }
 
     /// A controller of the targets and rules.
@@ -145,7 +148,8 @@ impl Config {
     /// Every sink.
     #[must_use]
     pub fn sinks(&self, clock: Clock) -> Sinks {
-        Sinks::new(Memory::new(Arc::clone(&clock)), Kubernetes::new(clock))
+        let options = kubernetes::Options { instance: std::env::var("POD_NAME").unwrap_or_else(|_| "tracescale".to_owned()), ..kubernetes::Options::default() };
+        Sinks::new(Memory::new(Arc::clone(&clock)), Kubernetes::new(options, clock))
     }
 
     /// Reads targets and rules again. Views and settings take a restart.
@@ -154,6 +158,19 @@ impl Config {
     /// Every problem of every document; the running configuration then stays.
     pub fn reload(&self) -> Result<(Vec<TargetSpec>, Vec<RuleSpec>), Vec<Problem>> {
         documents(&self.paths).map(|documents| specs(&documents))
+    }
+
+    /// How many targets, rules and views there are.
+    #[must_use]
+    pub fn counts(&self) -> (usize, usize, usize) {
+        let documents = &self.documents;
+        (documents.targets.len(), documents.rules.len(), shipped::VIEWS.len() + documents.views.len())
+    }
+
+    /// How long after the last row every window that holds it is final: the longest shipped window, and what late rows may take.
+    #[must_use]
+    pub fn settle_time(&self) -> Duration {
+        SETTLE + self.documents.settings.windows.lateness
     }
 
     fn discovery(&self) -> Discovery {

@@ -12,14 +12,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use arrow::array::RecordBatch;
-use tracescale_core::capacity::{Capacity, Observed, Unobserved, UnobservedKind};
+use tracescale_core::capacity::{Capacity, Observed, Unobserved};
 use tracescale_core::decide::{Applied, Decider, Decision, Demand, Evidence, MissingReason, Mode, Proposal};
 use tracescale_core::policy::{RuleName, RuleRef};
 use tracescale_core::target::{TargetName, TargetSpec};
 use tracescale_core::time::Timestamp;
 use tracescale_documents::RuleSpec;
 use tracescale_queries::{Emission, Snapshot};
-use tracescale_sinks::{Outcome, SinkError, SinkErrorKind};
+use tracescale_sinks::{Outcome, SinkError};
 
 use crate::discovery::Discovery;
 use crate::rules::{Answers, RuleFailure};
@@ -361,7 +361,7 @@ impl Controller {
             Err(error) => {
                 // A passing failure leaves the last observation standing; the decider sees its age.
                 if !error.is_retryable() || target.observed.is_err() {
-                    target.observed = Err(unobserved(&error));
+                    target.observed = Err(error.unobserved());
                 }
                 target.observe_due = now + error.retry_after().unwrap_or(OBSERVE_EVERY);
                 vec![Effect::Warn(Warning::SinkFailed { target: name.clone(), error })]
@@ -384,7 +384,7 @@ impl Controller {
                 target.backoff = Some(Backoff::after(target.backoff, now, error.retry_after()));
                 target.observe_due = now;
                 // Without an answer nobody knows whether the call got through.
-                let became = if error.kind == SinkErrorKind::Unavailable { Applied::Unknown } else { Applied::Failed };
+                let became = if error.kind.is_uncertain() { Applied::Unknown } else { Applied::Failed };
                 self.decider.applied(now, name, became);
                 tracing::debug!(decision = %decision.id, target = %name, "scale call failed");
                 vec![Effect::Warn(Warning::SinkFailed { target: name.clone(), error })]
@@ -420,7 +420,7 @@ impl Target {
 
 impl Rule {
     fn new(spec: RuleSpec) -> Self {
-        let members = spec.targets.iter().flatten().cloned().collect();
+        let members = spec.targets.iter().flat_map(|scope| scope.names.iter().cloned()).collect();
         Self { spec: Arc::new(spec), due: Timestamp::MIN, is_evaluating: false, members }
     }
 
@@ -439,13 +439,4 @@ impl Backoff {
         let pause = last.map_or(BACKOFF_MIN, |last| (last.pause * 2).min(BACKOFF_MAX));
         Self { until: now + retry_after.unwrap_or(pause).max(pause), pause }
     }
-}
-
-fn unobserved(error: &SinkError) -> Unobserved {
-    let kind = match error.kind {
-        SinkErrorKind::NotFound | SinkErrorKind::Invalid => UnobservedKind::NotFound,
-        SinkErrorKind::Denied | SinkErrorKind::Contested { .. } => UnobservedKind::Denied,
-        _ => UnobservedKind::Unavailable,
-    };
-    Unobserved { kind, detail: format!("{error}: {}", error.source) }
 }

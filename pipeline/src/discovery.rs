@@ -3,7 +3,7 @@
 
 use tracescale_core::target::{MemoryRef, ServiceSelector, TargetName, TargetRef, TargetSpec};
 use tracescale_queries::Emission;
-use tracescale_sinks::discover::{ResourceAttributes, discover};
+use tracescale_sinks::discover;
 
 use crate::rows;
 
@@ -60,16 +60,10 @@ fn found(emission: &Emission, row: usize) -> Option<Found> {
         Some(namespace) => TargetName::sanitized(&format!("{namespace}.{service}"))?,
         None => TargetName::sanitized(service)?,
     };
-    let attributes = ResourceAttributes {
-        k8s_namespace_name: text("k8s_namespace_name"),
-        k8s_deployment_name: text("k8s_deployment_name"),
-        k8s_statefulset_name: text("k8s_statefulset_name"),
-        ..ResourceAttributes::default()
-    };
     let instances = column("instances").and_then(|column| rows::number(column, row)).filter(|count| *count >= 1.0);
     let unnamed = || TargetRef::Memory(MemoryRef { name: name.to_string(), replicas: 1 });
     let spec = TargetSpec {
-        reference: discover(&attributes).unwrap_or_else(unnamed),
+        reference: discover::target(|column| text(column)).unwrap_or_else(unnamed),
         service: ServiceSelector { service_name: service.to_owned(), service_namespace: namespace.map(str::to_owned) },
         paused: false,
         override_: None,

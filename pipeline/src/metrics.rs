@@ -122,7 +122,7 @@ impl Metrics {
     pub fn decision(&self, decision: &Decision) {
         let labels = vec![("action", decision.action.as_str()), ("reason", decision.reason.as_str())];
         let _ = self.own.decisions.get_or_create(&labels).inc();
-        for violation in invariant::check(decision) {
+        if let Err(violation) = invariant::check(decision) {
             tracing::error!(decision = %decision.id, %violation, "a decision broke an invariant");
             let _ = self.own.violations.get_or_create(&vec![("invariant", violation.invariant.as_str())]).inc();
         }

@@ -4,14 +4,15 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use arrow::array::{ArrayRef, BooleanArray, Int64Array, RecordBatch, StringArray};
-use arrow::datatypes::{DataType, Field, Schema};
+use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use serde_json::Value;
 use tracescale_core::capacity::Observed;
 use tracescale_core::decide::{Demand, Evidence, Presence, Proposal, Scalar};
+use tracescale_core::policy::RuleName;
 use tracescale_core::target::{TargetName, TargetRef, TargetSpec};
 use tracescale_core::time::Timestamp;
 use tracescale_documents::RuleSpec;
-use tracescale_queries::{QueryError, Snapshot};
+use tracescale_queries::{Prepared, QueryError, Snapshot};
 
 use crate::rows;
 
@@ -37,25 +38,58 @@ pub enum RuleFailure {
     /// Its rows lack a column.
     #[error("no column `{0}` among the query's columns {1:?}; hint: name it with `AS {0}`")]
     NoColumn(&'static str, Vec<String>),
-    /// It returned several rows for one target and window.
-    #[error("{1} rows for target `{0}` and one window; hint: a rule returns one row per target")]
-    SeveralRows(TargetName, usize),
+    /// It returned several rows for one target.
+    #[error("several rows for target `{0}`; hint: a rule returns one row per target, for example with `WHERE window_end = latest()`")]
+    SeveralRows(TargetName),
+    /// Too many evaluations wait for the thread that does them.
+    #[error("too many evaluations are waiting")]
+    QueueFull,
 }
 
-/// Evaluates one rule at `now` over the provisional and the final windows.
-///
-/// # Errors
-/// When the query fails or its rows cannot be read.
-pub async fn evaluate(rule: &RuleSpec, snapshot: &Snapshot, targets: RecordBatch, now: Timestamp) -> Result<Answers, RuleFailure> {
-    let mut answers = Answers::default();
-    let batches = snapshot.query(&rule.sql, &[("targets", targets)]).await.map_err(RuleFailure::Query)?;
-    for batch in &batches {
-        read(rule, batch, now, &mut answers)?;
+/// Evaluates rules; plans each query once.
+#[derive(Debug, Default)]
+pub struct Evaluator {
+    plans: BTreeMap<RuleName, (String, Prepared)>,
+}
+
+// === impl Evaluator ===
+
+impl Evaluator {
+    /// Evaluates one rule at `now`, over the newest windows and again over the newest final ones: the first answer is fast
+    /// enough to scale out on, the second complete enough to scale in on.
+    ///
+    /// # Errors
+    /// When the query fails or its rows cannot be read.
+    pub async fn evaluate(&mut self, rule: &RuleSpec, snapshot: &Snapshot, targets: RecordBatch, now: Timestamp) -> Result<Answers, RuleFailure> {
+        let known = self.plans.get(&rule.name).is_some_and(|(sql, _)| *sql == rule.sql);
+        if !known {
+            let schema: [(&str, SchemaRef); 1] = [("targets", targets.schema())];
+            let prepared = snapshot.prepare(&rule.sql, &schema).await.map_err(RuleFailure::Query)?;
+            let _ = self.plans.insert(rule.name.clone(), (rule.sql.clone(), prepared));
+        }
+        let mut answers = Answers::default();
+        if let Some((_, plan)) = self.plans.get_mut(&rule.name) {
+            let extra = [("targets", targets)];
+            let newest = plan.run(snapshot, &extra).await.map_err(RuleFailure::Query)?;
+            let finals = plan.run_final(snapshot, &extra).await.map_err(RuleFailure::Query)?;
+            for batches in [newest, finals] {
+                let mut seen = BTreeSet::new();
+                for batch in &batches {
+                    read(rule, batch, now, &mut seen, &mut answers)?;
+                }
+            }
+        }
+        Ok(answers)
     }
-    Ok(answers)
 }
 
-fn read(rule: &RuleSpec, batch: &RecordBatch, now: Timestamp, answers: &mut Answers) -> Result<(), RuleFailure> {
+fn read(
+    rule: &RuleSpec,
+    batch: &RecordBatch,
+    now: Timestamp,
+    seen: &mut BTreeSet<TargetName>,
+    answers: &mut Answers,
+) -> Result<(), RuleFailure> {
     let column = |name: &'static str| batch.column_by_name(name).ok_or_else(|| no_column(name, batch));
     let (targets, replicas) = (column("target")?, column("replicas")?);
     let evidence = Columns::of(batch);
@@ -67,13 +101,14 @@ fn read(rule: &RuleSpec, batch: &RecordBatch, now: Timestamp, answers: &mut Answ
         };
         let demand = Demand::from_column(rows::number(replicas, row).or_else(|| not_a_number(replicas, row)));
         let proposal = Proposal::new(rule.name.clone(), now, demand, evidence.read(row));
-        let said = answers.proposals.entry(target.clone()).or_default();
-        let same_window = |other: &&Proposal| other.evidence.window_end == proposal.evidence.window_end;
-        let rows = said.iter().filter(same_window).count();
-        if rows > 0 {
-            return Err(RuleFailure::SeveralRows(target, rows + 1));
+        if !seen.insert(target.clone()) {
+            return Err(RuleFailure::SeveralRows(target));
         }
-        said.push(proposal);
+        let said = answers.proposals.entry(target).or_default();
+        // A rule that reads no windows says the same twice.
+        if !said.contains(&proposal) {
+            said.push(proposal);
+        }
     }
     Ok(())
 }

@@ -6,7 +6,7 @@
 //!
 //! The only place that starts tasks and makes channels. Every channel is bounded.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -29,7 +29,7 @@ use crate::controller::{Controller, Effect, Event};
 use crate::journal::Journal;
 use crate::late::Late;
 use crate::metrics::{self, Metrics};
-use crate::rules::{self, RuleFailure};
+use crate::rules::{Evaluator, RuleFailure};
 use crate::windows::Windows;
 
 /// Events waiting for the controller, which takes microseconds for each; a full channel slows windows down, nothing is lost.
@@ -66,7 +66,7 @@ pub async fn live(config: Config, mut console: Console) -> anyhow::Result<()> {
     console.listening(&[("OTLP/gRPC", bound.grpc_addr), ("OTLP/HTTP", bound.http_addr), ("metrics", admin.local_addr()?)], bound.stats());
     let journal = Journal::open(&config.data_dir).with_context(|| format!("data directory {}", config.data_dir.display()))?;
     let sinks: Arc<dyn ScaleTarget> = Arc::new(config.sinks(clock::system()));
-    let windows = Windows { engine: config.engine().await?, late: Late::new(&config.data_dir, clock::now()), metrics: metrics.clone() };
+    let windows = Windows { engine: config.engine().await.map_err(|problems| anyhow!("{} views do not work", problems.len()))?, late: Late::new(&config.data_dir, clock::now()), metrics: metrics.clone() };
 
     let (events_in, events) = mpsc::channel(EVENTS);
     let (evaluations_in, evaluations) = mpsc::channel(EVALUATIONS);
@@ -133,9 +133,10 @@ fn on_own_runtime(stage: impl Future<Output = anyhow::Result<()>>) -> anyhow::Re
 }
 
 async fn evaluate(mut evaluations: mpsc::Receiver<Evaluation>, events: mpsc::Sender<Event>) -> anyhow::Result<()> {
+    let mut evaluator = Evaluator::default();
     while let Some(Evaluation { rule, snapshot, targets }) = evaluations.recv().await {
         let asked_at = clock::now();
-        let answers = rules::evaluate(&rule, &snapshot, targets, asked_at).await;
+        let answers = evaluator.evaluate(&rule, &snapshot, targets, asked_at).await;
         if events.send(Event::Evaluated { rule: rule.name.clone(), asked_at, answers }).await.is_err() {
             break;
         }
@@ -198,8 +199,8 @@ impl Control {
             draining |= matches!(event, Event::Drained);
             self.metrics.event(&event);
             self.console.event(now, &event);
-            let mut effects = self.controller.handle(now, event);
-            while let Some(effect) = (!effects.is_empty()).then(|| effects.remove(0)) {
+            let mut effects = VecDeque::from(self.controller.handle(now, event));
+            while let Some(effect) = effects.pop_front() {
                 if let Some(refused) = self.carry_out(now, effect) {
                     effects.extend(self.controller.handle(now, refused));
                 }

@@ -74,8 +74,8 @@ impl Windows {
     }
 }
 
-/// Time moves on at the engine's deadlines, and at every whole second so that rules and observations fall due in between.
-fn next_tick(now: Timestamp, deadline: Option<Timestamp>) -> Timestamp {
+/// When time next moves on: at the engine's deadline, and at every whole second so that rules and observations fall due in between.
+pub fn next_tick(now: Timestamp, deadline: Option<Timestamp>) -> Timestamp {
     let second = std::time::Duration::from_secs(1);
     let tick = now.floor(second) + second;
     deadline.map_or(tick, |deadline| deadline.min(tick))

@@ -17,6 +17,15 @@ pub(crate) struct History {
     bytes: usize,
 }
 
+/// Which windows a query sees.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Windows {
+    /// Provisional ones too.
+    All,
+    /// Those that the watermark has passed.
+    Final,
+}
+
 /// The rows of one window.
 #[derive(Debug)]
 pub(crate) struct Window {
@@ -52,9 +61,14 @@ impl History {
         self.windows.get(&end)
     }
 
-    /// All rows, oldest window first.
-    pub(crate) fn batches(&self) -> Vec<RecordBatch> {
-        self.windows.values().map(|window| window.rows.clone()).collect()
+    /// The rows of these windows, oldest window first.
+    pub(crate) fn batches(&self, windows: Windows) -> Vec<RecordBatch> {
+        self.windows.values().filter(|window| window.is_in(windows)).map(|window| window.rows.clone()).collect()
+    }
+
+    /// The end of the newest of these windows.
+    pub(crate) fn newest_of(&self, windows: Windows) -> Option<Timestamp> {
+        self.windows.iter().rev().find(|(_, window)| window.is_in(windows)).map(|(end, _)| *end)
     }
 
     pub(crate) fn oldest(&self) -> Option<Timestamp> {
@@ -83,6 +97,14 @@ impl History {
         if let Some((_, window)) = Arc::make_mut(&mut self.windows).pop_first() {
             self.bytes -= window.bytes;
         }
+    }
+}
+
+// === impl Window ===
+
+impl Window {
+    fn is_in(&self, windows: Windows) -> bool {
+        windows == Windows::All || self.is_final
     }
 }
 

@@ -29,6 +29,7 @@ mod rollup;
 mod session;
 mod shape;
 mod slot;
+pub mod shipped;
 pub mod snapshot;
 mod statement;
 pub mod stats;

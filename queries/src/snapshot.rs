@@ -10,7 +10,7 @@ use datafusion::execution::disk_manager::{DiskManagerBuilder, DiskManagerMode};
 use datafusion::execution::runtime_env::{RuntimeEnv, RuntimeEnvBuilder};
 use tracescale_core::time::Timestamp;
 
-use crate::history::History;
+use crate::history::{History, Windows};
 use crate::problem::{Complaint, QueryError};
 use crate::query::Planned;
 use crate::session::Functions;
@@ -141,18 +141,32 @@ impl Prepared {
     /// # Errors
     /// [`QueryError::Failed`] when a row makes it fail, [`QueryError::TimedOut`] when it takes too long.
     pub async fn run(&mut self, snapshot: &Snapshot, extra: &[(&str, RecordBatch)]) -> Result<Vec<RecordBatch>, QueryError> {
+        self.run_over(snapshot, extra, Windows::All).await
+    }
+
+    /// [`Prepared::run`] over final windows only: `latest()` is then the newest final window end. One SQL text so gives a fast
+    /// answer and one that is safe to scale in on.
+    ///
+    /// # Errors
+    /// As [`Prepared::run`].
+    pub async fn run_final(&mut self, snapshot: &Snapshot, extra: &[(&str, RecordBatch)]) -> Result<Vec<RecordBatch>, QueryError> {
+        self.run_over(snapshot, extra, Windows::Final).await
+    }
+
+    async fn run_over(&mut self, snapshot: &Snapshot, extra: &[(&str, RecordBatch)], windows: Windows) -> Result<Vec<RecordBatch>, QueryError> {
         for (name, rows) in extra {
             if self.extra.get(*name).is_some_and(|schema| schema.fields() != rows.schema_ref().fields()) {
                 return Err(Complaint::new(format!("the columns of table {name} have changed since the query was planned")).into());
             }
         }
         let views: Vec<&str> = self.planned.reads().filter(|name| !self.extra.contains_key(*name)).collect();
-        let latest = views.iter().filter_map(|name| snapshot.latest(name)).min();
+        let newest = |name: &&str| snapshot.views.get(*name)?.newest_of(windows);
+        let latest = views.iter().filter_map(newest).min();
         let limit = self.limits.time;
         let rows = |name: &str| {
             let brought = extra.iter().filter(|(extra, _)| *extra == name).map(|(_, rows)| rows.clone()).collect::<Vec<_>>();
             let is_view = brought.is_empty() && !self.extra.contains_key(name);
-            if is_view { snapshot.views.get(name).map(History::batches).unwrap_or_default() } else { brought }
+            if is_view { snapshot.views.get(name).map(|history| history.batches(windows)).unwrap_or_default() } else { brought }
         };
         match tokio::time::timeout(limit, self.planned.run(latest, rows)).await {
             Ok(result) => result.map_err(QueryError::running),

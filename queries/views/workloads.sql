@@ -1,0 +1,10 @@
+-- Where each service runs, as its resource attributes say, and how many instances sent spans. What targets are discovered from.
+CREATE VIEW workloads AS
+SELECT window_start, window_end, service_name, service_namespace,
+       k8s_namespace_name, k8s_deployment_name, k8s_statefulset_name, faas_name, aws_ecs_service_arn,
+       count(*) AS samples,
+       nullif(count(DISTINCT service_instance_id), 0) AS instances
+FROM HOP(spans, end_time, INTERVAL '5 seconds', INTERVAL '1 minute')
+WHERE is_entry
+GROUP BY window_start, window_end, service_name, service_namespace,
+         k8s_namespace_name, k8s_deployment_name, k8s_statefulset_name, faas_name, aws_ecs_service_arn;
