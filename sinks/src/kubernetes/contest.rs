@@ -279,6 +279,21 @@ mod tests {
         }
     }
 
+    /// Guarantees: an autoscaler is taken for a rival on its own object, in whatever version, and on no other.
+    #[test]
+    fn autoscalers_are_matched_by_group_kind_and_name() {
+        let acts = |api_version: &str, kind: &str, name: &str| {
+            let target = json!({"apiVersion": api_version, "kind": kind, "name": name});
+            let list = json!({"items": [{"metadata": {"name": "a"}, "spec": {"scaleTargetRef": target}}], "metadata": {"continue": ""}});
+            let (autoscalers, next) = Autoscaler::parse(list).expect("a list");
+            assert_eq!(next, None);
+            autoscalers[0].acts_on(&cart())
+        };
+        assert!(acts("apps/v1", "Deployment", "cart") && acts("apps/v1beta2", "Deployment", "cart"));
+        assert!(!acts("example.io/v1", "Deployment", "cart"));
+        assert!(!acts("apps/v1", "StatefulSet", "cart") && !acts("apps/v1", "Deployment", "basket"));
+    }
+
     /// Guarantees: a person's `kubectl scale` is kept for the yield time, counted anew when they change it, and no longer.
     #[test]
     fn a_manual_scale_is_kept_for_a_while() {

@@ -187,6 +187,28 @@ async fn missing() {
     assert_eq!((error.kind.clone(), error.is_retryable()), (SinkErrorKind::NotFound, false));
 }
 
+/// Guarantees: a missing object does not make us ask again what its group serves; a resource that is gone does.
+#[tokio::test]
+async fn discovery_is_repeated_when_it_misled() {
+    let scale = || Exchange::recorded("deployment-scale-get-200");
+    let script = vec![
+        discovery(),
+        scale().answered_as("deployment-scale-get-404-missing"),
+        scale().answered_as("unknown-resource-404"),
+        discovery(),
+        scale().answered_as("discovery-group-404-not-installed"),
+        discovery(),
+        scale(),
+    ];
+    let server = Strict::start(script).await;
+    let sink = sink(&server, Options { read_ready: false, ..Options::default() }).await;
+    for _ in 0..3 {
+        assert_eq!(sink.observe(&object(DEPLOYMENT)).await.expect_err("refused").kind, SinkErrorKind::NotFound);
+    }
+    sink.observe(&object(DEPLOYMENT)).await.expect("observed");
+    server.finish();
+}
+
 /// Guarantees: Retry-After of a throttled write is passed on, although its body is plain text.
 #[tokio::test]
 async fn throttled_with_retry_after() {
@@ -226,6 +248,7 @@ async fn webhooks() {
         ("worker-scale-patch-403-webhook-deny", SinkErrorKind::Denied),
         ("worker-scale-patch-422-webhook-deny", SinkErrorKind::Denied),
         ("worker-scale-patch-500-webhook-connection-refused", SinkErrorKind::Unavailable),
+        ("worker-scale-patch-500-webhook-timeout", SinkErrorKind::Unavailable),
         ("worker-scale-patch-422-above-schema-maximum", SinkErrorKind::Invalid),
     ] {
         let script = worker(vec![write(fixture, 10, "290")]);
@@ -233,6 +256,14 @@ async fn webhooks() {
         assert_eq!(error.kind, kind, "{fixture}: {}", error.chain());
         assert!(error.chain().contains(if kind == SinkErrorKind::Invalid { "50" } else { "guard.example.io" }), "{}", error.chain());
     }
+}
+
+/// Guarantees: a conflict over the field's owner is told from one over the version, and not repeated.
+#[tokio::test]
+async fn owner_conflict_is_no_version_conflict() {
+    let owned = write("worker-scale-patch-504-request-timeout", 10, "290").answered_as("worker-scale-apply-409-conflict");
+    let error = apply(&object(WORKER), 10, take_over(), worker(vec![owned])).await.expect_err("refused");
+    assert!(matches!(&error.kind, SinkErrorKind::Contested { by } if by.contains("conflict with")), "{error:?}");
 }
 
 /// Guarantees: what a webhook warns of reaches the outcome, and what it changed is believed only when read.
