@@ -225,6 +225,18 @@ impl<'a> Attributes<'a> {
     pub const fn iter(self) -> Entries<'a> {
         Entries(Fields(self.0))
     }
+
+    /// The key of each attribute with the bytes of its whole entry, tag and length included: to sort or to filter
+    /// attributes without reading their values.
+    pub fn raw_entries(self) -> impl Iterator<Item = (&'a str, &'a [u8])> {
+        let mut entries = self.iter();
+        std::iter::from_fn(move || {
+            let before = entries.0.0;
+            let (key, _) = entries.next()?;
+            let length = before.len() - entries.0.0.len();
+            before.get(..length).map(|entry| (key, entry))
+        })
+    }
 }
 
 // === impl Entries ===

@@ -1,8 +1,36 @@
 //! From one OTLP request body to Arrow batches in the schemas of [`tracescale_core::schema`].
+//!
+//! ```text
+//! protobuf ─▶ prost ─┐                   ┌▶ spans ───▶ span_columns ───┐
+//!                    ├▶ request structs ─┤                             ├▶ Decoded
+//! JSON ─────▶ json ──┘                   └▶ metrics ─▶ metric_columns ─┘
+//! ```
+//!
+//! The columns ask for checked rows and raw attribute bytes, not for request structs, so that a decoder that walks the
+//! wire format can fill the same columns and be compared with this one. Rules that refuse items are in `refusal`.
 
-use arrow::array::RecordBatch;
+mod builders;
+mod metric_columns;
+mod metrics;
+mod prost;
+mod refusal;
+mod sampling;
+mod span_columns;
+mod spans;
+
+use arrow::array::{AsArray as _, RecordBatch};
+use arrow::datatypes::TimestampNanosecondType;
+use arrow::error::ArrowError;
+use opentelemetry_proto::tonic::collector::logs::v1::ExportLogsServiceRequest;
 use tracescale_core::schema::Stream;
 use tracescale_core::time::Timestamp;
+
+use self::refusal::Tally;
+pub use self::sampling::{MAX_ADJUSTED_COUNT, Sampling};
+
+/// The largest body that is decoded, in bytes. Far above any receiver's limit; it keeps every offset of the 32-bit Arrow
+/// columns in range, because no byte of a body becomes more than eight bytes or one list item of a column.
+pub const MAX_BODY: usize = 256 << 20;
 
 /// Which OTLP service a request was sent to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -35,6 +63,10 @@ pub struct Decoded {
     pub rejected: u64,
     /// Why the first rejected item was refused; empty when none was.
     pub rejected_reason: String,
+    /// Events without a time and links without ids that were left out; their span was kept.
+    pub skipped_details: u64,
+    /// Spans whose stated sampling would count for more than [`MAX_ADJUSTED_COUNT`], and which count for that.
+    pub clipped_counts: u64,
 }
 
 /// A body that is not OTLP at all; answered with `INVALID_ARGUMENT` / 400.
@@ -52,6 +84,48 @@ pub struct DecodeError {
 /// # Errors
 /// When the body as a whole cannot be read.
 pub fn decode(signal: Signal, encoding: Encoding, body: &[u8], received_at: Timestamp) -> Result<Decoded, DecodeError> {
-    let _ = (signal, encoding, body, received_at);
-    Ok(Decoded::default())
+    if body.len() > MAX_BODY {
+        return Err(DecodeError { encoding, reason: format!("the body has {} bytes, more than {MAX_BODY}", body.len()) });
+    }
+    let decoded = match (signal, encoding) {
+        (Signal::Traces, Encoding::Protobuf) => spans::rows(&prost::read(body)?, received_at),
+        (Signal::Metrics, Encoding::Protobuf) => metrics::rows(&prost::read(body)?, received_at),
+        (Signal::Logs, Encoding::Protobuf) => Ok(count_logs(&prost::read(body)?)),
+        (_, Encoding::Json) => return Err(DecodeError { encoding, reason: "JSON is not read yet".to_owned() }),
+    };
+    decoded.map_err(|error: ArrowError| DecodeError { encoding, reason: format!("the rows do not fit a batch: {error}") })
+}
+
+fn count_logs(request: &ExportLogsServiceRequest) -> Decoded {
+    let scopes = request.resource_logs.iter().flat_map(|resource| &resource.scope_logs);
+    Decoded { items: scopes.map(|scope| scope.log_records.len() as u64).sum(), ..Decoded::default() }
+}
+
+// === impl Decoded ===
+
+impl Decoded {
+    /// The newest event time of all rows: what a replay is paced by. `None` without rows.
+    #[must_use]
+    pub fn newest_time(&self) -> Option<Timestamp> {
+        let newest = |(stream, batch): &(Stream, RecordBatch)| {
+            let times = batch.column_by_name(stream.time_column())?.as_primitive_opt::<TimestampNanosecondType>()?;
+            arrow::compute::max(times)
+        };
+        self.batches.iter().filter_map(newest).max().map(Timestamp::from_nanos)
+    }
+}
+
+// === impl Tally ===
+
+impl Tally {
+    fn into_decoded(self, batches: Vec<(Stream, RecordBatch)>) -> Decoded {
+        Decoded {
+            batches,
+            items: self.items,
+            rejected: self.rejected,
+            rejected_reason: self.reason,
+            skipped_details: self.skipped_details,
+            clipped_counts: self.clipped_counts,
+        }
+    }
 }
