@@ -7,4 +7,5 @@
 //! Architecture invariants: knows nothing of SQL, rules or sinks. The decoder is one function from a raw body to
 //! batches ([`decode::decode`]), so that another can replace it and be tested against it.
 
+pub mod capture;
 pub mod decode;
