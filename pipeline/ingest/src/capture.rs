@@ -12,6 +12,8 @@
 
 use std::io::{self, BufRead, BufReader, Read, Write};
 
+use serde::de::IgnoredAny;
+
 use crate::decode::{self, DecodeError, Encoding, Signal};
 
 /// The largest message that a [`Reader`] accepts unless told otherwise, in bytes after decompression.
@@ -181,8 +183,8 @@ impl<R: Read> Reader<R> {
             if line.is_empty() {
                 continue;
             }
-            // A line without its end is whole only if its object is closed.
-            if !ended && line.last() != Some(&b'}') {
+            // A line without its end was cut, unless it happens to be whole.
+            if !ended && serde_json::from_slice::<IgnoredAny>(&line).is_err() {
                 return Err(ReadError::Truncated { offset, expected: read as u64 + 1, found: read as u64 });
             }
             return message(line, offset).map(Some);
@@ -276,7 +278,7 @@ impl<W: Write> Writer<W> {
                 [length.to_be_bytes().as_slice(), &compressed].concat()
             }
             Format::Json => {
-                let mut line = decode::to_json(signal, encoding, body)?.into_owned();
+                let mut line = decode::to_json(signal, encoding, body)?.trim_ascii().to_vec();
                 // Outside of strings, where JSON allows no raw line break, one is only white space.
                 line.iter_mut().filter(|byte| matches!(byte, b'\n' | b'\r')).for_each(|byte| *byte = b' ');
                 line.push(b'\n');
