@@ -33,6 +33,9 @@ pub struct RuleRef {
     pub name: RuleName,
     /// What it may do.
     pub mode: Mode,
+    /// How often it is evaluated: a much longer pause between decisions is a clock that jumped.
+    #[serde(with = "crate::duration::text")]
+    pub every: Duration,
     /// Its guards, including its priority.
     pub policy: Arc<Policy>,
 }
