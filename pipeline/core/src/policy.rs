@@ -183,7 +183,7 @@ pub struct ConditionSpec {
 }
 
 /// A policy that was checked: a running system holds no other.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 #[serde(try_from = "PolicySpec", into = "PolicySpec")]
 pub struct Policy {
     spec: PolicySpec,
@@ -336,12 +336,6 @@ impl Policy {
     #[must_use]
     pub fn tolerance(&self, direction: Direction) -> f64 {
         self.direction(direction).tolerance.unwrap_or(self.spec.tolerance)
-    }
-}
-
-impl Default for Policy {
-    fn default() -> Self {
-        Self { spec: PolicySpec::default(), schedules: Vec::new() }
     }
 }
 

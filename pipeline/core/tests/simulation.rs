@@ -3,6 +3,8 @@
 //!
 //! `SIM_RUNS=10000` makes more runs, `SIM_SEED=42` repeats one; a failure prints its seed. Add it to `REGRESSIONS`.
 
+#![expect(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
+
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
@@ -54,12 +56,6 @@ struct Faults {
     noise: f64,
 }
 
-/// A scale call whose answer is under way.
-struct Answer {
-    due: u64,
-    outcome: Applied,
-}
-
 /// The world: what is true, as opposed to what the decider is told.
 struct Plant {
     random: Random,
@@ -73,7 +69,8 @@ struct Plant {
     /// Start times of replicas that are not ready yet.
     starting: VecDeque<u64>,
     ready: u32,
-    answer: Option<Answer>,
+    /// The answer to a scale call, and when it comes.
+    answer: Option<(u64, Applied)>,
     silent_until: u64,
     unobservable_until: u64,
     /// Changes that really happened: true second, and by how much.
@@ -203,7 +200,7 @@ impl Plant {
         }
         let slow = self.random.once_in(self.faults.answer_is_slow);
         let due = self.second + if slow { 10 + u64::from(self.random.below(200)) } else { 0 };
-        self.answer = Some(Answer { due, outcome });
+        self.answer = Some((due, outcome));
     }
 
     fn observe(&self) -> Result<Observed, Unobserved> {
@@ -298,8 +295,8 @@ impl Simulation {
 
     /// Tells the decider what became of a call, when its answer is there.
     fn answer(&mut self, now: Timestamp) {
-        if let Some(answer) = self.plant.answer.take_if(|answer| answer.due <= self.plant.second) {
-            self.decider.applied(now, &self.target.name, answer.outcome);
+        if let Some((_, outcome)) = self.plant.answer.take_if(|(due, _)| *due <= self.plant.second) {
+            self.decider.applied(now, &self.target.name, outcome);
         }
     }
 
@@ -355,14 +352,14 @@ fn seeds() -> Vec<u64> {
     REGRESSIONS.into_iter().chain((0..runs).map(|run| run.wrapping_mul(0x2545_f491_4f6c_dd1d).wrapping_add(7))).collect()
 }
 
-fn any_direction(random: &mut Random, base: DirectionSpec) -> DirectionSpec {
+fn any_direction(random: &mut Random, base: &DirectionSpec) -> DirectionSpec {
     let percent = RatePolicy { kind: RateKind::Percent, value: 10 + random.below(90), period: secs(60) };
     DirectionSpec {
         cooldown: secs(random.pick(&[0, 30, 120])),
         step_limit: random.pick(&[None, Some(1), Some(5)]),
         stabilization_window: secs(random.pick(&[0, 60, 300])),
         policies: random.pick(&[base.policies.clone(), vec![percent], Vec::new()]),
-        ..base
+        ..base.clone()
     }
 }
 
@@ -381,8 +378,8 @@ fn any_policy(random: &mut Random) -> PolicySpec {
         min: random.below(4),
         max: 30,
         priority: i32::from(random.once_in(2)),
-        scale_up: any_direction(random, DirectionSpec::up()),
-        scale_down: any_direction(random, DirectionSpec::down()),
+        scale_up: any_direction(random, &DirectionSpec::up()),
+        scale_down: any_direction(random, &DirectionSpec::down()),
         on_missing: random.pick(&[OnMissing::Hold, OnMissing::Skip, OnMissing::Min, OnMissing::Max, fallback]),
         condition: random.once_in(3).then_some(ConditionSpec { times: 3, window: secs(60) }),
         schedules: if random.once_in(3) { vec![schedule] } else { Vec::new() },

@@ -107,7 +107,7 @@ impl TargetState {
     /// Takes note of the time. When it jumped, moves everything remembered so that its age is what it was: a jump must
     /// neither expire a cooldown or a stabilization window nor freeze them. `usual` is the expected pause between decisions.
     pub(super) fn keep_time(&mut self, now: Timestamp, usual: Duration) -> Option<(Reason, Duration)> {
-        let Some(last) = self.last_decision.replace(now) else { return None };
+        let last = self.last_decision.replace(now)?;
         if now < last {
             let back = last.since(now);
             self.shift(-nanos(back));

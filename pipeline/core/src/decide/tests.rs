@@ -136,8 +136,8 @@ fn tolerance_ignores_noise() {
 #[test]
 fn early_guards_stand_in_order() {
     let mut fixture = Fixture::new(open(), 4);
-    let ordered = |until| Some(Override { replicas: 150, until, reason: "load test".into() });
-    fixture.target.override_ = ordered(fixture.now + secs(60));
+    let until = fixture.now + secs(60);
+    fixture.target.override_ = Some(Override { replicas: 150, until, reason: "load test".into() });
     fixture.target.paused = true;
     fixture.rules[0].mode = Mode::Off;
     assert_eq!(fixture.decide(9.0).reason, Reason::ModeOff);
@@ -464,7 +464,7 @@ proptest! {
         let demand = Demand::from_column(Some(f64::from_bits(bits).abs()));
         let text = serde_json::to_string(&demand).unwrap();
         prop_assert_eq!(serde_json::from_str::<Demand>(&text).unwrap(), demand);
-        let fraction = Demand::from_column(Some((bits % 1_000_003) as f64 / 1000.7));
+        let fraction = Demand::from_column(Some(f64::from(u32::try_from(bits % 1_000_003).unwrap()) / 1000.7));
         let text = serde_json::to_string(&fraction).unwrap();
         prop_assert_eq!(serde_json::from_str::<Demand>(&text).unwrap(), fraction);
     }
