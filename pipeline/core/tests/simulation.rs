@@ -20,7 +20,7 @@ use tracescale_core::time::Timestamp;
 /// Seeds that once failed; they run first, always.
 const REGRESSIONS: [u64; 4] = [0, 1, 0x5eed, u64::MAX];
 /// Runs per test unless `SIM_RUNS` says otherwise.
-const RUNS: u64 = 60;
+const RUNS: u64 = 24;
 /// Seconds between decisions: the slide of the views.
 const SLIDE: u64 = 5;
 /// Seconds from the end of a window until it is final.
