@@ -82,7 +82,9 @@ macro_rules! counters {
 counters! {
     /// Spans longer than [`Config::longest_span`]: only their last part is in `activity`.
     activity_truncated_spans,
-    /// Spans that left the call matcher before their time, because it was full.
+    /// Spans that left the call matcher before their time, because it was full, with their trace looking whole.
+    calls_early_spans,
+    /// Spans that left the call matcher before their time with parents missing; self times of their trace are NULL.
     calls_evicted_spans,
     /// Entry spans whose parent was never seen.
     calls_missing_parents,

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use arrow::array::{
-    Array, ArrayRef, AsArray, DictionaryArray, FixedSizeBinaryBuilder, Float64Builder, ListBuilder, RecordBatch, StringArray,
+    ArrayRef, AsArray, DictionaryArray, FixedSizeBinaryBuilder, Float64Builder, ListBuilder, RecordBatch, StringArray,
     UInt64Builder, new_null_array,
 };
 use arrow::array::{
