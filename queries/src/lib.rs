@@ -1,5 +1,32 @@
 //! SQL over streams: windows of rows become views, views feed rules.
 
+mod attribute;
+mod catalog;
+pub mod config;
+mod cursor;
 pub mod derive;
+pub mod engine;
+mod feed;
 pub mod functions;
+pub mod histogram;
+mod history;
+mod life;
+mod output;
+mod pane;
+pub mod problem;
+mod query;
+mod registry;
+mod relation;
+mod rollup;
+mod session;
+mod shape;
+pub mod shipped;
+mod slot;
+pub mod snapshot;
+mod statement;
+pub mod stats;
 pub mod streams;
+mod surgery;
+mod view;
+mod watermark;
+mod window;

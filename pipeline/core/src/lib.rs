@@ -7,5 +7,6 @@
 //! Architecture invariants: no I/O, no clock, no randomness, no async, no Arrow kernels. Time is an argument.
 //! Everything here is deterministic, so a decision can be replayed bit for bit from its recorded inputs.
 
+pub mod attributes;
 pub mod schema;
 pub mod time;

@@ -1,4 +1,10 @@
-//! Integration tests of the queries crate, in one binary because each links DataFusion.
+//! Tests of the queries crate through its public interface, in one binary because each links DataFusion.
 
+mod engine_basics;
+mod engine_bounds;
+mod engine_cost;
+mod engine_oracle;
+mod engine_rows;
 mod streams_docs;
+mod streams_engine;
 mod streams_sql;

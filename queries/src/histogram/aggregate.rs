@@ -1,0 +1,295 @@
+//! `histogram(x[, weight])` and `histogram_merge(h)` as aggregates over groups.
+//!
+//! A batch only appends one number per row; sorting and adding up happens when the state is asked for, or when much has
+//! gathered. No group has an array of its own, so many groups with few values cost little.
+
+use std::hash::Hash;
+use std::sync::Arc;
+
+use arrow::array::{Array, ArrayRef, AsArray, BinaryArray, BinaryBuilder, BooleanArray, Float64Array};
+use arrow::datatypes::{DataType, Field, FieldRef, Float64Type};
+use datafusion::common::ScalarValue;
+use datafusion::error::DataFusionError;
+use datafusion::logical_expr::function::{AccumulatorArgs, StateFieldsArgs};
+use datafusion::logical_expr::{
+    Accumulator, AggregateUDF, AggregateUDFImpl, EmitTo, GroupsAccumulator, Signature, TypeSignature, Volatility,
+};
+
+use super::{UNIT, count, decode, encode, key, normalize};
+
+/// Entries that gather before they are added up.
+const COMPACT_AT: usize = 1 << 16;
+
+#[derive(Debug, PartialEq, Eq, Hash)]
+struct HistogramAggregate {
+    name: &'static str,
+    signature: Signature,
+    input: Input,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+enum Input {
+    /// Numbers and perhaps their weights.
+    Values,
+    /// Histograms.
+    Histograms,
+}
+
+/// Entries of all groups. A place is the group in the upper half and the bucket, made positive, in the lower one.
+#[derive(Debug)]
+struct Groups {
+    input: Input,
+    /// Places of values of weight 1.
+    ones: Vec<u64>,
+    /// Places and counts, unordered behind `sorted`.
+    entries: Vec<(u64, u64)>,
+    sorted: usize,
+    groups: usize,
+}
+
+/// [`Groups`] of a single group.
+#[derive(Debug)]
+struct Single(Groups);
+
+/// Makes bucket keys positive while keeping their order.
+const ZERO: i64 = 1 << 31;
+
+/// The aggregates of this module.
+pub(crate) fn aggregates() -> [AggregateUDF; 2] {
+    let values = TypeSignature::OneOf(vec![
+        TypeSignature::Exact(vec![DataType::Float64]),
+        TypeSignature::Exact(vec![DataType::Float64, DataType::Float64]),
+    ]);
+    let make = |name, signature, input| {
+        let signature = Signature::new(signature, Volatility::Immutable);
+        AggregateUDF::new_from_impl(HistogramAggregate { name, signature, input })
+    };
+    [make("histogram", values, Input::Values), make("histogram_merge", TypeSignature::Exact(vec![DataType::Binary]), Input::Histograms)]
+}
+
+// === impl HistogramAggregate ===
+
+impl AggregateUDFImpl for HistogramAggregate {
+    fn name(&self) -> &str {
+        self.name
+    }
+
+    fn signature(&self) -> &Signature {
+        &self.signature
+    }
+
+    fn return_type(&self, _: &[DataType]) -> Result<DataType, DataFusionError> {
+        Ok(DataType::Binary)
+    }
+
+    fn state_fields(&self, args: StateFieldsArgs<'_>) -> Result<Vec<FieldRef>, DataFusionError> {
+        Ok(vec![Arc::new(Field::new(format!("{}[histogram]", args.name), DataType::Binary, true))])
+    }
+
+    fn accumulator(&self, _: AccumulatorArgs<'_>) -> Result<Box<dyn Accumulator>, DataFusionError> {
+        Ok(Box::new(Single(Groups::new(self.input))))
+    }
+
+    fn groups_accumulator_supported(&self, _: AccumulatorArgs<'_>) -> bool {
+        true
+    }
+
+    fn create_groups_accumulator(&self, _: AccumulatorArgs<'_>) -> Result<Box<dyn GroupsAccumulator>, DataFusionError> {
+        Ok(Box::new(Groups::new(self.input)))
+    }
+}
+
+// === impl Groups ===
+
+impl Groups {
+    fn new(input: Input) -> Self {
+        Self { input, ones: Vec::new(), entries: Vec::new(), sorted: 0, groups: 0 }
+    }
+
+    fn add_values(&mut self, values: &[ArrayRef], group: impl Fn(usize) -> usize, filter: Option<&BooleanArray>) {
+        let numbers: &Float64Array = values[0].as_primitive::<Float64Type>();
+        let weights = values.get(1).map(|weights| weights.as_primitive::<Float64Type>());
+        for (row, number) in numbers.values().iter().enumerate() {
+            let weight = weights.map_or(1.0, |weights| if weights.is_valid(row) { weights.value(row) } else { 0.0 });
+            let counts = numbers.is_valid(row) && filter.is_none_or(|filter| filter.is_valid(row) && filter.value(row));
+            let Some(key) = key(*number).filter(|_| counts) else { continue };
+            let count = count(weight);
+            if count == UNIT {
+                self.ones.push(place(group(row), key));
+            } else if count > 0 {
+                self.entries.push((place(group(row), key), count));
+            }
+        }
+        self.compact_if_large();
+    }
+
+    fn add_histograms(
+        &mut self,
+        values: &[ArrayRef],
+        group: impl Fn(usize) -> usize,
+        filter: Option<&BooleanArray>,
+    ) -> Result<(), DataFusionError> {
+        let histograms: &BinaryArray = values[0].as_binary();
+        for row in 0..histograms.len() {
+            if histograms.is_valid(row) && filter.is_none_or(|filter| filter.is_valid(row) && filter.value(row)) {
+                let group = group(row);
+                let entries = &mut self.entries;
+                decode(histograms.value(row), |key, count| entries.push((place(group, key), count)))
+                    .map_err(|error| DataFusionError::Execution(error.to_string()))?;
+            }
+        }
+        self.compact_if_large();
+        Ok(())
+    }
+
+    fn add(&mut self, values: &[ArrayRef], group: impl Fn(usize) -> usize, filter: Option<&BooleanArray>) -> Result<(), DataFusionError> {
+        match self.input {
+            Input::Values => {
+                self.add_values(values, group, filter);
+                Ok(())
+            }
+            Input::Histograms => self.add_histograms(values, group, filter),
+        }
+    }
+
+    fn compact_if_large(&mut self) {
+        if self.ones.len() + self.entries.len() - self.sorted > COMPACT_AT.max(self.sorted) {
+            self.compact();
+        }
+    }
+
+    /// Sorts and adds up everything.
+    fn compact(&mut self) {
+        self.ones.sort_unstable();
+        for run in self.ones.chunk_by(|a, b| a == b) {
+            self.entries.push((run[0], UNIT.saturating_mul(run.len() as u64)));
+        }
+        self.ones.clear();
+        normalize(&mut self.entries);
+        self.sorted = self.entries.len();
+    }
+
+    /// The histograms of the first groups, which are forgotten.
+    fn take(&mut self, emit_to: EmitTo) -> BinaryArray {
+        self.compact();
+        let count = match emit_to {
+            EmitTo::All => self.groups,
+            EmitTo::First(count) => count.min(self.groups),
+        };
+        let end = self.entries.partition_point(|(place, _)| group_of(*place) < count);
+        let mut builder = BinaryBuilder::with_capacity(count, end * 3);
+        let mut emitted = 0;
+        let mut buffer = Vec::new();
+        let mut keys: Vec<(i32, u64)> = Vec::new();
+        for of_group in self.entries[..end].chunk_by(|(a, _), (b, _)| group_of(*a) == group_of(*b)) {
+            let group = group_of(of_group[0].0);
+            while emitted < group {
+                builder.append_null();
+                emitted += 1;
+            }
+            keys.clear();
+            keys.extend(of_group.iter().map(|(place, count)| (key_of(*place), *count)));
+            buffer.clear();
+            encode(&keys, &mut buffer);
+            builder.append_value(&buffer);
+            emitted += 1;
+        }
+        while emitted < count {
+            builder.append_null();
+            emitted += 1;
+        }
+        self.entries.drain(..end);
+        for (place, _) in &mut self.entries {
+            *place -= (count as u64) << 32;
+        }
+        self.sorted = self.entries.len();
+        self.groups -= count;
+        builder.finish()
+    }
+}
+
+impl GroupsAccumulator for Groups {
+    fn update_batch(
+        &mut self,
+        values: &[ArrayRef],
+        group_indices: &[usize],
+        opt_filter: Option<&BooleanArray>,
+        total_num_groups: usize,
+    ) -> Result<(), DataFusionError> {
+        self.groups = self.groups.max(total_num_groups);
+        self.add(values, |row| group_indices[row], opt_filter)
+    }
+
+    fn merge_batch(&mut self, values: &[ArrayRef], group_indices: &[usize], total_num_groups: usize) -> Result<(), DataFusionError> {
+        self.groups = self.groups.max(total_num_groups);
+        self.add_histograms(values, |row| group_indices[row], None)
+    }
+
+    fn evaluate(&mut self, emit_to: EmitTo) -> Result<ArrayRef, DataFusionError> {
+        Ok(Arc::new(self.take(emit_to)))
+    }
+
+    fn state(&mut self, emit_to: EmitTo) -> Result<Vec<ArrayRef>, DataFusionError> {
+        Ok(vec![Arc::new(self.take(emit_to))])
+    }
+
+    fn convert_to_state(&self, values: &[ArrayRef], opt_filter: Option<&BooleanArray>) -> Result<Vec<ArrayRef>, DataFusionError> {
+        let rows = values[0].len();
+        let mut groups = Self { groups: rows, ..Self::new(self.input) };
+        groups.add(values, |row| row, opt_filter)?;
+        groups.state(EmitTo::All)
+    }
+
+    fn size(&self) -> usize {
+        size_of::<Self>() + self.ones.capacity() * size_of::<u64>() + self.entries.capacity() * size_of::<(u64, u64)>()
+    }
+}
+
+// === impl Single ===
+
+impl Single {
+    fn histogram(&mut self) -> Result<ScalarValue, DataFusionError> {
+        // Asking must not forget: a window function goes on adding.
+        self.0.compact();
+        let kept = self.0.entries.clone();
+        self.0.groups = 1;
+        let histogram = ScalarValue::try_from_array(&self.0.take(EmitTo::All), 0);
+        (self.0.sorted, self.0.entries) = (kept.len(), kept);
+        histogram
+    }
+}
+
+impl Accumulator for Single {
+    fn update_batch(&mut self, values: &[ArrayRef]) -> Result<(), DataFusionError> {
+        self.0.add(values, |_| 0, None)
+    }
+
+    fn merge_batch(&mut self, states: &[ArrayRef]) -> Result<(), DataFusionError> {
+        self.0.add_histograms(states, |_| 0, None)
+    }
+
+    fn evaluate(&mut self) -> Result<ScalarValue, DataFusionError> {
+        self.histogram()
+    }
+
+    fn state(&mut self) -> Result<Vec<ScalarValue>, DataFusionError> {
+        Ok(vec![self.histogram()?])
+    }
+
+    fn size(&self) -> usize {
+        GroupsAccumulator::size(&self.0)
+    }
+}
+
+fn place(group: usize, key: i32) -> u64 {
+    ((group as u64) << 32) | (i64::from(key) + ZERO).cast_unsigned()
+}
+
+#[expect(clippy::cast_possible_truncation, reason = "the upper half of a place came from a usize")]
+fn group_of(place: u64) -> usize {
+    (place >> 32) as usize
+}
+
+fn key_of(place: u64) -> i32 {
+    i32::try_from((place & 0xffff_ffff).cast_signed() - ZERO).unwrap_or(0)
+}

@@ -1,0 +1,138 @@
+//! Ordinary SQL over tables of emitted rows: planned once, run on the rows of the moment.
+
+use std::collections::BTreeMap;
+use std::hash::{Hash, Hasher};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
+
+use arrow::datatypes::{DataType, SchemaRef};
+use arrow::record_batch::RecordBatch;
+use datafusion::common::ScalarValue;
+use datafusion::error::DataFusionError;
+use datafusion::execution::TaskContext;
+use datafusion::execution::runtime_env::RuntimeEnv;
+use datafusion::logical_expr::{ColumnarValue, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, Volatility};
+use datafusion::physical_plan::execution_plan::reset_plan_states;
+use datafusion::physical_plan::{ExecutionPlan, collect};
+use datafusion::prelude::SessionContext;
+use datafusion::sql::sqlparser::ast::Query;
+use tracescale_core::time::Timestamp;
+
+use crate::relation::HistoryPlanner;
+use crate::session::{self, Functions};
+use crate::slot::Slot;
+use crate::statement;
+
+/// A planned query.
+#[derive(Debug)]
+pub(crate) struct Planned {
+    plan: Arc<dyn ExecutionPlan>,
+    slots: BTreeMap<String, Slot>,
+    latest: Arc<AtomicI64>,
+    context: Arc<TaskContext>,
+}
+
+/// `latest()`: the newest window end that every view of the query has.
+#[derive(Debug)]
+struct Latest {
+    signature: Signature,
+    value: Arc<AtomicI64>,
+}
+
+/// "No window yet" in [`Latest`].
+const NONE: i64 = i64::MIN;
+
+// === impl Planned ===
+
+impl Planned {
+    /// Plans `query` over `tables`. Only tables that it reads get a slot.
+    pub(crate) async fn new(
+        query: &Query,
+        tables: &BTreeMap<String, SchemaRef>,
+        functions: &Functions,
+        runtime: Arc<RuntimeEnv>,
+    ) -> Result<Self, DataFusionError> {
+        let relations = statement::relations(query);
+        let windowed = relations.windowed.iter().map(|call| call.relation_name());
+        let mut slots = BTreeMap::new();
+        for name in relations.plain.iter().cloned().chain(windowed) {
+            if let Some(schema) = tables.get(&name) {
+                slots.entry(name).or_insert_with(|| Slot::new(Arc::clone(schema)));
+            }
+        }
+        let providers = slots.iter().map(|(name, slot)| Ok((name.clone(), slot.table()?))).collect::<Result<_, DataFusionError>>()?;
+        let latest = Arc::new(AtomicI64::new(NONE));
+        let mut functions = functions.clone();
+        let udf = Latest { signature: Signature::nullary(Volatility::Volatile), value: Arc::clone(&latest) };
+        functions.scalar.push(Arc::new(ScalarUDF::new_from_impl(udf)));
+        let context = SessionContext::new_with_state(session::history(&functions, Arc::new(HistoryPlanner { tables: providers }), runtime));
+        for (name, slot) in &slots {
+            context.register_table(name.as_str(), slot.table()?)?;
+        }
+        let state = context.state();
+        let plan = session::plan(&state, query).await?;
+        let plan = state.create_physical_plan(&plan).await?;
+        Ok(Self { plan, slots, latest, context: context.task_ctx() })
+    }
+
+    pub(crate) fn schema(&self) -> SchemaRef {
+        self.plan.schema()
+    }
+
+    /// The tables that the query reads.
+    pub(crate) fn reads(&self) -> impl Iterator<Item = &str> {
+        self.slots.keys().map(String::as_str)
+    }
+
+    /// Runs the query on the rows that `rows` gives for each table.
+    pub(crate) async fn run(
+        &mut self,
+        latest: Option<Timestamp>,
+        rows: impl Fn(&str) -> Vec<RecordBatch>,
+    ) -> Result<Vec<RecordBatch>, DataFusionError> {
+        self.latest.store(latest.map_or(NONE, Timestamp::as_nanos), Ordering::Relaxed);
+        for (name, slot) in &self.slots {
+            slot.put(rows(name));
+        }
+        let result = collect(reset_plan_states(Arc::clone(&self.plan))?, Arc::clone(&self.context)).await;
+        for slot in self.slots.values() {
+            slot.put(Vec::new());
+        }
+        result
+    }
+}
+
+// === impl Latest ===
+
+impl PartialEq for Latest {
+    fn eq(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.value, &other.value)
+    }
+}
+
+impl Eq for Latest {}
+
+impl Hash for Latest {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        Arc::as_ptr(&self.value).hash(state);
+    }
+}
+
+impl ScalarUDFImpl for Latest {
+    fn name(&self) -> &'static str {
+        "latest"
+    }
+
+    fn signature(&self) -> &Signature {
+        &self.signature
+    }
+
+    fn return_type(&self, _: &[DataType]) -> Result<DataType, DataFusionError> {
+        Ok(tracescale_core::schema::timestamp())
+    }
+
+    fn invoke_with_args(&self, _: ScalarFunctionArgs) -> Result<ColumnarValue, DataFusionError> {
+        let value = Some(self.value.load(Ordering::Relaxed)).filter(|value| *value != NONE);
+        Ok(ColumnarValue::Scalar(ScalarValue::TimestampNanosecond(value, None)))
+    }
+}

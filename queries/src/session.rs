@@ -1,0 +1,77 @@
+//! The two DataFusion sessions: one that plans views over live panes, one that plans ordinary SQL over rows that are there.
+
+use std::sync::Arc;
+
+use datafusion::common::config::Dialect;
+use datafusion::error::DataFusionError;
+use datafusion::execution::SessionStateBuilder;
+use datafusion::execution::context::SessionState;
+use datafusion::execution::runtime_env::RuntimeEnv;
+use datafusion::logical_expr::planner::RelationPlanner;
+use datafusion::logical_expr::{AggregateUDF, LogicalPlan, ScalarUDF};
+use datafusion::optimizer::Optimizer;
+use datafusion::prelude::SessionConfig;
+use datafusion::sql::parser::Statement as DfStatement;
+use datafusion::sql::sqlparser::ast::{Query, Statement};
+
+use crate::attribute::AttributeAccess;
+use crate::{attribute, histogram};
+
+/// Functions that every session knows.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Functions {
+    pub(crate) scalar: Vec<Arc<ScalarUDF>>,
+    pub(crate) aggregate: Vec<Arc<AggregateUDF>>,
+}
+
+// === impl Functions ===
+
+impl Functions {
+    /// The engine's own functions and those of the caller.
+    pub(crate) fn new(scalar: Vec<ScalarUDF>, aggregate: Vec<AggregateUDF>) -> Self {
+        let scalar = histogram::scalars().into_iter().chain(attribute::scalars()).chain(scalar).map(Arc::new).collect();
+        let aggregate = histogram::aggregates().into_iter().chain(aggregate).map(Arc::new).collect();
+        Self { scalar, aggregate }
+    }
+}
+
+/// Rules that keep the shape `scan ─▶ aggregate ─▶ top`. Left out on purpose: pushing filters down would evaluate HAVING on
+/// window columns before panes are windows, and rewriting a lone DISTINCT would nest two aggregates.
+const LIVE_RULES: [&str; 3] = ["simplify_expressions", "common_sub_expression_eliminate", "optimize_projections"];
+
+/// A session that plans views over panes.
+pub(crate) fn live(functions: &Functions, planner: Arc<dyn RelationPlanner>) -> SessionState {
+    let rules = Optimizer::new().rules.into_iter().filter(|rule| LIVE_RULES.contains(&rule.name())).collect();
+    builder(functions, planner, Arc::new(RuntimeEnv::default()))
+        .with_optimizer_rules(rules)
+        .with_physical_optimizer_rules(Vec::new())
+        .build()
+}
+
+/// A session that plans queries over tables.
+pub(crate) fn history(functions: &Functions, planner: Arc<dyn RelationPlanner>, runtime: Arc<RuntimeEnv>) -> SessionState {
+    builder(functions, planner, runtime).build()
+}
+
+/// The logical plan of a query.
+pub(crate) async fn plan(state: &SessionState, query: &Query) -> Result<LogicalPlan, DataFusionError> {
+    let statement = Statement::Query(Box::new(query.clone()));
+    state.statement_to_plan(DfStatement::Statement(Box::new(statement))).await
+}
+
+fn builder(functions: &Functions, planner: Arc<dyn RelationPlanner>, runtime: Arc<RuntimeEnv>) -> SessionStateBuilder {
+    let mut config = SessionConfig::new().with_target_partitions(1).with_information_schema(false);
+    let options = config.options_mut();
+    options.sql_parser.dialect = Dialect::Generic;
+    options.sql_parser.collect_spans = true;
+    // By default a partial aggregate that does not reduce much passes its rows through: panes would hold rows, not groups.
+    options.execution.skip_partial_aggregation_probe_ratio_threshold = 1.1;
+    // Plans run many times; a filter learnt in one run must not act in the next.
+    options.optimizer.enable_dynamic_filter_pushdown = false;
+    let builder = SessionStateBuilder::new().with_config(config).with_runtime_env(runtime).with_default_features();
+    let mut builder = builder.with_relation_planners(vec![planner]);
+    builder.expr_planners().get_or_insert_default().insert(0, Arc::new(AttributeAccess::new()));
+    builder.scalar_functions().get_or_insert_default().extend(functions.scalar.iter().cloned());
+    builder.aggregate_functions().get_or_insert_default().extend(functions.aggregate.iter().cloned());
+    builder
+}

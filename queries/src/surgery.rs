@@ -1,0 +1,138 @@
+//! Takes the physical plan of a view apart into what runs per micro-batch, per pane and per window.
+//!
+//! ```text
+//! rows ─▶ [filter, project, aggregate: Partial] ─▶ states ─▶ [PartialReduce] ─▶ states ─▶ [Final ─▶ HAVING, SELECT, ORDER BY] ─▶ window
+//! ```
+
+use std::sync::Arc;
+
+use arrow::array::{Array, ArrayRef};
+use arrow::datatypes::SchemaRef;
+use arrow::record_batch::RecordBatch;
+use datafusion::common::ScalarValue;
+use datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
+use datafusion::error::DataFusionError;
+use datafusion::execution::TaskContext;
+use datafusion::physical_plan::aggregates::{AggregateExec, AggregateMode, PhysicalGroupBy};
+use datafusion::physical_plan::execution_plan::reset_plan_states;
+use datafusion::physical_plan::{ExecutionPlan, collect};
+
+use crate::slot::Slot;
+
+/// The three plans of a view and the slots that feed them.
+#[derive(Debug)]
+pub(crate) struct Plans {
+    rows: Slot,
+    partial: Arc<dyn ExecutionPlan>,
+    states: Slot,
+    reduce: Arc<dyn ExecutionPlan>,
+    finish: Arc<dyn ExecutionPlan>,
+    state_schema: SchemaRef,
+    /// The state of an aggregate over no rows, for each state column.
+    empty: Vec<ScalarValue>,
+    context: Arc<TaskContext>,
+}
+
+// === impl Plans ===
+
+impl Plans {
+    /// Splits `plan`, whose leaf reads `rows`.
+    pub(crate) async fn split(plan: &Arc<dyn ExecutionPlan>, rows: Slot, context: Arc<TaskContext>) -> Result<Self, DataFusionError> {
+        let top = find(plan).ok_or_else(|| DataFusionError::Internal("the plan has no aggregate".to_owned()))?;
+        let bottom = if matches!(top.mode(), AggregateMode::Single | AggregateMode::SinglePartitioned) {
+            top
+        } else {
+            find(top.input()).ok_or_else(|| DataFusionError::Internal("the plan has no partial aggregate".to_owned()))?
+        };
+        let (input, input_schema, group) = (bottom.input(), bottom.input_schema(), bottom.group_expr());
+        let aggregate = |mode, group: PhysicalGroupBy, filters: Vec<_>, input: Arc<dyn ExecutionPlan>| {
+            AggregateExec::try_new(mode, group, bottom.aggr_expr().to_vec(), filters, input, Arc::clone(&input_schema))
+        };
+        let no_filters = vec![None; bottom.aggr_expr().len()];
+        let partial = aggregate(AggregateMode::Partial, group.clone(), bottom.filter_expr().to_vec(), Arc::clone(input))?;
+        let state_schema = partial.schema();
+        let states = Slot::new(Arc::clone(&state_schema));
+        let reduce = aggregate(AggregateMode::PartialReduce, group.as_final(), no_filters.clone(), states.leaf()?)?;
+        let last: Arc<dyn ExecutionPlan> = Arc::new(aggregate(AggregateMode::Final, group.as_final(), no_filters, states.leaf()?)?);
+        let finish = Arc::clone(plan)
+            .transform_down(|node| {
+                Ok(if node.downcast_ref::<AggregateExec>().is_some() {
+                    Transformed::new(Arc::clone(&last), true, TreeNodeRecursion::Jump)
+                } else {
+                    Transformed::no(node)
+                })
+            })?
+            .data;
+        let ungrouped =
+            aggregate(AggregateMode::Partial, PhysicalGroupBy::new_single(Vec::new()), bottom.filter_expr().to_vec(), Arc::clone(input))?;
+        let keys = group.expr().len();
+        let empty = empty_state(Arc::new(ungrouped), &state_schema, keys, Arc::clone(&context)).await?;
+        Ok(Self { rows, partial: Arc::new(partial), states, reduce: Arc::new(reduce), finish, state_schema, empty, context })
+    }
+
+    /// Layout of states: the group keys, then the state columns of each aggregate.
+    pub(crate) fn state_schema(&self) -> &SchemaRef {
+        &self.state_schema
+    }
+
+    /// Layout of a window's rows.
+    pub(crate) fn output_schema(&self) -> SchemaRef {
+        self.finish.schema()
+    }
+
+    /// Rows to states.
+    pub(crate) async fn partial(&self, rows: Vec<RecordBatch>) -> Result<Vec<RecordBatch>, DataFusionError> {
+        self.run(&self.rows, rows, &self.partial).await
+    }
+
+    /// States to fewer states.
+    pub(crate) async fn reduce(&self, states: Vec<RecordBatch>) -> Result<Vec<RecordBatch>, DataFusionError> {
+        self.run(&self.states, states, &self.reduce).await
+    }
+
+    /// States to the rows of a window.
+    pub(crate) async fn finish(&self, states: Vec<RecordBatch>) -> Result<Vec<RecordBatch>, DataFusionError> {
+        self.run(&self.states, states, &self.finish).await
+    }
+
+    /// States of groups without rows: `keys` are the key columns; the last state column, the newest event time, is given.
+    pub(crate) fn empty_states(&self, keys: Vec<ArrayRef>, newest: ArrayRef) -> Result<RecordBatch, DataFusionError> {
+        let count = newest.len();
+        let mut columns = keys;
+        for state in &self.empty[..self.empty.len() - 1] {
+            columns.push(state.to_array_of_size(count)?);
+        }
+        columns.push(newest);
+        Ok(RecordBatch::try_new(Arc::clone(&self.state_schema), columns)?)
+    }
+
+    async fn run(&self, slot: &Slot, rows: Vec<RecordBatch>, plan: &Arc<dyn ExecutionPlan>) -> Result<Vec<RecordBatch>, DataFusionError> {
+        slot.put(rows);
+        // A plan keeps state between runs (sorts with a limit keep their filter), so each run starts from a fresh copy.
+        let result = collect(reset_plan_states(Arc::clone(plan))?, Arc::clone(&self.context)).await;
+        slot.put(Vec::new());
+        result
+    }
+}
+
+fn find(plan: &Arc<dyn ExecutionPlan>) -> Option<&AggregateExec> {
+    plan.downcast_ref::<AggregateExec>().or_else(|| plan.children().into_iter().find_map(find))
+}
+
+async fn empty_state(
+    plan: Arc<dyn ExecutionPlan>,
+    state_schema: &SchemaRef,
+    keys: usize,
+    context: Arc<TaskContext>,
+) -> Result<Vec<ScalarValue>, DataFusionError> {
+    let batches = collect(plan, context).await?;
+    let row = batches
+        .iter()
+        .find(|batch| batch.num_rows() == 1 && batch.num_columns() + keys == state_schema.fields().len())
+        .ok_or_else(|| DataFusionError::Internal("an aggregate over no rows has no state".to_owned()))?;
+    row.columns()
+        .iter()
+        .zip(&state_schema.fields()[keys..])
+        .map(|(column, field)| ScalarValue::try_from_array(&arrow::compute::cast(column, field.data_type())?, 0))
+        .collect()
+}

@@ -1,0 +1,111 @@
+//! Windows come out when and as they should: provisional, final, idle, missing, late.
+
+use tracescale_core::schema::Stream;
+use tracescale_core::time::Timestamp;
+
+use crate::engine_rows::{engine, last, span, spans, text};
+
+const LOAD: &str = "CREATE VIEW load AS SELECT window_start, window_end, service_name, count(*) AS requests, sum(duration) AS seconds, \
+     max(duration) AS slowest, stddev(duration) AS spread FROM HOP(spans, end_time, INTERVAL '5 seconds', INTERVAL '10 seconds') \
+     WHERE kind = 'SERVER' GROUP BY window_start, window_end, service_name HAVING count(*) >= 0";
+
+fn at(second: i64) -> Timestamp {
+    Timestamp::from_secs(second)
+}
+
+/// Guarantees: a window is provisional at its slide and final at the watermark, and panes merge to the whole window.
+#[tokio::test]
+async fn emits_provisional_then_final() {
+    let mut engine = engine(&[LOAD]).await;
+    engine.push("a", vec![(Stream::Spans, spans(&[span(1_001_000, "cart", 1.0), span(1_004_000, "cart", 2.0)]))], at(1_004)).await.unwrap();
+    assert!(engine.advance(at(1_004)).await.unwrap().is_empty());
+    engine.push("a", vec![(Stream::Spans, spans(&[span(1_006_000, "cart", 4.0), span(1_007_000, "pay", 1.0)]))], at(1_007)).await.unwrap();
+    let provisional = engine.advance(at(1_010)).await.unwrap();
+    assert_eq!(provisional.len(), 1);
+    assert!(!provisional[0].is_final);
+    let columns = ["service_name", "requests", "seconds", "slowest", "is_final", "presence"];
+    assert_eq!(text(&last(&provisional, "load", 1_010).rows, &columns), ["cart 3 7.0 4.0 false active", "pay 1 1.0 1.0 false active"]);
+    let finals = engine.advance(at(1_026)).await.unwrap();
+    assert!(last(&finals, "load", 1_010).is_final);
+    assert_eq!(text(&last(&finals, "load", 1_010).rows, &columns), ["cart 3 7.0 4.0 true active", "pay 1 1.0 1.0 true active"]);
+    assert_eq!(last(&finals, "load", 1_010).evidence_time, at(1_007));
+}
+
+/// Guarantees: a silent service whose source still speaks is idle with zero counts; a silent source makes it missing, with
+/// NULL in every measured column.
+#[tokio::test]
+async fn idle_is_not_missing() {
+    let mut engine = engine(&[LOAD]).await;
+    let both = [span(1_001_000, "cart", 1.0), span(1_002_000, "pay", 1.0)];
+    engine.push("a", vec![(Stream::Spans, spans(&both))], at(1_002)).await.unwrap();
+    engine.push("b", vec![(Stream::Spans, spans(&[span(1_002_000, "lone", 1.0)]))], at(1_002)).await.unwrap();
+    let mut emissions = Vec::new();
+    for second in (1_005..1_100).step_by(5) {
+        engine.push("a", vec![(Stream::Spans, spans(&[span(second * 1_000 - 1, "cart", 1.0)]))], at(second)).await.unwrap();
+        emissions.extend(engine.advance(at(second)).await.unwrap());
+    }
+    let columns = ["service_name", "requests", "seconds", "spread", "presence", "age"];
+    let provisional = emissions.iter().rfind(|emission| !emission.is_final && emission.window_end == at(1_095)).unwrap();
+    assert_eq!(
+        text(&provisional.rows, &columns),
+        ["cart 2 2.0 0.0 active 0.001", "lone NULL NULL NULL missing 93.0", "pay 0 NULL NULL idle 93.0"]
+    );
+}
+
+/// Guarantees: windows are emitted on time when traffic stops altogether.
+#[tokio::test]
+async fn emits_without_traffic() {
+    let mut engine = engine(&[LOAD]).await;
+    engine.push("a", vec![(Stream::Spans, spans(&[span(1_001_000, "cart", 1.0)]))], at(1_002)).await.unwrap();
+    engine.advance(at(1_005)).await.unwrap();
+    assert_eq!(engine.next_deadline(), Some(at(1_010)));
+    engine.advance(at(1_010)).await.unwrap();
+    engine.advance(at(1_015)).await.unwrap();
+    let emissions = engine.advance(at(1_020)).await.unwrap();
+    let provisional = emissions.iter().find(|emission| !emission.is_final).unwrap();
+    assert_eq!(provisional.window_end, at(1_020));
+    assert_eq!(text(&provisional.rows, &["service_name", "requests", "presence"]), ["cart 0 idle"]);
+}
+
+/// Guarantees: a late row within the allowed lateness emits its windows again with the next revision; a later one is handed
+/// out and counted for its service.
+#[tokio::test]
+async fn late_rows_revise_or_are_handed_out() {
+    let mut engine = engine(&[LOAD]).await;
+    engine.push("a", vec![(Stream::Spans, spans(&[span(1_001_000, "cart", 1.0)]))], at(1_002)).await.unwrap();
+    engine.push("a", vec![(Stream::Spans, spans(&[span(1_040_000, "cart", 1.0)]))], at(1_040)).await.unwrap();
+    let finals = engine.advance(at(1_040)).await.unwrap();
+    assert_eq!(text(&last(&finals, "load", 1_005).rows, &["requests", "revision"]), ["1 0"]);
+    engine.push("a", vec![(Stream::Spans, spans(&[span(1_002_000, "cart", 1.0), span(900_000, "pay", 1.0)]))], at(1_041)).await.unwrap();
+    let again = engine.advance(at(1_045)).await.unwrap();
+    assert_eq!(text(&last(&again, "load", 1_005).rows, &["requests", "revision", "is_final"]), ["2 1 true"]);
+    assert_eq!(text(&last(&again, "load", 1_010).rows, &["requests", "revision", "is_final"]), ["2 1 true"]);
+    let late = engine.take_late();
+    assert_eq!(late.len(), 1);
+    assert_eq!(text(&late[0].1, &["service_name"]), ["pay"]);
+    assert_eq!(engine.stats().late_rows[&(Stream::Spans, "pay".to_owned())], 1);
+}
+
+/// Guarantees: views of views and window functions run when what they read was emitted, and queries see the histories.
+#[tokio::test]
+async fn views_of_views_and_queries() {
+    let trend = "CREATE VIEW trend AS SELECT window_end, service_name, requests, requests - lag(requests) OVER (PARTITION BY service_name \
+                 ORDER BY window_end) AS change FROM load";
+    let mut engine = engine(&[trend, LOAD]).await;
+    for second in 1_001..1_030 {
+        let rows: Vec<_> = (0..(second - 1_000)).map(|_| span(second * 1_000 - 500, "cart", 1.0)).collect();
+        engine.push("a", vec![(Stream::Spans, spans(&rows))], at(second)).await.unwrap();
+        engine.advance(at(second)).await.unwrap();
+    }
+    let snapshot = engine.tables();
+    let rows = snapshot.query("SELECT window_end, requests, change, presence FROM trend WHERE window_end = latest()", &[]).await.unwrap();
+    assert_eq!(text(&rows[0], &["window_end", "requests", "change", "presence"]), ["1970-01-01T00:17:05 205 50 active"]);
+    let hopped = snapshot
+        .query(
+            "SELECT window_end, sum(requests) AS n FROM TUMBLE(load, window_end, INTERVAL '10 seconds') GROUP BY window_end ORDER BY 1",
+            &[],
+        )
+        .await
+        .unwrap();
+    assert!(!hopped.is_empty());
+}
