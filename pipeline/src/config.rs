@@ -8,7 +8,7 @@ use std::time::Duration;
 use tracescale_core::target::TargetSpec;
 use tracescale_documents::{Documents, Problem, RuleSpec, Settings};
 use tracescale_ingest as ingest;
-use tracescale_queries::{Engine, EngineConfig, ViewProblem, ViewSource, shipped};
+use tracescale_queries::{Engine, EngineConfig, ViewProblem, ViewSource, shipped, streams};
 use tracescale_sinks::{Clock, Kubernetes, Memory, Sinks, kubernetes};
 
 use crate::cli::ListenArgs;
@@ -21,9 +21,6 @@ pub const DEFAULT_DATA_DIR: &str = ".tracescale";
 
 /// What a replay waits for beyond lateness: a window of a minute, and derived streams that trail by up to a minute.
 const SETTLE: Duration = Duration::from_secs(150);
-
-/// The rule that serves when no document brings one.
-const DEFAULT_RULE: &str = include_str!("../../queries/rules/observe.yaml");
 
 /// Everything a run needs, checked.
 #[derive(Debug)]
@@ -133,8 +130,7 @@ impl Config {
             let origin = view.path.display().to_string();
             ViewSource { name: origin.clone(), sql: view.sql.clone(), origin }
         });
-        let (mut parts, _counters) = shipped::parts();
-        parts.views.extend(own);
+        let (parts, _counters) = shipped::parts(&streams::Config::default(), own.collect());
         Engine::with_parts(config, parts).await
     }
 
@@ -182,7 +178,7 @@ impl Config {
 fn documents(paths: &[PathBuf]) -> Result<Documents, Vec<Problem>> {
     let mut documents = tracescale_documents::load(paths)?;
     if documents.rules.is_empty() {
-        documents.rules = tracescale_documents::parse("queries/rules/observe.yaml", DEFAULT_RULE)?.rules;
+        documents.rules = tracescale_documents::parse("queries/rules/observe.yaml (shipped)", shipped::DEFAULT_RULE)?.rules;
     }
     Ok(documents)
 }

@@ -83,7 +83,7 @@ pub fn quantile_ranks(n: u32, q: f64) -> Option<(u32, u32)> {
 /// `None` at or beyond saturation.
 #[must_use]
 pub fn wait_amplification(relative_error: f64, utilization: f64) -> Option<f64> {
-    (utilization >= 0.0 && utilization < 1.0).then(|| relative_error / (1.0 - utilization))
+    (0.0..1.0).contains(&utilization).then(|| relative_error / (1.0 - utilization))
 }
 
 /// Smallest `k` with P(X <= k) >= p.

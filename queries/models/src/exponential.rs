@@ -244,6 +244,7 @@ impl Cumulative for ExponentialHistogram {
 }
 
 #[cfg(test)]
+#[expect(clippy::float_cmp, reason = "counts and powers of two are exact")]
 mod tests {
     use super::*;
 

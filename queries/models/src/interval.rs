@@ -128,7 +128,7 @@ pub fn offset(exchanges: &[Exchange]) -> Option<Offset> {
     highs.sort_unstable_by(f64::total_cmp);
     let rank = lows.len().checked_sub(1)? / 100;
     let (low, high) = (*lows.get(lows.len() - 1 - rank)?, *highs.get(rank)?);
-    (low <= high).then(|| Offset { estimate: 0.5 * (low + high), uncertainty: 0.5 * (high - low) })
+    (low <= high).then_some(Offset { estimate: 0.5 * (low + high), uncertainty: 0.5 * (high - low) })
 }
 
 fn offset_bounds(exchange: Exchange) -> (f64, f64) {

@@ -245,19 +245,22 @@ fn repeated_and_contradicting_spans() {
     assert_eq!(matcher.counted(|counters| &counters.calls_negative_waits), 1);
 }
 
-/// Guarantees: the store never holds more than its bound; the oldest trace leaves with what is known, its self time unknown.
+/// Guarantees: the store never holds more than its bound; the oldest trace leaves with what is known, its self time unknown
+/// when a parent is missing.
 #[test]
 fn the_store_is_bounded() {
     let mut matcher = Matcher::new(&Config { max_spans: 10, ..Config::default() });
     let mut rows = Vec::new();
     for trace in 1..=100u32 {
         let start = f64::from(trace);
-        rows.extend(matcher.push(&[TestSpan::new(u128::from(trace), 1, 0, "SERVER", "shop", start, start + 0.5)]));
+        let parent = if trace == 1 { 9 } else { 0 };
+        rows.extend(matcher.push(&[TestSpan::new(u128::from(trace), 1, parent, "SERVER", "shop", start, start + 0.5)]));
         assert!(matcher.operator.held().0 <= 10);
     }
     assert_eq!(rows.len(), 90);
-    assert_eq!(rows[0], entry("shop", 1.5, false, 0.5, None));
-    assert_eq!(matcher.counted(|counters| &counters.calls_evicted_spans), 90);
+    assert_eq!(rows[..2], [entry("shop", 1.5, false, 0.5, None), entry("shop", 2.5, false, 0.5, 0.5)]);
+    assert_eq!(matcher.counted(|counters| &counters.calls_evicted_spans), 1);
+    assert_eq!(matcher.counted(|counters| &counters.calls_early_spans), 89);
     assert_eq!(matcher.advance(1000.0).len(), 10);
 }
 

@@ -32,6 +32,7 @@ use std::time::Duration;
 use tracescale_core::time::Timestamp;
 
 use crate::derive::Derive;
+use crate::histogram::Histogram;
 
 /// Turns weighted values into the bytes of a mergeable histogram, the state that SQL `histogram(x, weight)` has.
 pub type EncodeHistogram = fn(&[(f64, f64)]) -> Vec<u8>;
@@ -82,7 +83,9 @@ macro_rules! counters {
 counters! {
     /// Spans longer than [`Config::longest_span`]: only their last part is in `activity`.
     activity_truncated_spans,
-    /// Spans that left the call matcher before their time, because it was full.
+    /// Spans that left the call matcher before their time, because it was full, with their trace looking whole.
+    calls_early_spans,
+    /// Spans that left the call matcher before their time with parents missing; self times of their trace are NULL.
     calls_evicted_spans,
     /// Entry spans whose parent was never seen.
     calls_missing_parents,
@@ -142,14 +145,20 @@ impl Counters {
 
 /// One operator for every derived stream, and the counters that they share.
 #[must_use]
-pub fn operators(config: &Config, encode: EncodeHistogram) -> (Vec<Box<dyn Derive>>, Arc<Counters>) {
+pub fn operators(config: &Config) -> (Vec<Box<dyn Derive>>, Arc<Counters>) {
     let counters = Arc::new(Counters::default());
     let operators: Vec<Box<dyn Derive>> = vec![
         Box::new(activity::Activity::new(config, Arc::clone(&counters))),
         Box::new(call_spans::CallSpans::new(config, Arc::clone(&counters))),
-        Box::new(increments::Increments::new(config, encode, Arc::clone(&counters))),
+        Box::new(increments::Increments::new(config, encode_histogram, Arc::clone(&counters))),
     ];
     (operators, counters)
+}
+
+/// The bytes of a [`Histogram`] of these weighted values.
+#[must_use]
+pub fn encode_histogram(points: &[(f64, f64)]) -> Vec<u8> {
+    Histogram::from_buckets(points.iter().map(|(value, weight)| (*value, *value, *weight))).to_bytes()
 }
 
 /// Seconds of a count of nanoseconds.

@@ -4,8 +4,8 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use arrow::array::{
-    Array, ArrayRef, AsArray, DictionaryArray, FixedSizeBinaryBuilder, Float64Builder, ListBuilder, RecordBatch, StringArray,
-    UInt64Builder, new_null_array,
+    ArrayRef, AsArray, DictionaryArray, FixedSizeBinaryBuilder, Float64Builder, ListBuilder, RecordBatch, StringArray, UInt64Builder,
+    new_null_array,
 };
 use arrow::array::{
     BinaryArray, BooleanArray, Float64Array, Int32Array, StringDictionaryBuilder, TimestampNanosecondArray, UInt32Array, UInt64Array,

@@ -43,16 +43,24 @@ impl CallSpans {
         self.forget(id, complete);
     }
 
-    /// Says what is known about a trace that has to leave early.
+    /// Says what is known about a trace that has to leave early. A trace without a missing parent has most likely ended, so its
+    /// self times are as good as they would be later; of any other they are unknown rather than too long.
     pub(super) fn evict(&mut self, id: u128) {
-        let Some(trace) = self.store.trace(id) else { return };
-        let places: Vec<u32> = self.store.places(trace).collect();
-        for place in &places {
+        let mut scratch = std::mem::take(&mut self.scratch);
+        self.index(id, &mut scratch);
+        let whole = scratch.places.iter().all(|place| Self::has_parent(&scratch, self.store.span(*place)));
+        if whole {
+            self.pair_large(&scratch);
+        }
+        for place in &scratch.places {
             let span = *self.store.span(*place);
             if span.resolved {
                 continue;
             }
-            // Its children may be missing, so its self time is unknown rather than too long.
+            if whole {
+                self.resolve_span(id, *place, &mut (&mut scratch.stack, &mut scratch.intervals), &scratch.children, &scratch.ids);
+                continue;
+            }
             if span.is_entry {
                 self.rows.push(Row::entry(&span, span.matched, None));
             }
@@ -60,8 +68,14 @@ impl CallSpans {
                 self.rows.push(Row::unmatched(&span, span.end.max(self.watermark)));
             }
         }
-        let evicted = self.store.retain(id, |_| false);
-        Counters::add(&self.counters.calls_evicted_spans, u64::try_from(evicted).unwrap_or(u64::MAX));
+        self.scratch = scratch;
+        let evicted = u64::try_from(self.store.retain(id, |_| false)).unwrap_or(u64::MAX);
+        Counters::add(if whole { &self.counters.calls_early_spans } else { &self.counters.calls_evicted_spans }, evicted);
+    }
+
+    /// Whether a span is a root or its parent is here.
+    fn has_parent(scratch: &Scratch, span: &Span) -> bool {
+        span.parent_id == 0 || !range(&scratch.ids, span.parent_id).is_empty()
     }
 
     fn index(&self, id: u128, scratch: &mut Scratch) {
@@ -185,7 +199,7 @@ impl CallSpans {
     fn is_complete(&self, scratch: &Scratch) -> bool {
         scratch.places.iter().all(|place| {
             let span = self.store.span(*place);
-            (span.resolved || span.kind == Kind::Producer) && (span.parent_id == 0 || !range(&scratch.ids, span.parent_id).is_empty())
+            (span.resolved || span.kind == Kind::Producer) && Self::has_parent(scratch, span)
         })
     }
 
