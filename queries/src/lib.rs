@@ -9,6 +9,7 @@ pub mod engine;
 mod feed;
 pub mod histogram;
 mod history;
+mod keys;
 mod life;
 mod output;
 mod pane;

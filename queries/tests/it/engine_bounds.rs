@@ -179,7 +179,7 @@ async fn queries_are_restricted() {
         ("SELECT * FROM load; SELECT 1", "2 SQL statements"),
         ("SELECT * FROM spans", "there is no view spans; there are: load"),
         ("SELECT missing FROM load", "missing"),
-        ("SELECT FROM WHERE", "Expected"),
+        ("SELECT window_end FROM load WHERE", "Expected"),
     ] {
         let error = snapshot.query(sql, &[]).await.unwrap_err();
         assert!(matches!(error, QueryError::Invalid { .. }) && error.to_string().contains(part), "{sql}: {error}");
