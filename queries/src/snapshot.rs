@@ -39,6 +39,7 @@ pub struct Prepared {
     /// Extra tables that were announced when it was planned.
     extra: BTreeMap<String, SchemaRef>,
     limits: QueryLimits,
+    latest_only: bool,
 }
 
 // === impl QueryLimits ===
@@ -118,7 +119,8 @@ impl Snapshot {
         statement::rewrite(&mut query, seconds)?;
         let runtime = runtime(limits.memory)?;
         let planned = Planned::new(&query, &tables, &self.functions, runtime).await.map_err(|error| QueryError::planning(&error))?;
-        Ok(Prepared { planned, extra, limits })
+        let latest_only = statement::reads_latest_only(&query);
+        Ok(Prepared { planned, extra, limits, latest_only })
     }
 }
 
@@ -149,10 +151,15 @@ impl Prepared {
         let views: Vec<&str> = self.planned.reads().filter(|name| !self.extra.contains_key(*name)).collect();
         let latest = views.iter().filter_map(|name| snapshot.latest(name)).min();
         let limit = self.limits.time;
+        let newest = latest.filter(|_| self.latest_only && views.len() == 1);
         let rows = |name: &str| {
             let brought = extra.iter().filter(|(extra, _)| *extra == name).map(|(_, rows)| rows.clone()).collect::<Vec<_>>();
             let is_view = brought.is_empty() && !self.extra.contains_key(name);
-            if is_view { snapshot.views.get(name).map(History::batches).unwrap_or_default() } else { brought }
+            match (is_view.then(|| snapshot.views.get(name)).flatten(), newest) {
+                (Some(view), Some(end)) => view.get(end).map(|window| window.rows.clone()).into_iter().collect(),
+                (Some(view), None) => view.batches(),
+                (None, _) => brought,
+            }
         };
         match tokio::time::timeout(limit, self.planned.run(latest, rows)).await {
             Ok(result) => result.map_err(QueryError::running),
