@@ -1,4 +1,4 @@
-//! Tests of the engine through its public interface, in one binary.
+//! Tests of the queries crate through its public interface, in one binary because each links DataFusion.
 
 mod engine_basics;
 mod engine_bounds;
@@ -6,3 +6,6 @@ mod engine_cost;
 mod engine_derived;
 mod engine_oracle;
 mod engine_rows;
+mod streams_docs;
+mod streams_engine;
+mod streams_sql;

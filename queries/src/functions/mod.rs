@@ -1,0 +1,122 @@
+//! SQL functions over plain numbers: the models crate as scalar functions. NULL in, NULL out: a missing input never becomes zero.
+//!
+//! Parameters may be named: `replicas_for_load(arrival_rate, self_time, servers => 4, utilization => 0.7)`.
+
+mod number;
+
+use datafusion::logical_expr::ScalarUDF;
+use tracescale_models::{capacity, confidence, interval};
+
+use self::number::NumberFunction;
+
+/// Every function of this module, to be registered in a session.
+#[must_use]
+pub fn all() -> Vec<ScalarUDF> {
+    FUNCTIONS.iter().map(NumberFunction::udf).collect()
+}
+
+/// Name, parameters, meaning. A function sees `None` for NULL and answers `None` for NULL.
+const FUNCTIONS: &[NumberFunction] = &[
+    NumberFunction::new("replicas_for_load", &["arrival_rate", "service_time", "servers", "utilization"], |args| match args {
+        [rate, time, servers, utilization] => capacity::replicas_for_load(*rate, *time, *servers, *utilization),
+        _ => None,
+    }),
+    NumberFunction::new("replicas_for_concurrency", &["concurrency", "per_replica"], |args| match args {
+        [concurrency, per_replica] => capacity::replicas_for_concurrency(*concurrency, *per_replica),
+        _ => None,
+    }),
+    NumberFunction::new("replicas_for_backlog", &["arrival_rate", "backlog", "drain_seconds", "service_time", "utilization"], |args| {
+        match args {
+            [rate, backlog, drain, time, utilization] => capacity::replicas_for_backlog(*rate, *backlog, *drain, *time, *utilization),
+            _ => None,
+        }
+    }),
+    NumberFunction::new("poisson_low", &["count"], |args| confidence::poisson_interval(one(args)?).map(|interval| interval.low)),
+    NumberFunction::new("poisson_high", &["count"], |args| confidence::poisson_interval(one(args)?).map(|interval| interval.high)),
+    NumberFunction::new("relative_half_width", &["count"], |args| confidence::relative_half_width(one(args)?)),
+    NumberFunction::new("confidence_score", &["count"], |args| confidence::score(one(args)?)),
+    NumberFunction::new("effective_samples", &["sum", "sum_of_squares"], |args| {
+        let [sum, squares] = two(args)?;
+        confidence::effective_samples(sum, squares)
+    }),
+    NumberFunction::new("relative_standard_error", &["sum", "sum_of_squares"], |args| {
+        let [sum, squares] = two(args)?;
+        confidence::relative_standard_error(sum, squares)
+    }),
+    NumberFunction::new("samples_for_quantile", &["probability"], |args| confidence::samples_for_quantile(one(args)?)),
+    NumberFunction::new("samples_for_mean", &["scv", "error"], |args| {
+        let [scv, error] = two(args)?;
+        confidence::samples_for_mean(scv, error)
+    }),
+    NumberFunction::new("wait_amplification", &["error", "utilization"], |args| {
+        let [error, utilization] = two(args)?;
+        confidence::wait_amplification(error, utilization)
+    }),
+    NumberFunction::new("little_residual", &["concurrency", "throughput", "sojourn"], |args| match args {
+        [Some(concurrency), Some(throughput), Some(sojourn)] => interval::little_residual(*concurrency, *throughput, *sojourn),
+        _ => None,
+    }),
+];
+
+fn one(args: &[Option<f64>]) -> Option<f64> {
+    args.first().copied().flatten()
+}
+
+fn two(args: &[Option<f64>]) -> Option<[f64; 2]> {
+    match args {
+        [Some(left), Some(right)] => Some([*left, *right]),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use arrow::array::{Array, AsArray, RecordBatch};
+    use arrow::datatypes::Float64Type;
+    use datafusion::prelude::SessionContext;
+
+    use super::*;
+
+    async fn value(sql: &str) -> Option<f64> {
+        let context = SessionContext::new();
+        all().into_iter().for_each(|function| context.register_udf(function));
+        let batches: Vec<RecordBatch> = context.sql(&format!("SELECT {sql}")).await.unwrap().collect().await.unwrap();
+        let column = batches[0].column(0).as_primitive::<Float64Type>();
+        column.is_valid(0).then(|| column.value(0))
+    }
+
+    /// Guarantees: functions are reachable from SQL, with whole numbers as arguments and with named ones.
+    #[tokio::test]
+    async fn functions_answer_in_sql() {
+        assert_eq!(value("replicas_for_load(100, 0.05, 1, 0.7)").await, Some(8.0));
+        assert_eq!(value("replicas_for_load(100, 0.05, utilization => 0.7, servers => 4)").await, Some(2.0));
+        assert_eq!(value("replicas_for_backlog(50, 6000, 60, 0.1, 0.8)").await, Some(19.0));
+        assert_eq!(value("replicas_for_concurrency(25, 10)").await, Some(3.0));
+        assert_eq!(value("samples_for_quantile(0.99)").await, Some(299.0));
+        assert!((value("relative_half_width(100)").await.unwrap() - 0.2013).abs() < 0.0001);
+        assert!((value("effective_samples(5500, 500500)").await.unwrap() - 60.44).abs() < 0.01);
+        assert!((value("little_residual(1.5, 10, 0.2)").await.unwrap() + 0.25).abs() < 1e-9);
+    }
+
+    /// Guarantees: NULL for any argument is NULL, never zero.
+    #[tokio::test]
+    async fn missing_stays_missing() {
+        for function in FUNCTIONS {
+            for missing in 0..function.parameters.len() {
+                let args: Vec<_> = (0..function.parameters.len()).map(|place| if place == missing { "NULL" } else { "0.5" }).collect();
+                assert_eq!(value(&format!("{}({})", function.name, args.join(", "))).await, None, "{}", function.name);
+            }
+        }
+    }
+
+    /// Guarantees: a column of numbers with gaps keeps its gaps.
+    #[tokio::test]
+    async fn columns_keep_their_gaps() {
+        let context = SessionContext::new();
+        all().into_iter().for_each(|function| context.register_udf(function));
+        let sql = "SELECT replicas_for_concurrency(x, 10) AS replicas FROM (VALUES (5.0), (NULL), (25.0)) AS t(x)";
+        let batches = context.sql(sql).await.unwrap().collect().await.unwrap();
+        let values: Vec<_> = batches[0].column(0).as_primitive::<Float64Type>().iter().collect();
+        assert_eq!(values, [Some(1.0), None, Some(3.0)]);
+    }
+}

@@ -1,0 +1,16 @@
+-- Levels: gauges, and cumulative sums that may also fall (UpDownCounter), such as queue lengths and requests in flight.
+-- total adds up the levels of all series (pods, partitions), assuming that each reports equally often.
+CREATE VIEW metric_gauges AS
+SELECT window_start, window_end, service_name, service_namespace, metric_name, unit,
+       avg(value) AS mean,
+       min(value) AS min,
+       max(value) AS max,
+       avg(value) * count(DISTINCT series_id) AS total,
+       count(DISTINCT series_id) AS series,
+       CAST(count(*) AS DOUBLE) AS n_eff,
+       CAST(NULL AS DOUBLE) AS confidence,
+       count(*) AS samples
+FROM HOP(metrics, time, INTERVAL '5 seconds', INTERVAL '1 minute')
+WHERE value IS NOT NULL AND NOT no_recorded_value
+  AND (metric_kind = 'gauge' OR (metric_kind = 'sum' AND NOT is_monotonic AND temporality = 'cumulative'))
+GROUP BY window_start, window_end, service_name, service_namespace, metric_name, unit;
