@@ -1,4 +1,14 @@
 //! SQL over streams: windows of rows become views, views feed rules.
+//!
+//! ```text
+//! rows ─▶ feed (late? future?) ─▶ streams (derived) ─▶ surgery: Partial ─▶ pane: states ─▶ Final per window ─▶ history ─▶ snapshot: SQL
+//!                                                        ▲ shape: which views may            │ cursor: which windows are due
+//!                                                        statement, relation: HOP, TUMBLE    ▼ registry, life: idle or missing
+//! ```
+//!
+//! Architecture invariants: no clock is read here, time is an argument; DataFusion's types do not appear in results (Arrow's do);
+//! no code looks at single rows, only Arrow kernels and DataFusion's operators do; whatever comes, memory is bounded by the
+//! configuration: panes by groups × panes, history by bytes, late rows and names by number.
 
 mod attribute;
 mod catalog;

@@ -191,3 +191,15 @@ async fn queries_are_restricted() {
     let limits = QueryLimits { memory: 200_000, ..QueryLimits::default() };
     assert!(matches!(snapshot.query_within(numbers, &[], limits).await, Err(QueryError::Failed { .. })));
 }
+
+/// Guarantees: a view whose SQL fails on some row is counted and says why; other views go on.
+#[tokio::test]
+async fn a_failing_view_does_not_stop_the_others() {
+    let bad =
+        format!("CREATE VIEW bad AS SELECT window_end, sum(CAST(name AS BIGINT)) AS n FROM {HOP} GROUP BY window_end HAVING count(*) > 0");
+    let mut engine = engine(&[&bad, &load()]).await;
+    engine.push("x", vec![(Stream::Spans, spans(&[span(1_001_000, "a", 1.0)]))], at(1_001)).await.unwrap();
+    let emitted = engine.advance(at(1_005)).await.unwrap();
+    assert_eq!(text(&last(&emitted, "load", 1_005).rows, &["n"]), ["1"]);
+    assert!(engine.stats().failures["bad"].1.contains("op"), "{:?}", engine.stats().failures);
+}
