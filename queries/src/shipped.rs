@@ -1,9 +1,10 @@
 //! The views and rules that come with the product, compiled in so that the binary needs no files beside it.
 
+use std::sync::Arc;
+
 use crate::config::{EngineParts, ViewSource};
 use crate::functions;
 use crate::streams::{Config, Counters, operators};
-use std::sync::Arc;
 
 macro_rules! view {
     ($name:literal) => {

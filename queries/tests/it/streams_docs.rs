@@ -3,9 +3,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use tracescale_core::schema::Stream;
-use tracescale_queries::functions;
+use tracescale_queries::{functions, shipped};
 
-use crate::streams_sql::{appended, directory, session};
+use crate::streams_sql::{appended, directory, files, session};
 
 /// The sections of the page by the name in their heading, with the names in backticks in each; "" holds all of them.
 fn documented() -> BTreeMap<String, BTreeSet<String>> {
@@ -70,4 +70,11 @@ fn every_function_is_documented() {
         ["HOP", "TUMBLE", "window_seconds", "latest", "quantile", "histogram", "histogram_merge", "histogram_quantile", "attribute"];
     let absent = missing(functions.iter().map(String::as_str).chain(words), &[&sections[""]]);
     assert!(absent.is_empty(), "functions that are not documented: {absent:?}");
+}
+
+/// Guarantees: every file in `views/` is compiled in.
+#[test]
+fn every_view_file_is_shipped() {
+    let shipped: BTreeMap<String, String> = shipped::VIEWS.iter().map(|(name, sql)| ((*name).to_owned(), (*sql).to_owned())).collect();
+    assert_eq!(shipped, files("views", "sql"));
 }

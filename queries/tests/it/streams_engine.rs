@@ -130,10 +130,12 @@ async fn query(engine: &Engine, sql: &str, columns: &[&str]) -> Vec<String> {
 async fn steady() -> Engine {
     let (parts, counters) = shipped::parts(&streams::Config::default(), Vec::new());
     let mut engine = Engine::with_parts(EngineConfig::default(), parts).await.unwrap_or_else(|problems| panic!("{problems:#?}"));
-    for second in 1000..1180 {
+    for second in 1000..1135 {
         let rows = vec![(Stream::Spans, spans(second)), (Stream::Metrics, metrics(second))];
         engine.push("a", rows, at(second + 1)).await.unwrap();
-        engine.advance(at(second + 1)).await.unwrap();
+        if (second + 1) % 5 == 0 {
+            engine.advance(at(second + 1)).await.unwrap();
+        }
     }
     let wrong: Vec<_> = counters.snapshot().into_iter().filter(|(name, count)| *count > 0 && *name != "increments_base_points").collect();
     assert!(wrong.is_empty(), "{wrong:?}");
@@ -145,7 +147,8 @@ async fn steady() -> Engine {
 async fn shipped_views_measure_known_traffic() {
     let engine = steady().await;
     let last = |view: &str, columns: &str| {
-        let columns: Vec<String> = columns.split(", ").map(|column| format!("round(CAST({column} AS DOUBLE), 3) AS {column}")).collect();
+        let columns: Vec<String> =
+            columns.split(", ").map(|column| format!("round(CAST({column} AS DOUBLE), 3) + 0.0 AS {column}")).collect();
         let names = if view == "calls" { "client_service, server_service" } else { "service_name" };
         format!("SELECT {names}, {} FROM {view} WHERE window_end = (SELECT max(window_end) FROM {view} WHERE is_final)", columns.join(", "))
     };
