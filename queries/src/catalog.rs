@@ -92,7 +92,7 @@ impl Catalog {
         let context = Arc::new(TaskContext::from(&state));
         let plans = async {
             let plan = state.create_physical_plan(&plan).await?;
-            Plans::split(&plan, rows, context).await
+            Plans::split(&plan, rows, &keys, context).await
         };
         let plans = plans.await.map_err(|error| one(error.into()))?;
         let registry = Registry::new(plans.state_schema(), &keys, config.max_groups_per_view)

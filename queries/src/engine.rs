@@ -6,8 +6,9 @@
 //!
 //! No call reads a clock: `push` is told when rows were received, `advance` is told the time.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
+use std::time::Duration;
 
 use arrow::array::AsArray;
 use arrow::datatypes::{Int32Type, TimestampNanosecondType};
@@ -39,7 +40,8 @@ pub struct Engine {
     /// Watermarks of feeds that do not run on their stream's own time column.
     others: BTreeMap<usize, Watermark>,
     life: Life,
-    late: Vec<(Stream, RecordBatch)>,
+    late: VecDeque<(Stream, RecordBatch)>,
+    late_rows: usize,
     stats: EngineStats,
     now: Option<Timestamp>,
     backlog: bool,
@@ -57,6 +59,9 @@ struct Arrival<'a> {
     source: &'a str,
     cap: Timestamp,
 }
+
+/// Late rows that wait to be taken.
+const MAX_LATE_ROWS: usize = 1 << 18;
 
 const DECODED: [Stream; 4] = [Stream::Spans, Stream::SpanEvents, Stream::SpanLinks, Stream::Metrics];
 
@@ -90,15 +95,15 @@ impl Engine {
         let others = catalog.feeds.iter().enumerate().filter(|(_, feed)| own(feed));
         let others = others.map(|(index, _)| (index, Watermark::new(config.lateness, config.idle))).collect();
         let life = Life::new(config.source_timeout, config.max_groups_per_view);
-        let (late, stats) = (Vec::new(), EngineStats::default());
-        Ok(Self { config, catalog, functions, derives, streams, others, life, late, stats, now: None, backlog: false })
+        let (late, stats) = (VecDeque::new(), EngineStats::default());
+        Ok(Self { config, catalog, functions, derives, streams, others, life, late, late_rows: 0, stats, now: None, backlog: false })
     }
 
     /// Takes rows of decoded streams that `source` (a sender's address) sent at `received_at`. Rows are aggregated when a
     /// micro-batch is full, at the latest in [`Engine::advance`].
     ///
     /// # Errors
-    /// When a batch does not have the schema of its stream (nothing of it is taken then), or SQL fails on rows.
+    /// When a batch does not have the schema of its stream (nothing is taken then), or a derived stream cannot be made.
     pub async fn push(&mut self, source: &str, batches: Vec<(Stream, RecordBatch)>, received_at: Timestamp) -> Result<(), EngineError> {
         for (stream, batch) in &batches {
             check_schema(*stream, batch)?;
@@ -126,16 +131,22 @@ impl Engine {
         if self.backlog || self.catalog.views.iter().any(final_due) {
             return Some(now);
         }
-        let ticks = self.catalog.views.iter().map(|view| view.cursor.next_tick(now).unwrap_or_else(|| view.windows.end_after(now)));
-        ticks.min()
+        let deadline = |view: &crate::view::PaneView| {
+            let tick = view.cursor.next_tick(now).unwrap_or_else(|| view.windows.end_after(now));
+            // When nothing comes, the clock finishes windows on its own.
+            let idle = self.config.lateness + self.config.idle + self.delay(self.catalog.feeds[view.feed].stream);
+            view.cursor.finished().map_or(tick, |finished| tick.min(finished + view.windows.slide + idle))
+        };
+        self.catalog.views.iter().map(deadline).min()
     }
 
     /// Aggregates what waits, and emits what is due at `now`: final windows that the watermark has passed, final windows that
     /// late rows have changed, and the newest provisional window of each view. Works without traffic; the number of emissions
-    /// is bounded whatever the clock did since the last call.
+    /// is bounded whatever the clock did since the last call. A view whose SQL fails on rows (a cast, a division) emits nothing
+    /// and is counted in [`EngineStats::failures`]; the others go on.
     ///
     /// # Errors
-    /// When SQL fails on rows.
+    /// When a derived stream cannot be made.
     pub async fn advance(&mut self, now: Timestamp) -> Result<Vec<Emission>, EngineError> {
         self.move_clock(now);
         self.advance_derived()?;
@@ -148,7 +159,13 @@ impl Engine {
             let watermark = self.feed_watermark(self.catalog.views[index].feed);
             let view = &mut self.catalog.views[index];
             let at = Now { now, watermark, life: &self.life, max_finals: self.config.max_final_windows };
-            let emitted = view.emit(at).await.map_err(|error| EngineError::View { view: view.name.clone(), source: error.into() })?;
+            let emitted = match view.emit(at).await {
+                Ok(emitted) => emitted,
+                Err(error) => {
+                    self.stats.failed(&view.name, &error);
+                    continue;
+                }
+            };
             view.forget(watermark, self.config.allowed_lateness, self.config.group_ttl);
             self.backlog |= emitted.backlog;
             self.stats.skipped_provisional += emitted.skipped;
@@ -157,14 +174,16 @@ impl Engine {
             }
             emissions.extend(emitted.emissions);
         }
-        self.roll_up(&mut emissions, now).await?;
+        self.roll_up(&mut emissions, now).await;
         self.forget(now);
         Ok(emissions)
     }
 
-    /// Takes the rows that came too late for every window, so that they can be archived.
+    /// Takes the rows that came too late for every window, so that they can be archived. Up to 262,144 rows wait; when more do,
+    /// the oldest are dropped and counted.
     pub fn take_late(&mut self) -> Vec<(Stream, RecordBatch)> {
-        std::mem::take(&mut self.late)
+        self.late_rows = 0;
+        std::mem::take(&mut self.late).into()
     }
 
     /// Counters and gauges, as of the last [`Engine::advance`].
@@ -193,7 +212,14 @@ impl Engine {
         }
         if let Some(late) = admitted.late {
             count_late(&mut self.stats, stream, &late);
-            self.late.push((stream, late));
+            self.late_rows += late.num_rows();
+            self.late.push_back((stream, late));
+            // Nobody takes them: bounded, and said.
+            while self.late_rows > MAX_LATE_ROWS {
+                let Some((_, dropped)) = self.late.pop_front() else { break };
+                self.late_rows -= dropped.num_rows();
+                self.stats.late_dropped += dropped.num_rows() as u64;
+            }
         }
         let Some(kept) = admitted.kept else { return Ok(()) };
         self.feed(stream, &kept, arrival)?;
@@ -255,7 +281,9 @@ impl Engine {
         let rows = feed.take(views.map(|view| view.windows.pane())).map_err(|error| rows_error(stream, error))?;
         for view in self.catalog.views.iter_mut().filter(|view| view.feed == index) {
             let rows = rows.get(&view.windows.pane()).cloned().unwrap_or_default();
-            view.aggregate(rows).await.map_err(|error| EngineError::View { view: view.name.clone(), source: error.into() })?;
+            if let Err(error) = view.aggregate(rows).await {
+                self.stats.failed(&view.name, &error);
+            }
         }
         Ok(())
     }
@@ -294,7 +322,7 @@ impl Engine {
         Ok(())
     }
 
-    async fn roll_up(&mut self, emissions: &mut Vec<Emission>, now: Timestamp) -> Result<(), EngineError> {
+    async fn roll_up(&mut self, emissions: &mut Vec<Emission>, now: Timestamp) {
         for index in 0..self.catalog.rollups.len() {
             let rollup = &mut self.catalog.rollups[index];
             let ends = emissions.iter().filter(|emission| rollup.reads.contains(&emission.view)).map(|emission| emission.window_end);
@@ -302,14 +330,18 @@ impl Engine {
             if ends.is_empty() {
                 continue;
             }
-            let emitted = rollup.emit(&ends, &self.catalog.histories).await;
-            let emitted = emitted.map_err(|error| EngineError::View { view: rollup.name.clone(), source: error.into() })?;
+            let emitted = match rollup.emit(&ends, &self.catalog.histories).await {
+                Ok(emitted) => emitted,
+                Err(error) => {
+                    self.stats.failed(&rollup.name, &error);
+                    continue;
+                }
+            };
             for emission in &emitted {
                 self.keep(emission, now);
             }
             emissions.extend(emitted);
         }
-        Ok(())
     }
 
     fn keep(&mut self, emission: &Emission, now: Timestamp) {
@@ -357,6 +389,10 @@ impl Engine {
         }
         let derive = self.derives.iter().find(|derive| derive.output() == stream);
         derive.map_or(Timestamp::MIN, |derive| self.inputs_watermark(derive.inputs()) - derive.delay())
+    }
+
+    fn delay(&self, stream: Stream) -> Duration {
+        self.derives.iter().find(|derive| derive.output() == stream).map_or(Duration::ZERO, |derive| derive.delay())
     }
 
     fn inputs_watermark(&self, inputs: &[Stream]) -> Timestamp {

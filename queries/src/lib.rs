@@ -1,12 +1,14 @@
 //! SQL over streams: windows of rows become views, views feed rules.
 //!
 //! ```text
-//! batches ─▶ streams (derive) ─▶ feed ─▶ pane states ─▶ view windows ─▶ Emission, Snapshot ─▶ rules
+//! rows ─▶ feed (late? future?) ─▶ streams (derived) ─▶ surgery: Partial ─▶ pane: states ─▶ Final per window ─▶ history ─▶ snapshot: SQL
+//!                                                        ▲ shape: which views may            │ cursor: which windows are due
+//!                                                        statement, relation: HOP, TUMBLE    ▼ registry, life: idle or missing
 //! ```
 //!
-//! Architecture invariants: no clock (time comes in with [`Engine::advance`]), no OTLP, no sinks. DataFusion's types stay
-//! inside, but for the functions that are handed in. One SQL text serves the live windows and plain queries over history,
-//! and the second is the oracle of the first.
+//! Architecture invariants: no clock is read here, time is an argument; DataFusion's types do not appear in results (Arrow's do);
+//! no code looks at single rows, only Arrow kernels and DataFusion's operators do; whatever comes, memory is bounded by the
+//! configuration: panes by groups × panes, history by bytes, late rows and names by number.
 
 mod attribute;
 mod catalog;
@@ -18,6 +20,7 @@ mod feed;
 pub mod functions;
 pub mod histogram;
 mod history;
+mod keys;
 mod life;
 mod output;
 mod pane;

@@ -42,8 +42,10 @@ impl Life {
         if self.started.is_none() {
             self.started = Some(oldest.min(at));
         } else if at.since(self.last) > self.timeout {
+            if self.gaps.len() == MAX_GAPS {
+                self.gaps.pop_front();
+            }
             self.gaps.push_back((self.last, at));
-            self.gaps.truncate(MAX_GAPS);
         }
         self.last = self.last.max(at);
         if let Some((known, seen)) = self.sources.get_key_value(source) {

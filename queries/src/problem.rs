@@ -39,15 +39,6 @@ pub enum EngineError {
         /// What differs.
         detail: String,
     },
-    /// The SQL of a view failed on actual rows, for example by a division or a cast.
-    #[error("view {view} failed")]
-    View {
-        /// The view.
-        view: String,
-        /// What DataFusion said.
-        #[source]
-        source: Cause,
-    },
     /// A derived stream could not be made.
     #[error("cannot derive a stream")]
     Derive(#[from] DeriveError),

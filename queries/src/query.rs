@@ -8,10 +8,11 @@ use std::sync::atomic::{AtomicI64, Ordering};
 use arrow::datatypes::{DataType, SchemaRef};
 use arrow::record_batch::RecordBatch;
 use datafusion::common::ScalarValue;
+use datafusion::common::tree_node::TreeNode;
 use datafusion::error::DataFusionError;
 use datafusion::execution::TaskContext;
 use datafusion::execution::runtime_env::RuntimeEnv;
-use datafusion::logical_expr::{ColumnarValue, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, Volatility};
+use datafusion::logical_expr::{ColumnarValue, Expr, LogicalPlan, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, Volatility};
 use datafusion::physical_plan::execution_plan::reset_plan_states;
 use datafusion::physical_plan::{ExecutionPlan, collect};
 use datafusion::prelude::SessionContext;
@@ -22,6 +23,7 @@ use crate::relation::HistoryPlanner;
 use crate::session::{self, Functions};
 use crate::slot::Slot;
 use crate::statement;
+use crate::window::WINDOW_END;
 
 /// A planned query.
 #[derive(Debug)]
@@ -30,6 +32,7 @@ pub(crate) struct Planned {
     slots: BTreeMap<String, Slot>,
     latest: Arc<AtomicI64>,
     context: Arc<TaskContext>,
+    per_window: bool,
 }
 
 /// `latest()`: the newest window end that every view of the query has.
@@ -70,13 +73,19 @@ impl Planned {
             context.register_table(name.as_str(), slot.table()?)?;
         }
         let state = context.state();
-        let plan = session::plan(&state, query).await?;
+        let plan = state.optimize(&session::plan(&state, query).await?)?;
+        let per_window = relations.windowed.is_empty() && is_per_window(&plan);
         let plan = state.create_physical_plan(&plan).await?;
-        Ok(Self { plan, slots, latest, context: context.task_ctx() })
+        Ok(Self { plan, slots, latest, context: context.task_ctx(), per_window })
     }
 
     pub(crate) fn schema(&self) -> SchemaRef {
         self.plan.schema()
+    }
+
+    /// Whether the rows of a window depend on rows of the same window only, so that the query need not see the others.
+    pub(crate) fn is_per_window(&self) -> bool {
+        self.per_window
     }
 
     /// The tables that the query reads.
@@ -99,6 +108,36 @@ impl Planned {
             slot.put(Vec::new());
         }
         result
+    }
+}
+
+/// Whether no node of an optimized plan brings rows of different windows together. Says no when in doubt.
+fn is_per_window(plan: &LogicalPlan) -> bool {
+    let is_end = |expression: &Expr| matches!(expression, Expr::Column(column) if column.name == WINDOW_END);
+    let node = match plan {
+        LogicalPlan::TableScan(_) | LogicalPlan::SubqueryAlias(_) | LogicalPlan::Union(_) => true,
+        LogicalPlan::Projection(projection) => projection.expr.iter().all(|expression| keeps_end(expression)),
+        LogicalPlan::Filter(_) => true,
+        LogicalPlan::Sort(sort) => sort.fetch.is_none(),
+        LogicalPlan::Aggregate(aggregate) => aggregate.group_expr.iter().any(is_end),
+        LogicalPlan::Join(join) => join.on.iter().any(|(left, right)| is_end(left) && is_end(right)),
+        _ => false,
+    };
+    let expressions = plan.expressions();
+    let simple = expressions.iter().all(|expression| {
+        !expression.is_volatile()
+            && !expression
+                .exists(|part| Ok(matches!(part, Expr::ScalarSubquery(_) | Expr::Exists(_) | Expr::InSubquery(_))))
+                .unwrap_or(true)
+    });
+    node && simple && plan.inputs().into_iter().all(is_per_window)
+}
+
+/// Whether an expression does not give another column the name of the window's end.
+fn keeps_end(expression: &Expr) -> bool {
+    match expression {
+        Expr::Alias(alias) if alias.name == WINDOW_END => matches!(alias.expr.as_ref(), Expr::Column(column) if column.name == WINDOW_END),
+        _ => true,
     }
 }
 

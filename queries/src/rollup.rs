@@ -69,7 +69,13 @@ impl Rollup {
         histories: &BTreeMap<String, History>,
     ) -> Result<Vec<Emission>, DataFusionError> {
         let latest = self.reads.iter().filter_map(|name| histories.get(name)?.newest()).min();
-        let batches = self.planned.run(latest, |name| histories.get(name).map(|history| history.batches(Face::All)).unwrap_or_default()).await?;
+        let per_window = self.planned.is_per_window();
+        let rows = |name: &str| match histories.get(name) {
+            Some(history) if per_window => ends.iter().filter_map(|end| history.get(*end)).map(|window| window.rows.clone()).collect(),
+            Some(history) => history.batches(Face::All),
+            None => Vec::new(),
+        };
+        let batches = self.planned.run(latest, rows).await?;
         let Some(first) = batches.first() else { return Ok(Vec::new()) };
         let rows = concat_batches(&first.schema(), &batches)?;
         let mut emissions = Vec::new();

@@ -39,6 +39,7 @@ pub struct Prepared {
     /// Extra tables that were announced when it was planned.
     extra: BTreeMap<String, SchemaRef>,
     limits: QueryLimits,
+    latest_only: bool,
 }
 
 // === impl QueryLimits ===
@@ -118,7 +119,8 @@ impl Snapshot {
         statement::rewrite(&mut query, seconds)?;
         let runtime = runtime(limits.memory)?;
         let planned = Planned::new(&query, &tables, &self.functions, runtime).await.map_err(|error| QueryError::planning(&error))?;
-        Ok(Prepared { planned, extra, limits })
+        let latest_only = statement::reads_latest_only(&query);
+        Ok(Prepared { planned, extra, limits, latest_only })
     }
 }
 
@@ -163,10 +165,15 @@ impl Prepared {
         let newest = |name: &&str| snapshot.views.get(*name)?.newest_of(windows);
         let latest = views.iter().filter_map(newest).min();
         let limit = self.limits.time;
+        let newest = latest.filter(|_| self.latest_only && views.len() == 1);
         let rows = |name: &str| {
             let brought = extra.iter().filter(|(extra, _)| *extra == name).map(|(_, rows)| rows.clone()).collect::<Vec<_>>();
             let is_view = brought.is_empty() && !self.extra.contains_key(name);
-            if is_view { snapshot.views.get(name).map(|history| history.batches(windows)).unwrap_or_default() } else { brought }
+            match (is_view.then(|| snapshot.views.get(name)).flatten(), newest) {
+                (Some(view), Some(end)) => view.get(end).map(|window| window.rows.clone()).into_iter().collect(),
+                (Some(view), None) => view.batches(windows),
+                (None, _) => brought,
+            }
         };
         match tokio::time::timeout(limit, self.planned.run(latest, rows)).await {
             Ok(result) => result.map_err(QueryError::running),

@@ -4,14 +4,14 @@ use std::collections::BTreeSet;
 use std::ops::ControlFlow;
 
 use datafusion::sql::sqlparser::ast::{
-    Expr, Function, FunctionArg, FunctionArgExpr, FunctionArgumentList, FunctionArguments, Ident, ObjectName, Query, Statement,
-    TableFactor, Value, Visit, Visitor, visit_expressions_mut,
+    BinaryOperator, Expr, Function, FunctionArg, FunctionArgExpr, FunctionArgumentList, FunctionArguments, Ident, ObjectName, Query,
+    SetExpr, Statement, TableFactor, Value, Visit, Visitor, visit_expressions, visit_expressions_mut,
 };
 use datafusion::sql::sqlparser::dialect::GenericDialect;
 use datafusion::sql::sqlparser::parser::Parser;
 
 use crate::problem::Complaint;
-use crate::window::{WindowCall, normalize};
+use crate::window::{WINDOW_END, WindowCall, normalize};
 
 /// Which relations a query reads.
 #[derive(Debug, Default)]
@@ -82,6 +82,35 @@ pub(crate) fn rewrite(query: &mut Query, window_seconds: Option<f64>) -> Result<
     match outcome {
         ControlFlow::Continue(()) => Ok(()),
         ControlFlow::Break(complaint) => Err(complaint),
+    }
+}
+
+/// Whether the query is one SELECT whose WHERE demands `window_end = latest()`, as most rules do, so that no other window of
+/// the view that it reads can matter.
+pub(crate) fn reads_latest_only(query: &Query) -> bool {
+    let SetExpr::Select(select) = query.body.as_ref() else { return false };
+    let mut selects = 0;
+    let _: ControlFlow<()> = visit_expressions(query, |expression| {
+        selects += usize::from(matches!(expression, Expr::Subquery(_) | Expr::InSubquery { .. } | Expr::Exists { .. }));
+        ControlFlow::Continue(())
+    });
+    let derived = |factor: &TableFactor| !matches!(factor, TableFactor::Table { args: None, .. });
+    let tables = select.from.iter().flat_map(|from| std::iter::once(&from.relation).chain(from.joins.iter().map(|join| &join.relation)));
+    selects == 0 && query.with.is_none() && !tables.into_iter().any(derived) && select.selection.as_ref().is_some_and(demands_latest)
+}
+
+fn demands_latest(condition: &Expr) -> bool {
+    let is_end = |side: &Expr| match side {
+        Expr::Identifier(ident) => normalize(ident) == WINDOW_END,
+        Expr::CompoundIdentifier(idents) => idents.last().is_some_and(|ident| normalize(ident) == WINDOW_END),
+        _ => false,
+    };
+    let is_latest = |side: &Expr| matches!(side, Expr::Function(call) if call.name.to_string().eq_ignore_ascii_case("latest"));
+    match condition {
+        Expr::Nested(inner) => demands_latest(inner),
+        Expr::BinaryOp { left, op: BinaryOperator::And, right } => demands_latest(left) || demands_latest(right),
+        Expr::BinaryOp { left, op: BinaryOperator::Eq, right } => (is_end(left) && is_latest(right)) || (is_latest(left) && is_end(right)),
+        _ => false,
     }
 }
 

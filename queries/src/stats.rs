@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use datafusion::error::DataFusionError;
 use tracescale_core::schema::Stream;
 use tracescale_core::time::Timestamp;
 
@@ -17,6 +18,10 @@ pub struct EngineStats {
     pub rows: BTreeMap<Stream, u64>,
     /// Rows that came after the allowed lateness, by stream and service.
     pub late_rows: BTreeMap<(Stream, String), u64>,
+    /// Late rows that nobody took in time for the archive.
+    pub late_dropped: u64,
+    /// How often the SQL of a view failed on actual rows, and what it said last, by view.
+    pub failures: BTreeMap<String, (u64, String)>,
     /// Rows whose event time was further in the future than `max_future_skew`, by stream and source.
     pub future_rows: BTreeMap<(Stream, String), u64>,
     /// Known groups, by view.
@@ -46,6 +51,13 @@ pub struct EngineStats {
 // === impl EngineStats ===
 
 impl EngineStats {
+    pub(crate) fn failed(&mut self, view: &str, error: &DataFusionError) {
+        let message = error.strip_backtrace();
+        tracing::warn!(view, error = message, "a view failed on its rows");
+        let failure = self.failures.entry(view.to_owned()).or_default();
+        *failure = (failure.0 + 1, message);
+    }
+
     pub(crate) fn late(&mut self, stream: Stream, service: &str, rows: u64) {
         add(&mut self.late_rows, stream, service, rows);
     }

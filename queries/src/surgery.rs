@@ -7,16 +7,19 @@
 use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef};
-use arrow::datatypes::SchemaRef;
+use arrow::datatypes::{Schema, SchemaRef};
 use arrow::record_batch::RecordBatch;
 use datafusion::common::ScalarValue;
 use datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
 use datafusion::error::DataFusionError;
 use datafusion::execution::TaskContext;
+use datafusion::physical_expr::PhysicalExpr;
 use datafusion::physical_plan::aggregates::{AggregateExec, AggregateMode, PhysicalGroupBy};
 use datafusion::physical_plan::execution_plan::reset_plan_states;
 use datafusion::physical_plan::{ExecutionPlan, collect};
 
+use crate::keys::KeyNumber;
+use crate::shape::Key;
 use crate::slot::Slot;
 
 /// The three plans of a view and the slots that feed them.
@@ -28,16 +31,32 @@ pub(crate) struct Plans {
     reduce: Arc<dyn ExecutionPlan>,
     finish: Arc<dyn ExecutionPlan>,
     state_schema: SchemaRef,
+    /// How each key of a state comes out of the partial aggregate.
+    keys: Vec<PartialKey>,
     /// The state of an aggregate over no rows, for each state column.
     empty: Vec<ScalarValue>,
     context: Arc<TaskContext>,
+}
+
+/// Where a key of a state comes from.
+#[derive(Debug)]
+struct PartialKey {
+    /// Column of the partial aggregate's output.
+    column: usize,
+    /// What its numbers mean.
+    numbers: Option<KeyNumber>,
 }
 
 // === impl Plans ===
 
 impl Plans {
     /// Splits `plan`, whose leaf reads `rows`.
-    pub(crate) async fn split(plan: &Arc<dyn ExecutionPlan>, rows: Slot, context: Arc<TaskContext>) -> Result<Self, DataFusionError> {
+    pub(crate) async fn split(
+        plan: &Arc<dyn ExecutionPlan>,
+        rows: Slot,
+        keys: &[Key],
+        context: Arc<TaskContext>,
+    ) -> Result<Self, DataFusionError> {
         let top = find(plan).ok_or_else(|| DataFusionError::Internal("the plan has no aggregate".to_owned()))?;
         let bottom = if matches!(top.mode(), AggregateMode::Single | AggregateMode::SinglePartitioned) {
             top
@@ -49,8 +68,9 @@ impl Plans {
             AggregateExec::try_new(mode, group, bottom.aggr_expr().to_vec(), filters, input, Arc::clone(&input_schema))
         };
         let no_filters = vec![None; bottom.aggr_expr().len()];
-        let partial = aggregate(AggregateMode::Partial, group.clone(), bottom.filter_expr().to_vec(), Arc::clone(input))?;
-        let state_schema = partial.schema();
+        let state_schema = aggregate(AggregateMode::Partial, group.clone(), bottom.filter_expr().to_vec(), Arc::clone(input))?.schema();
+        let (partial_group, partial_keys) = partial_keys(group, &input_schema, keys);
+        let partial = aggregate(AggregateMode::Partial, partial_group, bottom.filter_expr().to_vec(), Arc::clone(input))?;
         let states = Slot::new(Arc::clone(&state_schema));
         let reduce = aggregate(AggregateMode::PartialReduce, group.as_final(), no_filters.clone(), states.leaf()?)?;
         let last: Arc<dyn ExecutionPlan> = Arc::new(aggregate(AggregateMode::Final, group.as_final(), no_filters, states.leaf()?)?);
@@ -65,9 +85,9 @@ impl Plans {
             .data;
         let ungrouped =
             aggregate(AggregateMode::Partial, PhysicalGroupBy::new_single(Vec::new()), bottom.filter_expr().to_vec(), Arc::clone(input))?;
-        let keys = group.expr().len();
-        let empty = empty_state(Arc::new(ungrouped), &state_schema, keys, Arc::clone(&context)).await?;
-        Ok(Self { rows, partial: Arc::new(partial), states, reduce: Arc::new(reduce), finish, state_schema, empty, context })
+        let empty = empty_state(Arc::new(ungrouped), &state_schema, keys.len(), Arc::clone(&context)).await?;
+        let keys = partial_keys;
+        Ok(Self { rows, partial: Arc::new(partial), states, reduce: Arc::new(reduce), finish, state_schema, keys, empty, context })
     }
 
     /// Layout of states: the group keys, then the state columns of each aggregate.
@@ -82,7 +102,9 @@ impl Plans {
 
     /// Rows to states.
     pub(crate) async fn partial(&self, rows: Vec<RecordBatch>) -> Result<Vec<RecordBatch>, DataFusionError> {
-        self.run(&self.rows, rows, &self.partial).await
+        self.keys.iter().filter_map(|key| key.numbers.as_ref()).for_each(KeyNumber::reset);
+        let batches = self.run(&self.rows, rows, &self.partial).await?;
+        batches.iter().map(|batch| self.states(batch)).collect()
     }
 
     /// States to fewer states.
@@ -106,6 +128,18 @@ impl Plans {
         Ok(RecordBatch::try_new(Arc::clone(&self.state_schema), columns)?)
     }
 
+    /// States in their own layout from the output of the partial aggregate.
+    fn states(&self, batch: &RecordBatch) -> Result<RecordBatch, DataFusionError> {
+        let mut columns = Vec::with_capacity(self.state_schema.fields().len());
+        for key in &self.keys {
+            let column = batch.column(key.column);
+            columns.push(key.numbers.as_ref().map_or_else(|| Ok(Arc::clone(column)), |numbers| numbers.values(column))?);
+        }
+        let first_state = batch.num_columns() + columns.len() - self.state_schema.fields().len();
+        columns.extend_from_slice(&batch.columns()[first_state..]);
+        Ok(RecordBatch::try_new(Arc::clone(&self.state_schema), columns)?)
+    }
+
     async fn run(&self, slot: &Slot, rows: Vec<RecordBatch>, plan: &Arc<dyn ExecutionPlan>) -> Result<Vec<RecordBatch>, DataFusionError> {
         slot.put(rows);
         // A plan keeps state between runs (sorts with a limit keep their filter), so each run starts from a fresh copy.
@@ -117,6 +151,29 @@ impl Plans {
 
 fn find(plan: &Arc<dyn ExecutionPlan>) -> Option<&AggregateExec> {
     plan.downcast_ref::<AggregateExec>().or_else(|| plan.children().into_iter().find_map(find))
+}
+
+/// The group keys as the partial aggregate sees them: one column for the pane, since both window columns hold its start, and
+/// numbers in place of dictionaries.
+fn partial_keys(group: &PhysicalGroupBy, schema: &Schema, keys: &[Key]) -> (PhysicalGroupBy, Vec<PartialKey>) {
+    let mut expressions: Vec<(Arc<dyn PhysicalExpr>, String)> = Vec::new();
+    let mut pane = None;
+    let mut partial = Vec::new();
+    for ((expression, name), key) in group.expr().iter().zip(keys) {
+        if let (Some(column), true) = (pane, *key != Key::Group) {
+            partial.push(PartialKey { column, numbers: None });
+            continue;
+        }
+        let column = expressions.len();
+        if *key != Key::Group {
+            pane = Some(column);
+        }
+        let numbers = KeyNumber::new(expression, schema);
+        let expression = numbers.as_ref().map_or_else(|| Arc::clone(expression), |numbers| Arc::new(numbers.clone()));
+        expressions.push((expression, name.clone()));
+        partial.push(PartialKey { column, numbers });
+    }
+    (PhysicalGroupBy::new_single(expressions), partial)
 }
 
 async fn empty_state(

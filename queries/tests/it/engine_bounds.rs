@@ -179,7 +179,7 @@ async fn queries_are_restricted() {
         ("SELECT * FROM load; SELECT 1", "2 SQL statements"),
         ("SELECT * FROM spans", "there is no view spans; there are: load"),
         ("SELECT missing FROM load", "missing"),
-        ("SELECT FROM WHERE", "Expected"),
+        ("SELECT window_end FROM load WHERE", "Expected"),
     ] {
         let error = snapshot.query(sql, &[]).await.unwrap_err();
         assert!(matches!(error, QueryError::Invalid { .. }) && error.to_string().contains(part), "{sql}: {error}");
@@ -190,4 +190,16 @@ async fn queries_are_restricted() {
                    SELECT a.x + 10 * b.x + 100 * c.x + 1000 * d.x + 10000 * e.x AS y FROM n a, n b, n c, n d, n e ORDER BY y";
     let limits = QueryLimits { memory: 200_000, ..QueryLimits::default() };
     assert!(matches!(snapshot.query_within(numbers, &[], limits).await, Err(QueryError::Failed { .. })));
+}
+
+/// Guarantees: a view whose SQL fails on some row is counted and says why; other views go on.
+#[tokio::test]
+async fn a_failing_view_does_not_stop_the_others() {
+    let bad =
+        format!("CREATE VIEW bad AS SELECT window_end, sum(CAST(name AS BIGINT)) AS n FROM {HOP} GROUP BY window_end HAVING count(*) > 0");
+    let mut engine = engine(&[&bad, &load()]).await;
+    engine.push("x", vec![(Stream::Spans, spans(&[span(1_001_000, "a", 1.0)]))], at(1_001)).await.unwrap();
+    let emitted = engine.advance(at(1_005)).await.unwrap();
+    assert_eq!(text(&last(&emitted, "load", 1_005).rows, &["n"]), ["1"]);
+    assert!(engine.stats().failures["bad"].1.contains("op"), "{:?}", engine.stats().failures);
 }

@@ -3,6 +3,7 @@
 mod engine_basics;
 mod engine_bounds;
 mod engine_cost;
+mod engine_derived;
 mod engine_oracle;
 mod engine_rows;
 mod streams_docs;
