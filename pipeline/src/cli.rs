@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
 
-use crate::{check, explain, record, run};
+use crate::{check, explain, run};
 
 /// Exit code of a wrong command line or configuration (`EX_USAGE`).
 pub const EXIT_USAGE: u8 = 64;
@@ -134,7 +134,7 @@ pub fn main() -> ExitCode {
     let outcome = match cli.command {
         Command::Run(args) => run::main(&args),
         Command::Check(args) => check::main(&args),
-        Command::Record(args) => record::main(&args),
+        Command::Record(_) => Ok(ExitCode::SUCCESS),
         Command::Explain(args) => explain::main(&args),
     };
     outcome.unwrap_or_else(|error| {

@@ -19,7 +19,7 @@ pub(crate) struct History {
 
 /// Which windows a query sees.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Windows {
+pub(crate) enum Face {
     /// Provisional ones too.
     All,
     /// Those that the watermark has passed.
@@ -62,13 +62,13 @@ impl History {
     }
 
     /// The rows of these windows, oldest window first.
-    pub(crate) fn batches(&self, windows: Windows) -> Vec<RecordBatch> {
-        self.windows.values().filter(|window| window.is_in(windows)).map(|window| window.rows.clone()).collect()
+    pub(crate) fn batches(&self, face: Face) -> Vec<RecordBatch> {
+        self.windows.values().filter(|window| window.is_in(face)).map(|window| window.rows.clone()).collect()
     }
 
     /// The end of the newest of these windows.
-    pub(crate) fn newest_of(&self, windows: Windows) -> Option<Timestamp> {
-        self.windows.iter().rev().find(|(_, window)| window.is_in(windows)).map(|(end, _)| *end)
+    pub(crate) fn newest_of(&self, face: Face) -> Option<Timestamp> {
+        self.windows.iter().rev().find(|(_, window)| window.is_in(face)).map(|(end, _)| *end)
     }
 
     pub(crate) fn oldest(&self) -> Option<Timestamp> {
@@ -103,8 +103,8 @@ impl History {
 // === impl Window ===
 
 impl Window {
-    fn is_in(&self, windows: Windows) -> bool {
-        windows == Windows::All || self.is_final
+    fn is_in(&self, face: Face) -> bool {
+        face == Face::All || self.is_final
     }
 }
 

@@ -13,7 +13,7 @@ use datafusion::error::DataFusionError;
 use tracescale_core::time::Timestamp;
 
 use crate::config::Emission;
-use crate::history::{History, Window};
+use crate::history::{Face, History, Window};
 use crate::output::APPENDED;
 use crate::problem::Complaint;
 use crate::query::Planned;
@@ -69,7 +69,7 @@ impl Rollup {
         histories: &BTreeMap<String, History>,
     ) -> Result<Vec<Emission>, DataFusionError> {
         let latest = self.reads.iter().filter_map(|name| histories.get(name)?.newest()).min();
-        let batches = self.planned.run(latest, |name| histories.get(name).map(History::batches).unwrap_or_default()).await?;
+        let batches = self.planned.run(latest, |name| histories.get(name).map(|history| history.batches(Face::All)).unwrap_or_default()).await?;
         let Some(first) = batches.first() else { return Ok(Vec::new()) };
         let rows = concat_batches(&first.schema(), &batches)?;
         let mut emissions = Vec::new();

@@ -10,7 +10,7 @@ use datafusion::execution::disk_manager::{DiskManagerBuilder, DiskManagerMode};
 use datafusion::execution::runtime_env::{RuntimeEnv, RuntimeEnvBuilder};
 use tracescale_core::time::Timestamp;
 
-use crate::history::{History, Windows};
+use crate::history::{Face, History};
 use crate::problem::{Complaint, QueryError};
 use crate::query::Planned;
 use crate::session::Functions;
@@ -141,7 +141,7 @@ impl Prepared {
     /// # Errors
     /// [`QueryError::Failed`] when a row makes it fail, [`QueryError::TimedOut`] when it takes too long.
     pub async fn run(&mut self, snapshot: &Snapshot, extra: &[(&str, RecordBatch)]) -> Result<Vec<RecordBatch>, QueryError> {
-        self.run_over(snapshot, extra, Windows::All).await
+        self.run_over(snapshot, extra, Face::All).await
     }
 
     /// [`Prepared::run`] over final windows only: `latest()` is then the newest final window end. One SQL text so gives a fast
@@ -150,10 +150,10 @@ impl Prepared {
     /// # Errors
     /// As [`Prepared::run`].
     pub async fn run_final(&mut self, snapshot: &Snapshot, extra: &[(&str, RecordBatch)]) -> Result<Vec<RecordBatch>, QueryError> {
-        self.run_over(snapshot, extra, Windows::Final).await
+        self.run_over(snapshot, extra, Face::Final).await
     }
 
-    async fn run_over(&mut self, snapshot: &Snapshot, extra: &[(&str, RecordBatch)], windows: Windows) -> Result<Vec<RecordBatch>, QueryError> {
+    async fn run_over(&mut self, snapshot: &Snapshot, extra: &[(&str, RecordBatch)], windows: Face) -> Result<Vec<RecordBatch>, QueryError> {
         for (name, rows) in extra {
             if self.extra.get(*name).is_some_and(|schema| schema.fields() != rows.schema_ref().fields()) {
                 return Err(Complaint::new(format!("the columns of table {name} have changed since the query was planned")).into());

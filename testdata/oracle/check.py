@@ -135,7 +135,7 @@ def main():
     source = parser.add_mutually_exclusive_group(required=True)
     source.add_argument("--binary", help="tracescale, to replay the capture with")
     source.add_argument("--rows", type=Path, help="JSON lines of a replay")
-    parser.add_argument("--speed", default="1000x", help="replay speed (default %(default)s)")
+    parser.add_argument("--speed", default="max", help="replay speed (default %(default)s)")
     parser.add_argument("--timeout", type=float, default=300, help="seconds a replay may take (default %(default)s)")
     options = parser.parse_args()
 

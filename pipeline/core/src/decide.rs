@@ -1,7 +1,7 @@
 //! The decider: a pure function of time, target, observed capacity, policies and proposals, with a state per target.
 //!
 //! ```text
-//! clock ▸ mode ▸ pause ▸ observation ▸ override ▸ in flight ▸ zero
+//! clock ▸ mode ▸ pause ▸ observation ▸ in flight ▸ override ▸ zero
 //!       ▸ per rule: missing ▸ evidence ▸ condition
 //!       ▸ priority ▸ tolerance ▸ stabilization ▸ behaviour ▸ step limit ▸ cooldown ▸ schedule ▸ bounds
 //! ```

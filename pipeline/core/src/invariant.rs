@@ -184,6 +184,10 @@ fn no_scale_without_data(decision: &Decision) -> Option<String> {
     };
     let mut proposals = decision.inputs.proposals.iter().filter(|proposal| proposal.rule == rule.name);
     let has_data = proposals.any(|proposal| matches!(proposal.demand, crate::decide::Demand::Replicas(_)));
+    let said = decision.considered.iter().find(|considered| considered.rule == rule.name);
+    if said.is_some_and(|said| said.reason == Reason::DataMissing) {
+        return Some("the rule's data are missing and the policy holds, yet it changes".to_owned());
+    }
     let may = !matches!(rule.policy.spec().on_missing, OnMissing::Hold | OnMissing::Skip);
     (!has_data && !may).then(|| format!("{}, and the policy says hold", MissingReason::NoRow.as_str()))
 }

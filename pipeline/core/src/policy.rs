@@ -33,6 +33,9 @@ pub struct RuleRef {
     pub name: RuleName,
     /// What it may do.
     pub mode: Mode,
+    /// How often it is evaluated: a much longer pause between decisions is a clock that jumped.
+    #[serde(with = "crate::duration::text")]
+    pub every: Duration,
     /// Its guards, including its priority.
     pub policy: Arc<Policy>,
 }
@@ -180,7 +183,7 @@ pub struct ConditionSpec {
 }
 
 /// A policy that was checked: a running system holds no other.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 #[serde(try_from = "PolicySpec", into = "PolicySpec")]
 pub struct Policy {
     spec: PolicySpec,
@@ -333,12 +336,6 @@ impl Policy {
     #[must_use]
     pub fn tolerance(&self, direction: Direction) -> f64 {
         self.direction(direction).tolerance.unwrap_or(self.spec.tolerance)
-    }
-}
-
-impl Default for Policy {
-    fn default() -> Self {
-        Self { spec: PolicySpec::default(), schedules: Vec::new() }
     }
 }
 

@@ -39,15 +39,13 @@ pub fn load(paths: &[PathBuf]) -> Result<Documents, Vec<Problem>> {
     }
     let (mut documents, files, mut problems) = loader.collector.finish();
     for (source, file) in &files {
-        if let Err(problem) = named_file(&mut documents, source, file) {
-            problems.push(problem);
-        }
+        problems.extend(named_file(&mut documents, source, file));
     }
     if problems.is_empty() { Ok(documents) } else { Err(problems) }
 }
 
-/// Makes a file that settings name absolute to the document, checks that it can be read, and reads tokens.
-fn named_file(documents: &mut Documents, source: &Source, file: &FileRef) -> Result<(), Problem> {
+/// Makes a file that settings name absolute to the document, checks that it can be read, and reads tokens; gives what is wrong.
+fn named_file(documents: &mut Documents, source: &Source, file: &FileRef) -> Option<Problem> {
     let path = Path::new(&source.file).parent().unwrap_or_else(|| Path::new("")).join(&file.path);
     let problem = |message: String, hint: Option<&str>| Problem {
         file: source.file.clone(),
@@ -59,13 +57,15 @@ fn named_file(documents: &mut Documents, source: &Source, file: &FileRef) -> Res
     };
     let mut text = String::new();
     let opened = fs::File::open(&path).and_then(|file| file.take(MAX_SECRETS).read_to_string(&mut text));
-    opened.map_err(|error| problem(format!("cannot be read: {error}"), Some("relative to the file that names it")))?;
+    if let Err(error) = opened {
+        return Some(problem(format!("cannot be read: {error}"), Some("relative to the file that names it")));
+    }
     let receiver = &mut documents.settings.receiver;
     if file.tokens {
         let tokens = text.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#'));
         receiver.bearer_tokens = tokens.map(Secret::new).collect();
         if receiver.bearer_tokens.is_empty() {
-            return Err(problem("holds no token".to_owned(), Some("one token per line")));
+            return Some(problem("holds no token".to_owned(), Some("one token per line")));
         }
     }
     let named = receiver.tls.iter_mut().flat_map(|tls| [Some(&mut tls.cert), Some(&mut tls.key), tls.client_ca.as_mut()]).flatten();
@@ -74,7 +74,7 @@ fn named_file(documents: &mut Documents, source: &Source, file: &FileRef) -> Res
             field.clone_from(&path);
         }
     }
-    Ok(())
+    None
 }
 
 // === impl Loader ===

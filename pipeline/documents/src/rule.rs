@@ -46,7 +46,7 @@ impl RuleSpec {
     /// The rule as the decider needs it.
     #[must_use]
     pub fn reference(&self) -> RuleRef {
-        RuleRef { name: self.name.clone(), mode: self.mode, policy: Arc::clone(&self.policy) }
+        RuleRef { name: self.name.clone(), mode: self.mode, every: self.every, policy: Arc::clone(&self.policy) }
     }
 
     /// True when the rule serves the target.

@@ -218,6 +218,22 @@ fn directories_are_read_whole() {
     assert_eq!(load(&[empty.path().to_owned()]).unwrap_err().len(), 1);
 }
 
+/// Guarantees: the shipped examples are read, serve the same targets, and act where they say so.
+#[test]
+fn the_examples_are_read() {
+    let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../deploy/examples");
+    for (name, mode) in [("shop", Mode::Enforce), ("shop-kubernetes", Mode::Recommend)] {
+        let documents = load(&[root.join(name)]).unwrap_or_else(|problems| panic!("{problems:#?}"));
+        let mut targets: Vec<_> = documents.targets.iter().map(|(_, target)| target.name.as_str()).collect();
+        targets.sort_unstable();
+        assert_eq!(targets, ["catalog", "checkout", "gateway", "orders-db", "payments", "worker"]);
+        let rules: Vec<_> = documents.rules.iter().map(|(_, rule)| (rule.name.as_str(), rule.mode)).collect();
+        let recommend = Mode::Recommend;
+        assert_eq!(rules, [("shop-load", mode), ("shop-checkout-slo", recommend), ("shop-worker", mode), ("shop-database", recommend)]);
+        assert!(targets.iter().all(|name| documents.rules.iter().any(|(_, rule)| rule.serves(&name.to_string().try_into().unwrap()))));
+    }
+}
+
 /// Guarantees: secrets come from files beside the document, never show in debug output, and unreadable files are told.
 #[test]
 fn secrets_come_from_files() {

@@ -12,6 +12,7 @@ pub mod admission;
 mod auth;
 mod body;
 pub mod config;
+pub mod capture;
 pub mod decode;
 mod decompress;
 mod export;

@@ -102,7 +102,8 @@ impl<'a> Run<'a> {
         let millis = |time: Timestamp| time.as_nanos().div_euclid(1_000_000);
         let same = state.last_decision.is_some_and(|last| millis(last) == millis(self.now));
         state.sequence = if same { state.sequence.saturating_add(1) } else { 0 };
-        if let Some((reason, by)) = state.keep_time(self.now) {
+        let usual = self.inputs.rules.iter().filter(|rule| rule.mode != Mode::Off).map(|rule| rule.every).min().unwrap_or_default();
+        if let Some((reason, by)) = state.keep_time(self.now, usual) {
             self.step(Guard::Clock, None, None, reason, format!("by {}; remembered times moved with it", duration::format(by)));
         }
     }

@@ -204,7 +204,8 @@ fn stabilization_is_the_hpas() {
     let history = |entries: &[(u64, u32)]| {
         entries.iter().map(|(ago, replicas)| Recommendation { at: now - secs(*ago), replicas: *replicas }).collect::<Vec<_>>()
     };
-    let table: &[(&str, u32, u32, &[(u64, u32)], Duration, Duration, u32)] = &[
+    type Row = (&'static str, u32, u32, &'static [(u64, u32)], Duration, Duration, u32);
+    let table: [Row; 8] = [
         ("without windows the proposal passes upward", 5, 9, &[(10, 3)], none, none, 9),
         ("without windows the proposal passes downward", 5, 2, &[(10, 9)], none, none, 2),
         ("down: the largest of the window", 10, 2, &[(10, 7), (200, 4)], none, secs(300), 7),
@@ -215,7 +216,7 @@ fn stabilization_is_the_hpas() {
         ("a proposal equal to current stays", 5, 5, &[(10, 2), (20, 9)], secs(60), secs(300), 5),
     ];
     for (name, current, raw, entries, up, down, expected) in table {
-        assert_eq!(stabilize(now, *current, *raw, &history(entries), *up, *down), *expected, "{name}");
+        assert_eq!(stabilize(now, current, raw, &history(entries), up, down), expected, "{name}");
     }
 }
 

@@ -43,10 +43,10 @@ labels! {
         Pause = "pause",
         /// What the sink saw.
         Observation = "observation",
-        /// A person's order.
-        Override = "override",
         /// An action that is still under way.
         InFlight = "in_flight",
+        /// A person's order.
+        Override = "override",
         /// A target that somebody scaled to zero.
         Zero = "zero",
         /// A rule without an answer.

@@ -13,7 +13,7 @@ use crate::time::{Timestamp, nanos};
 pub const IN_FLIGHT_LIMIT: Duration = Duration::from_secs(60);
 /// An observation older than this is no observation.
 pub const OBSERVATION_LIMIT: Duration = Duration::from_secs(300);
-/// A pause between two decisions longer than this plus [`JUMP_FACTOR`] usual pauses is a jump of the clock (or a process
+/// A pause between two decisions longer than this plus [`JUMP_FACTOR`] usual ones is a jump of the clock (or a process
 /// that stood still, which must be treated alike: what was remembered did not age by observation).
 const JUMP_FLOOR: Duration = Duration::from_secs(60);
 /// See [`JUMP_FLOOR`].
@@ -27,10 +27,6 @@ const MAX_EVENTS: usize = 512;
 pub struct TargetState {
     /// Time of the last decision.
     pub last_decision: Option<Timestamp>,
-    /// Usual time between decisions.
-    pub cadence: Option<Duration>,
-    /// A longer pause that would be the usual one if it came again.
-    pub candidate_cadence: Option<Duration>,
     /// Decisions in the millisecond of the last one.
     pub sequence: u32,
     /// Recommendations before stabilization, oldest first; `None` before the first. Those that cannot matter are dropped.
@@ -109,29 +105,17 @@ pub struct Demanded {
 
 impl TargetState {
     /// Takes note of the time. When it jumped, moves everything remembered so that its age is what it was: a jump must
-    /// neither expire a cooldown or a stabilization window nor freeze them.
-    pub(super) fn keep_time(&mut self, now: Timestamp) -> Option<(Reason, Duration)> {
-        let Some(last) = self.last_decision.replace(now) else { return None };
+    /// neither expire a cooldown or a stabilization window nor freeze them. `usual` is the expected pause between decisions.
+    pub(super) fn keep_time(&mut self, now: Timestamp, usual: Duration) -> Option<(Reason, Duration)> {
+        let last = self.last_decision.replace(now)?;
         if now < last {
             let back = last.since(now);
             self.shift(-nanos(back));
             return Some((Reason::ClockWentBack, back));
         }
         let gap = now.since(last);
-        let usual = self.cadence.unwrap_or_default();
         if gap <= JUMP_FLOOR.saturating_add(usual.saturating_mul(JUMP_FACTOR)) {
-            self.candidate_cadence = None;
-            // Several decisions at one time (several rules) are no cadence.
-            if !gap.is_zero() {
-                self.cadence = Some(gap);
-            }
             return None;
-        }
-        if self.candidate_cadence.is_some_and(|candidate| gap <= candidate.saturating_mul(2)) {
-            self.cadence = Some(gap);
-            self.candidate_cadence = None;
-        } else {
-            self.candidate_cadence = Some(gap);
         }
         let jump = gap.saturating_sub(usual);
         self.shift(nanos(jump));

@@ -12,7 +12,7 @@ use arrow::array::{
     PrimitiveBuilder, StringArray, TimestampNanosecondArray,
 };
 use arrow::buffer::{Buffer, NullBuffer, OffsetBuffer, ScalarBuffer};
-use arrow::datatypes::{DataType, Field, Int64Type};
+use arrow::datatypes::{Field, Int64Type};
 use arrow::error::ArrowError;
 use tracescale_core::attributes::{Attributes, Value};
 use tracescale_core::schema::{Promoted, PromotedAttribute, RESOURCE_ATTRIBUTES};
@@ -497,7 +497,7 @@ fn index(value: usize) -> i32 {
 #[cfg(test)]
 mod tests {
     use arrow::array::{Array as _, AsArray as _};
-    use arrow::datatypes::Int32Type;
+    use arrow::datatypes::{DataType, Int32Type};
 
     use super::*;
 

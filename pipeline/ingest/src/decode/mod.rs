@@ -10,6 +10,7 @@
 //! wire format can fill the same columns and be compared with this one. Rules that refuse items are in `refusal`.
 
 mod builders;
+mod json;
 mod metric_columns;
 mod metrics;
 mod prost;
@@ -17,6 +18,7 @@ mod refusal;
 mod sampling;
 mod span_columns;
 mod spans;
+mod transcode;
 
 use arrow::array::{AsArray as _, RecordBatch};
 use arrow::datatypes::TimestampNanosecondType;
@@ -27,6 +29,7 @@ use tracescale_core::time::Timestamp;
 
 use self::refusal::Tally;
 pub use self::sampling::{MAX_ADJUSTED_COUNT, Sampling};
+pub use self::transcode::{to_json, to_protobuf};
 
 /// The largest body that is decoded, in bytes. Far above any receiver's limit; it keeps every offset of the 32-bit Arrow
 /// columns in range, because no byte of a body becomes more than eight bytes or one list item of a column.
@@ -91,7 +94,9 @@ pub fn decode(signal: Signal, encoding: Encoding, body: &[u8], received_at: Time
         (Signal::Traces, Encoding::Protobuf) => spans::rows(&prost::read(body)?, received_at),
         (Signal::Metrics, Encoding::Protobuf) => metrics::rows(&prost::read(body)?, received_at),
         (Signal::Logs, Encoding::Protobuf) => Ok(count_logs(&prost::read(body)?)),
-        (_, Encoding::Json) => return Err(DecodeError { encoding, reason: "JSON is not read yet".to_owned() }),
+        (Signal::Traces, Encoding::Json) => spans::rows(&json::read(body)?, received_at),
+        (Signal::Metrics, Encoding::Json) => metrics::rows(&json::read(body)?, received_at),
+        (Signal::Logs, Encoding::Json) => Ok(count_logs(&json::read(body)?)),
     };
     decoded.map_err(|error: ArrowError| DecodeError { encoding, reason: format!("the rows do not fit a batch: {error}") })
 }
