@@ -112,7 +112,18 @@ pub(crate) fn answers(outcome: &Outcome) -> String {
 /// Every rate on a fresh process.
 async fn knee(args: &Args) -> Result<Table> {
     let templates = args.shape.templates(args.attributes, 64)?;
-    let titles = ["offered/s", "acknowledged/s", "refused", "unsent", "p50 ms", "p99 ms", "CPU cores used", "spans/s/core", "peak MiB", "within the knee"];
+    let titles = [
+        "offered/s",
+        "acknowledged/s",
+        "refused",
+        "unsent",
+        "p50 ms",
+        "p99 ms",
+        "CPU cores used",
+        "spans/s/core",
+        "peak MiB",
+        "within the knee",
+    ];
     let mut table = Table::new(&titles);
     for &rate in &args.knee {
         let running = args.server.start(false).await?;

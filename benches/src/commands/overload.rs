@@ -158,7 +158,18 @@ async fn terminated(args: &Args, running: &Running, templates: &[Template]) -> R
 }
 
 fn table(phases: &[Phase]) -> Table {
-    let titles = ["phase", "offered/s", "acknowledged/s", "refused", "failed", "unsent", "p99 ms", "most resident MiB", "peak so far MiB", "most queued MiB"];
+    let titles = [
+        "phase",
+        "offered/s",
+        "acknowledged/s",
+        "refused",
+        "failed",
+        "unsent",
+        "p99 ms",
+        "most resident MiB",
+        "peak so far MiB",
+        "most queued MiB",
+    ];
     let mut table = Table::new(&titles);
     for Phase { name, outcome, after, most_resident, most_queued } in phases {
         table.row(&[
@@ -208,7 +219,11 @@ fn verdicts(args: &Args, phases: &[Phase], output: &str) -> Result<()> {
     // A request whose answer the closing connection cut off may have been taken: the sender will send it again.
     let unanswered: u64 = phases.iter().map(|phase| phase.outcome.failed.spans).sum();
     let kept = counted >= acknowledged && counted <= acknowledged + unanswered;
-    row("every acknowledged span is in the summary", format!("{acknowledged} acknowledged, {unanswered} unanswered, {counted} in it"), kept);
+    row(
+        "every acknowledged span is in the summary",
+        format!("{acknowledged} acknowledged, {unanswered} unanswered, {counted} in it"),
+        kept,
+    );
     println!("\n{table}");
     Ok(())
 }

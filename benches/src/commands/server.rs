@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use tempfile::TempDir;
-use tracescale_benches::load::{Load, Protocol};
 use tracescale_benches::body::Compression;
+use tracescale_benches::load::{Load, Protocol};
 use tracescale_benches::process::{Server, Usage, scrape, total};
 
 use super::free_port;

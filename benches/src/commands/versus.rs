@@ -73,7 +73,11 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     let folder = tempfile::tempdir()?;
     println!(
         "versus: {} requests of {} spans a run, {} pairs, h2load {} connections × {} in flight\n",
-        args.requests, args.shape.spans(), args.rounds, args.connections, args.streams
+        args.requests,
+        args.shape.spans(),
+        args.rounds,
+        args.connections,
+        args.streams
     );
     let titles = [
         "attributes",
