@@ -38,7 +38,7 @@ pub async fn perform(sinks: &dyn ScaleTarget, job: Job, now: Timestamp) -> Event
             Event::Observed { target: target.name.clone(), result }
         }
         Job::Apply { target, decision, desired } => {
-            let context = ApplyContext { decision: decision.id.to_string(), dry_run: false, take_over: false };
+            let context = ApplyContext { decision: decision.id.to_string(), dry_run: false, take_over: target.take_over };
             let result = limited(&target, sinks.apply(&target.reference, desired, &context)).await;
             report(sinks, &target, &decision, &result, now).await;
             Event::Applied { target: target.name.clone(), decision, result }

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
 
-use crate::{check, explain, run};
+use crate::{check, explain, record, run};
 
 /// Exit code of a wrong command line or configuration (`EX_USAGE`).
 pub const EXIT_USAGE: u8 = 64;
@@ -47,6 +47,7 @@ pub struct RunArgs {
     /// Print view rows, decisions and the summary as JSON lines.
     #[arg(long)]
     pub json: bool,
+    /// Where to listen.
     #[command(flatten)]
     pub listen: ListenArgs,
     /// Where decisions are written; overrides `dataDir`.
@@ -88,6 +89,7 @@ pub struct RecordArgs {
     /// Stop after this long (`90s`, `10m`); otherwise on Ctrl-C.
     #[arg(long, value_parser = parse_duration)]
     pub duration: Option<Duration>,
+    /// Where to listen.
     #[command(flatten)]
     pub listen: ListenArgs,
     /// Print progress as JSON lines.
@@ -134,7 +136,7 @@ pub fn main() -> ExitCode {
     let outcome = match cli.command {
         Command::Run(args) => run::main(&args),
         Command::Check(args) => check::main(&args),
-        Command::Record(_) => Ok(ExitCode::SUCCESS),
+        Command::Record(args) => record::main(&args),
         Command::Explain(args) => explain::main(&args),
     };
     outcome.unwrap_or_else(|error| {

@@ -395,6 +395,7 @@ impl Controller {
     fn table(&self) -> RecordBatch {
         crate::rules::targets_table(self.targets.values().map(|target| {
             let bounds = self.rules.values().filter(|rule| rule.members.contains(&target.spec.name)).map(|rule| rule.spec.policy.spec());
+            // The schedules' part in the bounds is the decider's; a rule needs the static ones.
             let (min, max) = bounds.fold((0, u32::MAX), |(min, max), spec| (spec.min.max(min), spec.max.min(max)));
             (&*target.spec, target.observed.as_ref().ok(), min, max)
         }))
@@ -428,7 +429,7 @@ impl Rule {
     fn reference(&self, target: &Target, acts_on_discovered: bool) -> RuleRef {
         let may_act = !target.spec.discovered || acts_on_discovered;
         let mode = if may_act || self.spec.mode == Mode::Off { self.spec.mode } else { Mode::Recommend };
-        RuleRef { name: self.spec.name.clone(), mode, policy: Arc::clone(&self.spec.policy) }
+        RuleRef { mode, ..self.spec.reference() }
     }
 }
 

@@ -66,6 +66,7 @@ fn found(emission: &Emission, row: usize) -> Option<Found> {
         reference: discover::target(|column| text(column)).unwrap_or_else(unnamed),
         service: ServiceSelector { service_name: service.to_owned(), service_namespace: namespace.map(str::to_owned) },
         paused: false,
+        take_over: false,
         override_: None,
         discovered: true,
         name,

@@ -15,7 +15,6 @@ use tracescale_core::time::Timestamp;
 const BYTES_MAX: usize = 256 << 20;
 
 /// The files of one run, opened when the first late row of a stream arrives.
-#[derive(Debug)]
 pub struct Late {
     dir: PathBuf,
     started: Timestamp,
@@ -25,6 +24,12 @@ pub struct Late {
 }
 
 // === impl Late ===
+
+impl std::fmt::Debug for Late {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Late").field("dir", &self.dir).field("bytes", &self.bytes).finish_non_exhaustive()
+    }
+}
 
 impl Late {
     /// Keeps late rows under `dir`.

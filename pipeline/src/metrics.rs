@@ -244,7 +244,7 @@ impl Section<'_, '_> {
         values: impl Iterator<Item = Labelled<M>>,
         kind: M,
     ) -> Result<(), std::fmt::Error> {
-        let mut metric = self.encoder.encode_descriptor(&format!("tracescale_{name}"), help, None, kind.metric_type())?;
+        let mut metric = self.encoder.encode_descriptor(name, help, None, kind.metric_type())?;
         for (labels, value) in values {
             value.encode(metric.encode_family(&labels)?)?;
         }

@@ -10,7 +10,8 @@ use anyhow::Context;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 use tracescale_ingest::capture::{Format, Writer};
-use tracescale_ingest::{Config, Receiver};
+use tracescale_ingest::decode::Signal;
+use tracescale_ingest::{Config, Receiver, Stats};
 
 use crate::cli::{ListenArgs, RecordArgs};
 use crate::clock;
@@ -48,17 +49,18 @@ async fn record(args: &RecordArgs) -> anyhow::Result<()> {
             tokio::select! {
                 request = requests.recv() => match request {
                     Some(request) => {
-                        bytes += writer.write(request.signal, request.encoding, &request.body)?;
+                        bytes += request.body.len() as u64;
+                        writer.write(request.signal, request.encoding, &request.body)?;
                         written += 1;
                     }
                     None => break,
                 },
-                _ = progress.tick() => tell(args.json, written, bytes, stats.items_total())?,
+                _ = progress.tick() => tell(args.json, written, bytes, items(&stats))?,
             }
         }
-        let file = writer.finish()?.into_inner().context("capture")?;
+        let file = writer.into_inner().into_inner().context("capture")?;
         file.sync_all().context("capture")?;
-        tell(args.json, written, bytes, stats.items_total())
+        tell(args.json, written, bytes, items(&stats))
     };
     let until = async {
         tokio::select! {
@@ -80,6 +82,10 @@ async fn at_most(duration: Option<Duration>) {
     }
 }
 
+fn items(stats: &Stats) -> u64 {
+    stats.items(Signal::Traces) + stats.items(Signal::Metrics)
+}
+
 fn tell(json: bool, requests: u64, bytes: u64, items: u64) -> anyhow::Result<()> {
     if json {
         return print_line(&serde_json::json!({"type": "recorded", "requests": requests, "items": items, "bytes": bytes}).to_string());
@@ -90,8 +96,8 @@ fn tell(json: bool, requests: u64, bytes: u64, items: u64) -> anyhow::Result<()>
 
 fn format_of(out: &Path) -> Format {
     match out.extension().and_then(|extension| extension.to_str()) {
-        Some("json" | "jsonl") => Format::JsonLines,
-        _ => Format::ProtobufZstd,
+        Some("json" | "jsonl") => Format::Json,
+        _ => Format::ProtoZstd,
     }
 }
 

@@ -5,7 +5,6 @@
 
 use std::collections::VecDeque;
 use std::fs::File;
-use std::io::BufReader;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
@@ -62,7 +61,7 @@ struct Pace {
 /// When the capture cannot be read or the engine fails.
 pub async fn run(config: &Config, file: &Path, speed: Speed, mut console: Console) -> anyhow::Result<()> {
     let capture = File::open(file).with_context(|| format!("capture {}", file.display()))?;
-    let mut reader = Reader::new(BufReader::new(capture)).with_context(|| format!("capture {}", file.display()))?;
+    let reader = Reader::new(capture);
     console.replaying(&file.display().to_string());
     let metrics = Metrics::new();
     let now = Arc::new(AtomicI64::new(0));
@@ -83,7 +82,7 @@ pub async fn run(config: &Config, file: &Path, speed: Speed, mut console: Consol
         metrics,
         file,
     };
-    while let Some(message) = reader.next() {
+    for message in reader {
         match message {
             Ok(message) => replay.take(message.signal, message.encoding, &message.body).await?,
             // A torn tail is what a killed recorder leaves; everything before it counts.
@@ -111,7 +110,7 @@ impl Replay<'_> {
         self.console.took(self.totals);
         let Some(newest) = decoded.newest_time() else { return Ok(()) };
         self.advance_to(newest).await?;
-        decoded.set_received_at(self.pace.now());
+        decoded.set_received_at(self.pace.now())?;
         self.windows.engine.push(SOURCE, decoded.batches, self.pace.now()).await?;
         Ok(())
     }

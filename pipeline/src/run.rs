@@ -8,7 +8,7 @@ use crate::cli::RunArgs;
 use crate::config::Config;
 use crate::console::{Console, Style};
 use crate::telemetry::{self, Logs};
-use crate::{check, topology};
+use crate::{check, replay, topology};
 
 /// Threads of the runtime that receives and calls sinks; SQL has threads of its own.
 const IO_THREADS: usize = 2;
@@ -35,7 +35,7 @@ pub fn main(args: &RunArgs) -> anyhow::Result<ExitCode> {
     };
     let console = Console::new(style);
     match &args.replay {
-        Some(_) => {}
+        Some(file) => runtime.block_on(replay::run(&config, file, args.speed, console))?,
         None => runtime.block_on(topology::live(config, console))?,
     }
     Ok(ExitCode::SUCCESS)

@@ -110,6 +110,7 @@ fn targets(count: usize) -> Result<Vec<(TargetSpec, Observed)>> {
                 reference: TargetRef::Memory(MemoryRef { name: name.clone(), replicas: 3 }),
                 service: ServiceSelector { service_name: name, service_namespace: None },
                 paused: false,
+                take_over: false,
                 override_: None,
                 discovered: false,
             };

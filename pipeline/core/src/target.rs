@@ -19,6 +19,9 @@ pub struct TargetSpec {
     pub service: ServiceSelector,
     /// When true nothing is changed, whatever the rules say.
     pub paused: bool,
+    /// When true the capacity is set although another writer (an HPA, another field manager) holds it.
+    #[serde(default)]
+    pub take_over: bool,
     /// A capacity that a person ordered for a while.
     #[serde(rename = "override")]
     pub override_: Option<Override>,

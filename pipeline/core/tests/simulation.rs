@@ -264,6 +264,7 @@ impl Simulation {
                 service: ServiceSelector { service_name: name.to_string(), service_namespace: None },
                 name,
                 paused: false,
+                take_over: false,
                 override_: None,
                 discovered: false,
             },

@@ -26,6 +26,7 @@ pub(crate) fn read(reader: &mut Reader, metadata: &Metadata, spec: &At<'_>) -> O
     };
     let service = fields.take(reader, "service").map(|at| self::service(reader, metadata, &at));
     let paused = fields.take(reader, "paused").map(|at| reader.truth(&at));
+    let take_over = fields.take(reader, "takeOver").map(|at| reader.truth(&at));
     let order = fields.take(reader, "override").map(|at| self::order(reader, &at));
     fields.finish(reader);
     Some(TargetSpec {
@@ -33,6 +34,7 @@ pub(crate) fn read(reader: &mut Reader, metadata: &Metadata, spec: &At<'_>) -> O
         reference: reference?,
         service: service.unwrap_or_else(|| metadata.service())?,
         paused: paused.unwrap_or(Some(false))?,
+        take_over: take_over.unwrap_or(Some(false))?,
         override_: match order {
             Some(order) => Some(order?),
             None => None,

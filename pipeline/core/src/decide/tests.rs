@@ -31,6 +31,7 @@ impl Fixture {
             reference: TargetRef::Memory(MemoryRef { name: "checkout".into(), replicas: current }),
             service: ServiceSelector { service_name: "checkout".into(), service_namespace: None },
             paused: false,
+            take_over: false,
             override_: None,
             discovered: false,
         };

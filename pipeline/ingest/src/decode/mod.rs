@@ -20,7 +20,9 @@ mod span_columns;
 mod spans;
 mod transcode;
 
-use arrow::array::{AsArray as _, RecordBatch};
+use std::sync::Arc;
+
+use arrow::array::{AsArray as _, RecordBatch, TimestampNanosecondArray};
 use arrow::datatypes::TimestampNanosecondType;
 use arrow::error::ArrowError;
 use opentelemetry_proto::tonic::collector::logs::v1::ExportLogsServiceRequest;
@@ -117,6 +119,19 @@ impl Decoded {
             arrow::compute::max(times)
         };
         self.batches.iter().filter_map(newest).max().map(Timestamp::from_nanos)
+    }
+
+    /// Replaces the time of receipt of every row: a replay learns it from the rows themselves.
+    ///
+    /// # Errors
+    /// Never for batches of [`decode`], whose streams all have that column.
+    pub fn set_received_at(&mut self, at: Timestamp) -> Result<(), ArrowError> {
+        for (_, batch) in &mut self.batches {
+            let mut columns = batch.columns().to_vec();
+            columns[batch.schema_ref().index_of("received_at")?] = Arc::new(TimestampNanosecondArray::from_value(at.as_nanos(), batch.num_rows()));
+            *batch = RecordBatch::try_new(batch.schema(), columns)?;
+        }
+        Ok(())
     }
 }
 
