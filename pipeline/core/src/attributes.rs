@@ -105,7 +105,7 @@ impl<'a> Value<'a> {
             Self::Bool(true) => Some(Cow::Borrowed("true")),
             Self::Bool(false) => Some(Cow::Borrowed("false")),
             Self::Integer(value) => Some(Cow::Owned(value.to_string())),
-            Self::Double(value) => Some(Cow::Owned(value.to_string())),
+            Self::Double(value) => Some(Cow::Owned(decimal(value))),
             Self::Bytes(bytes) => Some(Cow::Owned(hex(bytes))),
             Self::List(_) | Self::Map(_) => {
                 let mut json = String::new();
@@ -360,6 +360,11 @@ fn whole(value: f64) -> Option<i64> {
     (value.trunc().to_bits() == value.to_bits() && value.abs() <= LIMIT).then_some(value as i64)
 }
 
+/// A double in plain decimal where that is short, else with an exponent: at most 25 characters either way.
+fn decimal(value: f64) -> String {
+    if value == 0.0 || (1e-7..1e16).contains(&value.abs()) || !value.is_finite() { value.to_string() } else { format!("{value:e}") }
+}
+
 fn hex(bytes: &[u8]) -> String {
     bytes.iter().fold(String::with_capacity(bytes.len() * 2), |mut text, byte| {
         let _ = write!(text, "{byte:02x}");
@@ -426,6 +431,9 @@ mod tests {
         assert_eq!(Value::Double(f64::NAN).integer(), None);
         assert_eq!(Value::Text("five").integer(), None);
         assert_eq!(Value::Integer(3).double(), Some(3.0));
+        assert_eq!(Value::Double(-1e300).text().unwrap(), "-1e300");
+        assert_eq!(Value::Double(5.0).text().unwrap(), "5");
+        assert_eq!(Value::Double(0.0).text().unwrap(), "0");
     }
 
     /// Guarantees: unknown fields are skipped, and a value nested without end neither panics nor overflows the stack.

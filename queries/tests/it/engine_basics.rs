@@ -1,7 +1,14 @@
 //! Windows come out when and as they should: provisional, final, idle, missing, late.
 
+use std::sync::Arc;
+
+use arrow::array::{BinaryArray, DictionaryArray, Int32Array};
+use arrow::datatypes::Int32Type;
+use arrow::record_batch::RecordBatch;
+use tracescale_core::attributes::Value;
 use tracescale_core::schema::Stream;
 use tracescale_core::time::Timestamp;
+use tracescale_queries::snapshot::history_query;
 
 use crate::engine_rows::{engine, last, span, spans, text};
 
@@ -108,4 +115,31 @@ async fn views_of_views_and_queries() {
         .await
         .unwrap();
     assert!(!hopped.is_empty());
+}
+
+/// Guarantees: attributes without a column are reached by name, as text, as number and by subscript, live and over history.
+#[tokio::test]
+async fn attributes_are_reached_by_key() {
+    let mut attributes = Vec::new();
+    tracescale_core::attributes::push(&mut attributes, "tenant", Value::Text("blue"));
+    tracescale_core::attributes::push(&mut attributes, "items", Value::Integer(7));
+    let plain = spans(&[span(1_001_000, "cart", 1.0), span(1_001_500, "cart", 1.0)]);
+    let schema = plain.schema();
+    let mut columns = plain.columns().to_vec();
+    columns[schema.index_of("attributes").unwrap()] = Arc::new(BinaryArray::from_vec(vec![&attributes, &attributes]));
+    let resource = BinaryArray::from_vec(vec![&attributes]);
+    let resource = DictionaryArray::<Int32Type>::try_new(Int32Array::from(vec![0, 0]), Arc::new(resource)).unwrap();
+    columns[schema.index_of("resource_attributes").unwrap()] = Arc::new(resource);
+    let batch = RecordBatch::try_new(schema, columns).unwrap();
+    let select = "SELECT window_end, attributes['tenant'] AS tenant, attribute(resource_attributes, 'tenant') AS owner, \
+                  sum(attribute_number(attributes, 'items')) AS items, count(attribute(attributes, 'absent')) AS absent \
+                  FROM TUMBLE(spans, end_time, INTERVAL '5 seconds') \
+                  GROUP BY window_end, attributes['tenant'], attribute(resource_attributes, 'tenant')";
+    let mut engine = engine(&[&format!("CREATE VIEW tenants AS {select}")]).await;
+    engine.push("a", vec![(Stream::Spans, batch.clone())], at(1_002)).await.unwrap();
+    let live = engine.advance(at(1_005)).await.unwrap();
+    let plain = history_query(select, &[("spans", batch)]).await.unwrap();
+    let columns = ["tenant", "owner", "items", "absent"];
+    assert_eq!(text(&live[0].rows, &columns), ["blue blue 14.0 0"]);
+    assert_eq!(text(&plain[0], &columns), ["blue blue 14.0 0"]);
 }
