@@ -1,6 +1,5 @@
 //! One evaluation of the default rule for thousands of targets, and a decision for each: the code that production runs.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow, ensure};
@@ -10,12 +9,11 @@ use tracescale_benches::generate::{Attributes, BASE, TraceGenerator, TraceShape,
 use tracescale_benches::measure::{Elapsed, Spread, Stopwatch, Table, float};
 use tracescale_core::capacity::Observed;
 use tracescale_core::decide::{Action, Decider};
-use tracescale_core::policy::RuleRef;
 use tracescale_core::target::{MemoryRef, ServiceSelector, TargetName, TargetRef, TargetSpec};
 use tracescale_core::time::Timestamp;
 use tracescale_documents::RuleSpec;
 use tracescale_ingest::decode::{Encoding, Signal, decode};
-use tracescale_queries::{Engine, EngineConfig, Snapshot, shipped};
+use tracescale_queries::{Engine, EngineConfig, Snapshot, shipped, streams};
 
 /// Arguments of `rules`.
 #[derive(Clone, Copy, Debug, clap::Args)]
@@ -123,7 +121,7 @@ fn targets(count: usize) -> Result<Vec<(TargetSpec, Observed)>> {
 /// Views with a row for every service, provisional and final.
 async fn snapshot(services: usize) -> Result<Snapshot> {
     let config = EngineConfig { max_groups_per_view: services * 2, ..EngineConfig::default() };
-    let mut engine = Engine::with_parts(config, shipped::parts().0).await.map_err(|problems| anyhow!("{problems:?}"))?;
+    let mut engine = Engine::with_parts(config, shipped::parts(&streams::Config::default(), Vec::new()).0).await.map_err(|problems| anyhow!("{problems:?}"))?;
     let systems = services.div_ceil(SERVICES_PER_SYSTEM);
     let mut templates = Vec::with_capacity(systems);
     for system in 0..systems {
@@ -166,7 +164,7 @@ async fn evaluate(
     ensure!(answers.proposals.len() == targets.len(), "{} of {} targets have a proposal", answers.proposals.len(), targets.len());
 
     let mut decider = Decider::new();
-    let rule = [RuleRef { name: rule.name.clone(), mode: rule.mode, policy: Arc::new(rule.policy.clone()) }];
+    let rule = [rule.reference()];
     let mut changes = 0;
     let mut answered = 0;
     let watch = Stopwatch::start();

@@ -13,7 +13,7 @@ use tracescale_benches::generate::{Attributes, BASE, MetricGenerator, MetricShap
 use tracescale_benches::measure::{Elapsed, Spread, Stopwatch, Table, float, nanos_per};
 use tracescale_core::time::Timestamp;
 use tracescale_ingest::decode::{Encoding, Signal, decode};
-use tracescale_queries::{Engine, EngineConfig, EngineParts, shipped};
+use tracescale_queries::{Engine, EngineConfig, EngineParts, shipped, streams};
 
 use super::Shape;
 
@@ -78,11 +78,11 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     let templates = args.shape.templates(args.attributes, 64)?;
     let mut rounds = Vec::new();
     for _ in 0..args.rounds {
-        rounds.push(runtime.block_on(measure(args, Input::Traces(templates.clone()), shipped::parts().0, args.warm_up, args.seconds))?);
+        rounds.push(runtime.block_on(measure(args, Input::Traces(templates.clone()), shipped::parts(&streams::Config::default(), Vec::new()).0, args.warm_up, args.seconds))?);
     }
     println!("{}", stages(&rounds, "span"));
     let metrics = MetricGenerator::new(MetricShape::default());
-    let metrics = runtime.block_on(measure(args, Input::Metrics(metrics), shipped::parts().0, args.warm_up, args.seconds))?;
+    let metrics = runtime.block_on(measure(args, Input::Metrics(metrics), shipped::parts(&streams::Config::default(), Vec::new()).0, args.warm_up, args.seconds))?;
     println!("{}", stages(&[metrics], "metric point"));
     if args.each {
         println!("{}", runtime.block_on(each(args, &templates))?);
@@ -119,14 +119,14 @@ fn stages(rounds: &[Stages], item: &str) -> Table {
 /// Every view of windows alone, with what it reads; what views share is paid by each of them here.
 async fn each(args: &Args, templates: &[Template]) -> Result<Table> {
     let mut table = Table::new(&["view alone", "push ns/span", "advance ns/span", "engine / prost"]);
-    for view in shipped::parts().0.views {
-        let mut parts = shipped::parts().0;
+    for view in shipped::parts(&streams::Config::default(), Vec::new()).0.views {
+        let mut parts = shipped::parts(&streams::Config::default(), Vec::new()).0;
         parts.views.retain(|other| other.name == view.name);
         // A view of views cannot stand alone.
         if Engine::with_parts(config(), parts).await.is_err() {
             continue;
         }
-        let mut parts = shipped::parts().0;
+        let mut parts = shipped::parts(&streams::Config::default(), Vec::new()).0;
         parts.views.retain(|other| other.name == view.name);
         let stages = measure(args, Input::Traces(templates.to_vec()), parts, args.warm_up / 3, args.seconds / 3).await?;
         let engine = stages.push.cpu + stages.advance.cpu;
