@@ -2,8 +2,10 @@
 CREATE VIEW workloads AS
 SELECT window_start, window_end, service_name, service_namespace,
        k8s_namespace_name, k8s_deployment_name, k8s_statefulset_name, faas_name, aws_ecs_service_arn,
-       count(*) AS samples,
-       nullif(count(DISTINCT service_instance_id), 0) AS instances
+       nullif(count(DISTINCT service_instance_id), 0) AS instances,
+       effective_samples(sum(adjusted_count), sum(adjusted_count * adjusted_count)) AS n_eff,
+       confidence_score(effective_samples(sum(adjusted_count), sum(adjusted_count * adjusted_count))) AS confidence,
+       count(*) AS samples
 FROM HOP(spans, end_time, INTERVAL '5 seconds', INTERVAL '1 minute')
 WHERE is_entry
 GROUP BY window_start, window_end, service_name, service_namespace,

@@ -118,7 +118,7 @@ fn replace_call(sql: &str, function: &str, with: impl Fn(&str) -> String) -> Str
 #[tokio::test]
 async fn shipped_views_have_the_common_columns() {
     let (_, schemas) = session().await;
-    assert_eq!(schemas.len(), 11);
+    assert_eq!(schemas.len(), 12);
     for (view, schema) in &schemas {
         for (column, data_type) in [
             ("window_start", timestamp()),
