@@ -1,6 +1,6 @@
 //! The decoder and captures through their public functions.
 
-#![allow(clippy::unwrap_used, clippy::panic, reason = "helpers of tests are tests, which clippy cannot see")]
+#![allow(clippy::unwrap_used, clippy::panic, clippy::print_stdout, reason = "helpers of tests are tests, which clippy cannot see")]
 
 mod capture;
 mod decode;
