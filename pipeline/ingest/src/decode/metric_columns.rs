@@ -9,7 +9,8 @@ use tracescale_core::attributes::Attributes;
 use tracescale_core::schema::Stream;
 use xxhash_rust::xxh3::xxh3_64;
 
-use super::builders::{Bytes, Dictionary, ResourceColumns, ResourceKeys, Sparse, SparseList, dictionary_array, times};
+use super::builders::{Bytes, Dictionary, Sparse, SparseList, dictionary_array, times};
+use super::promoted::{ResourceColumns, ResourceKeys};
 
 /// The kinds of metric, numbered as in the dictionary of `metric_kind`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -13,6 +13,7 @@ mod builders;
 mod json;
 mod metric_columns;
 mod metrics;
+mod promoted;
 mod prost;
 mod refusal;
 mod sampling;

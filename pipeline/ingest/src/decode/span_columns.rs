@@ -8,9 +8,8 @@ use arrow::buffer::NullBuffer;
 use arrow::error::ArrowError;
 use tracescale_core::schema::{SPAN_ATTRIBUTES, Stream};
 
-use super::builders::{
-    Bytes, Dictionary, Found, NULL_KEY, PromotedColumns, Promotion, ResourceColumns, ResourceKeys, SparseText, dictionary_array, ids, times,
-};
+use super::builders::{Bytes, Dictionary, NULL_KEY, SparseText, dictionary_array, ids, times};
+use super::promoted::{Found, PromotedColumns, Promotion, ResourceColumns, ResourceKeys};
 use super::sampling::Sampling;
 
 /// Bits of `Span.flags` that say whether the parent lives in another process.

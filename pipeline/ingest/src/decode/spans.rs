@@ -8,7 +8,7 @@ use tracescale_core::attributes::Value;
 use tracescale_core::time::Timestamp;
 
 use super::Decoded;
-use super::builders::{Found, ResourceKeys};
+use super::promoted::{Found, ResourceKeys};
 use super::prost::{encode_attributes, scalar};
 use super::refusal::{self, Refusal, Tally};
 use super::span_columns::{SPAN_PROMOTION, SpanColumns, SpanRow};

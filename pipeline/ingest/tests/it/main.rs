@@ -1,6 +1,6 @@
 //! Ingest through its public interface: the receiver with real clients over loopback, the decoder and captures.
 
-#![allow(clippy::unwrap_used, clippy::panic, reason = "helpers of tests are tests, which clippy cannot see")]
+#![allow(clippy::unwrap_used, clippy::panic, clippy::print_stdout, reason = "helpers of tests are tests, which clippy cannot see")]
 
 mod capture;
 mod decode;
