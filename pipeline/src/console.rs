@@ -244,7 +244,10 @@ impl Console {
         self.drawn = now;
         let totals = self.totals();
         if let Some(line) = self.board.header.get_mut(1) {
-            *line = format!("{} requests · {} spans · {} metric points · {} rejected", totals.requests, totals.spans, totals.points, totals.rejected);
+            *line = format!(
+                "{} requests · {} spans · {} metric points · {} rejected",
+                totals.requests, totals.spans, totals.points, totals.rejected
+            );
         }
         // Home, text, clear what is left of the last drawing: no flicker.
         let text = self.board.render(now, TABLE_ROWS).replace('\n', "\x1b[K\n");
@@ -290,7 +293,8 @@ impl Console {
         } else {
             print_line(&self.board.render(now, usize::MAX))?;
         }
-        let actions = self.actions.iter().map(|(action, count)| format!("{count} {}", action.replace('_', " "))).collect::<Vec<_>>().join(", ");
+        let actions =
+            self.actions.iter().map(|(action, count)| format!("{count} {}", action.replace('_', " "))).collect::<Vec<_>>().join(", ");
         print_line(&format!(
             "{seconds:.0} s: {} requests, {} spans, {} metric points, {} rejected; {} window rows; decisions: {}",
             totals.requests,
@@ -308,7 +312,6 @@ impl Console {
         }
     }
 }
-
 
 /// An error with all its causes, each said once.
 #[must_use]

@@ -65,10 +65,13 @@ pub async fn run(config: &Config, file: &Path, speed: Speed, mut console: Consol
     console.replaying(&file.display().to_string());
     let metrics = Metrics::new();
     let now = Arc::new(AtomicI64::new(0));
-    let virtual_clock = { let now = Arc::clone(&now); Arc::new(move || Timestamp::from_nanos(now.load(Ordering::Relaxed))) };
+    let virtual_clock = {
+        let now = Arc::clone(&now);
+        Arc::new(move || Timestamp::from_nanos(now.load(Ordering::Relaxed)))
+    };
     let mut replay = Replay {
         windows: Windows {
-            engine: config.engine().await.map_err(|problems| anyhow::anyhow!("{} views do not work", problems.len()))?,
+            engine: config.engine().await.map_err(|problems| anyhow::anyhow!("{} views do not work", problems.len()))?.0,
             late: Late::new(&config.data_dir, clock::now()),
             metrics: metrics.clone(),
         },
@@ -123,7 +126,8 @@ impl Replay<'_> {
         }
         loop {
             let now = self.pace.now();
-            let deadline = crate::windows::next_tick(now, self.windows.engine.next_deadline().map(|due| due.max(now + Duration::from_nanos(1))));
+            let deadline =
+                crate::windows::next_tick(now, self.windows.engine.next_deadline().map(|due| due.max(now + Duration::from_nanos(1))));
             if deadline > time {
                 break;
             }
