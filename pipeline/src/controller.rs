@@ -439,3 +439,6 @@ impl Backoff {
         Self { until: now + retry_after.unwrap_or(pause).max(pause), pause }
     }
 }
+
+#[cfg(test)]
+mod tests;
