@@ -84,7 +84,7 @@ pub struct Windows {
     pub history_bytes: usize,
     /// Most groups per view (default 20 000).
     pub max_groups: usize,
-    /// A source that is silent for so long is missing (default 60s).
+    /// A source that is silent for so long is missing (default 90s: SDKs export metrics every 60s).
     pub source_timeout: Duration,
 }
 
@@ -120,7 +120,7 @@ impl Default for Settings {
                 history: Duration::from_secs(6 * 3600),
                 history_bytes: 256 << 20,
                 max_groups: 20_000,
-                source_timeout: Duration::from_secs(60),
+                source_timeout: Duration::from_secs(90),
             },
             discovery: Discovery { enabled: true, act: false, namespaces: Vec::new(), max_targets: 10_000 },
             data_dir: None,

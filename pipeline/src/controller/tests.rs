@@ -128,7 +128,8 @@ fn discovered_targets_are_only_advised() {
     let mut controller = controller();
     let name = TargetName::try_new("stock").unwrap();
     let spec = TargetSpec { name: name.clone(), discovered: true, ..(*controller.targets[&cart()].spec).clone() };
-    let spec = TargetSpec { service: tracescale_core::target::ServiceSelector { service_name: "stock".into(), service_namespace: None }, ..spec };
+    let spec =
+        TargetSpec { service: tracescale_core::target::ServiceSelector { service_name: "stock".into(), service_namespace: None }, ..spec };
     controller.discovered(at(0), crate::discovery::Found { spec, instances: Some(2) });
     let effects = evaluated(&mut controller, 5, Ok(demand(&name, 5, 5.0)));
     assert_eq!((decision(&effects).current, decision(&effects).desired, decision(&effects).mode), (Some(2), Some(5), Mode::Recommend));
@@ -140,7 +141,7 @@ fn discovered_targets_are_only_advised() {
 async fn rules_fall_due_once_per_interval() {
     let mut controller = controller();
     let snapshot = snapshot().await;
-    let mut advance = |controller: &mut Controller, seconds| {
+    let advance = |controller: &mut Controller, seconds| {
         let effects = controller.handle(at(seconds), Event::Advanced { emissions: Vec::new(), snapshot: snapshot.clone() });
         let kind = |effect: &Effect| match effect {
             Effect::Evaluate { .. } => Some("evaluate"),
