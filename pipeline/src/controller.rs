@@ -391,10 +391,11 @@ impl Controller {
     }
 
     fn table(&self) -> RecordBatch {
-        crate::rules::targets_table(self.targets.values().map(|target| {
-            let bounds = self.rules.values().filter(|rule| rule.members.contains(&target.spec.name)).map(|rule| rule.spec.policy.spec());
-            // The schedules' part in the bounds is the decider's; a rule needs the static ones.
-            let (min, max) = bounds.fold((0, u32::MAX), |(min, max), spec| (spec.min.max(min), spec.max.min(max)));
+        crate::rules::targets_table(&self.targets.values().map(|target| {
+            let rules = self.rules.values().filter(|rule| rule.members.contains(&target.spec.name));
+            // What schedules add to the bounds is the decider's affair; a rule needs the static ones.
+            let bounds = |(min, max): (u32, u32), rule: &Rule| (rule.spec.policy.spec().min.max(min), rule.spec.policy.spec().max.min(max));
+            let (min, max) = rules.fold((0, u32::MAX), bounds);
             (&*target.spec, target.observed.as_ref().ok(), min, max)
         }))
     }

@@ -240,12 +240,12 @@ struct Section<'a, 'b> {
 
 impl Section<'_, '_> {
     fn counters(&mut self, name: &str, help: &str, values: impl IntoIterator<Item = Labelled<u64>>) -> Result<(), std::fmt::Error> {
-        self.family(name, help, values.into_iter().map(|(labels, value)| (labels, ConstCounter::new(value))), ConstCounter::new(0_u64))
+        self.family(name, help, values.into_iter().map(|(labels, value)| (labels, ConstCounter::new(value))), &ConstCounter::new(0_u64))
     }
 
     fn gauges(&mut self, name: &str, help: &str, values: impl IntoIterator<Item = Labelled<u64>>) -> Result<(), std::fmt::Error> {
         let signed = |value: u64| ConstGauge::new(i64::try_from(value).unwrap_or(i64::MAX));
-        self.family(name, help, values.into_iter().map(|(labels, value)| (labels, signed(value))), ConstGauge::new(0_i64))
+        self.family(name, help, values.into_iter().map(|(labels, value)| (labels, signed(value))), &ConstGauge::new(0_i64))
     }
 
     fn gauge(&mut self, name: &str, help: &str, value: u64) -> Result<(), std::fmt::Error> {
@@ -253,7 +253,7 @@ impl Section<'_, '_> {
     }
 
     fn seconds(&mut self, name: &str, help: &str, values: impl IntoIterator<Item = Labelled<f64>>) -> Result<(), std::fmt::Error> {
-        self.family(name, help, values.into_iter().map(|(labels, value)| (labels, ConstGauge::new(value))), ConstGauge::new(0.0_f64))
+        self.family(name, help, values.into_iter().map(|(labels, value)| (labels, ConstGauge::new(value))), &ConstGauge::new(0.0_f64))
     }
 
     fn family<M: EncodeMetric>(
@@ -261,7 +261,7 @@ impl Section<'_, '_> {
         name: &str,
         help: &str,
         values: impl Iterator<Item = Labelled<M>>,
-        kind: M,
+        kind: &M,
     ) -> Result<(), std::fmt::Error> {
         let mut metric = self.encoder.encode_descriptor(name, help, None, kind.metric_type())?;
         for (labels, value) in values {
@@ -289,7 +289,6 @@ pub async fn serve(listener: TcpListener, metrics: Metrics, stop: CancellationTo
     Ok(axum::serve(listener, router).with_graceful_shutdown(stop.cancelled_owned()).await?)
 }
 
-#[expect(clippy::unused_async, reason = "axum calls it")]
 async fn scrape(State(metrics): State<Metrics>) -> Response {
     match metrics.text() {
         Ok(text) => ([(header::CONTENT_TYPE, "application/openmetrics-text; version=1.0.0; charset=utf-8")], text).into_response(),

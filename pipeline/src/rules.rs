@@ -196,7 +196,7 @@ fn scalar(column: &ArrayRef, row: usize) -> Scalar {
 }
 
 /// The `targets` table that rules join: one row per target with what is known of it.
-pub fn targets_table<'a>(targets: impl Iterator<Item = (&'a TargetSpec, Option<&'a Observed>, u32, u32)> + Clone) -> RecordBatch {
+pub fn targets_table<'a>(targets: &(impl Iterator<Item = (&'a TargetSpec, Option<&'a Observed>, u32, u32)> + Clone)) -> RecordBatch {
     let strings = |get: fn(&TargetSpec) -> Option<&str>| -> ArrayRef {
         Arc::new(targets.clone().map(|(spec, ..)| get(spec)).collect::<StringArray>())
     };

@@ -167,8 +167,11 @@ fn coalesce(batches: Vec<RecordBatch>) -> Result<Vec<RecordBatch>, DataFusionErr
     }
 }
 
+/// A slot for the rows, the columns of the stream that it wants, and the plan above it.
+type Narrowed = (Slot, Vec<usize>, Arc<dyn ExecutionPlan>);
+
 /// Replaces the leaf by one that reads only the columns that the plan uses.
-fn narrow(input: &Arc<dyn ExecutionPlan>, live: &Schema) -> Result<(Slot, Vec<usize>, Arc<dyn ExecutionPlan>), DataFusionError> {
+fn narrow(input: &Arc<dyn ExecutionPlan>, live: &Schema) -> Result<Narrowed, DataFusionError> {
     let mut found = None;
     let narrowed = Arc::clone(input).transform_down(|node| {
         if found.is_some() || !node.children().is_empty() {
