@@ -72,7 +72,7 @@ impl Board {
             }
         }
         let mut text = format!("tracescale  {now}\n");
-        for line in &self.header {
+        for line in self.header.iter().filter(|line| !line.is_empty()) {
             let _ = writeln!(text, "{line}");
         }
         text.push('\n');

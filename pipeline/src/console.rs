@@ -60,6 +60,9 @@ pub struct Console {
     drawn: Timestamp,
     reported: (Timestamp, Totals),
     started: Option<Timestamp>,
+    /// When the last traffic came; from then on only final windows are of interest.
+    settled: Option<Timestamp>,
+    now: Timestamp,
     windows: BTreeMap<String, u64>,
     actions: BTreeMap<&'static str, u64>,
 }
@@ -94,6 +97,8 @@ impl Console {
             drawn: Timestamp::MIN,
             reported: (Timestamp::MIN, Totals::default()),
             started: None,
+            settled: None,
+            now: Timestamp::EPOCH,
             windows: BTreeMap::new(),
             actions: BTreeMap::new(),
         }
@@ -127,22 +132,31 @@ impl Console {
         self.totals = totals;
     }
 
+    /// No more traffic will come: what follows only makes windows final.
+    pub fn settle(&mut self, now: Timestamp) {
+        self.settled = Some(now);
+    }
+
     /// Shows what an event brings.
     pub fn event(&mut self, now: Timestamp, event: &Event) {
         let _ = self.started.get_or_insert(now);
+        self.now = self.settled.unwrap_or(now);
         if let Event::Advanced { emissions, .. } = event {
             for emission in emissions {
                 self.emission(emission);
             }
         }
         match self.style {
-            Style::Table if now.since(self.drawn) >= REDRAW || now < self.drawn => self.draw(now),
+            Style::Table if now.since(self.drawn) >= REDRAW || now < self.drawn => self.draw(self.now),
             Style::Log if now.since(self.reported.0) >= REPORT => self.report(now),
             _ => {}
         }
     }
 
     fn emission(&mut self, emission: &Emission) {
+        if self.settled.is_some() && !emission.is_final {
+            return;
+        }
         if emission.is_final {
             *self.windows.entry(emission.view.clone()).or_default() += emission.rows.num_rows() as u64;
         }
@@ -277,8 +291,8 @@ impl Console {
     ///
     /// # Errors
     /// When standard output fails.
-    pub fn finish(&mut self, now: Timestamp) -> anyhow::Result<()> {
-        let totals = self.totals();
+    pub fn finish(&mut self) -> anyhow::Result<()> {
+        let (now, totals) = (self.now, self.totals());
         let seconds = self.started.map_or(0.0, |started| now.since(started).as_secs_f64());
         if self.style == Style::Json {
             self.line(&json!({

@@ -174,15 +174,17 @@ impl Replay<'_> {
         })
     }
 
-    /// Lets every window that holds rows become final, and ends.
+    /// Lets every window that holds rows become final, and ends. Nothing is decided on the silence after the capture.
     async fn finish(mut self, settle: Duration) -> anyhow::Result<()> {
         if self.pace.origin.is_some() {
+            let _ = self.controller.handle(self.pace.now(), Event::Drained);
+            self.console.settle(self.pace.now());
             self.pace.speed = Speed::Max;
             self.advance_to(self.pace.now() + settle).await?;
         }
         self.journal.flush()?;
         self.windows.late.finish()?;
-        self.console.finish(self.pace.now())
+        self.console.finish()
     }
 }
 

@@ -215,7 +215,7 @@ impl Control {
                 break;
             }
         }
-        self.console.finish(clock::now())
+        self.console.finish()
     }
 
     /// Hands an effect over. A full queue is an answer like any other.
