@@ -8,6 +8,7 @@ use tracescale_core::decide::{Action, Decision};
 use tracescale_core::target::TargetSpec;
 use tracescale_core::time::Timestamp;
 use tracescale_sinks::{ActionEvent, ActionKind, ApplyContext, Outcome, ScaleTarget, SinkError, SinkErrorKind};
+use tracing::Instrument;
 
 use crate::controller::Event;
 
@@ -34,12 +35,14 @@ pub enum Job {
 pub async fn perform(sinks: &dyn ScaleTarget, job: Job, now: Timestamp) -> Event {
     match job {
         Job::Observe(target) => {
-            let result = limited(&target, sinks.observe(&target.reference)).await;
+            let span = tracing::info_span!("observe", target = %target.name);
+            let result = limited(&target, sinks.observe(&target.reference)).instrument(span).await;
             Event::Observed { target: target.name.clone(), result }
         }
         Job::Apply { target, decision, desired } => {
             let context = ApplyContext { decision: decision.id.to_string(), dry_run: false, take_over: target.take_over };
-            let result = limited(&target, sinks.apply(&target.reference, desired, &context)).await;
+            let span = tracing::info_span!("apply", target = %target.name, decision = %decision.id, replicas = desired.replicas);
+            let result = limited(&target, sinks.apply(&target.reference, desired, &context)).instrument(span).await;
             report(sinks, &target, &decision, &result, now).await;
             Event::Applied { target: target.name.clone(), decision, result }
         }

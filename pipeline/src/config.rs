@@ -77,11 +77,29 @@ impl Config {
                 hint: Some(wrong.hint.to_owned()),
             }));
         }
+        problems.extend(self.own_spans_problem());
         match self.engine().await {
             Ok((engine, _)) => problems.extend(self.rule_problems(&engine).await),
             Err(wrong) => problems.extend(wrong.into_iter().map(view_problem)),
         }
         problems
+    }
+
+    /// Our own spans must not come back to us: each would make more of them.
+    fn own_spans_problem(&self) -> Option<Problem> {
+        let endpoint = self.otlp_endpoint()?;
+        let (_, authority) = endpoint.split_once("://").unwrap_or(("", endpoint));
+        let (host, port) = authority.trim_end_matches('/').rsplit_once(':')?;
+        let is_here = ["localhost", "127.0.0.1", "0.0.0.0", "[::1]"].contains(&host);
+        let is_ours = [self.receiver.grpc.port(), self.receiver.http.port()].iter().any(|own| port.parse() == Ok(*own));
+        (is_here && is_ours).then(|| Problem {
+            file: self.documents.settings_source.as_ref().map_or_else(String::new, |source| source.file.clone()),
+            line: None,
+            path: "spec.telemetry.otlpEndpoint".to_owned(),
+            value: Some(endpoint.to_owned()),
+            message: "is our own receiver: every span of ours would make more of them".to_owned(),
+            hint: Some("send them to a Collector, or to another tracescale".to_owned()),
+        })
     }
 
     async fn rule_problems(&self, engine: &Engine) -> Vec<Problem> {
@@ -120,6 +138,7 @@ impl Config {
         let windows = &self.documents.settings.windows;
         let config = EngineConfig {
             lateness: windows.lateness,
+            allowed_lateness: windows.allowed_lateness,
             history: windows.history,
             history_bytes: windows.history_bytes,
             max_groups_per_view: windows.max_groups,

@@ -33,14 +33,14 @@ pub fn main(args: &RecordArgs) -> anyhow::Result<ExitCode> {
 }
 
 async fn record(args: &RecordArgs) -> anyhow::Result<()> {
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
     let file = File::create(&args.out).with_context(|| format!("capture {}", args.out.display()))?;
     let mut writer = Writer::new(BufWriter::new(file), format_of(&args.out));
     let (bound, mut requests) = Receiver::bind(config(&args.listen), clock::system()).await.context("receiver")?;
     let stats = bound.stats();
     tracing::info!(grpc = %bound.grpc_addr, http = %bound.http_addr, out = %args.out.display(), "recording; Ctrl-C ends it");
     let stop = CancellationToken::new();
-    let mut terminate = signal(SignalKind::terminate())?;
-    let mut interrupt = signal(SignalKind::interrupt())?;
     let serve = bound.serve(stop.clone());
     let write = async {
         let mut progress = tokio::time::interval(PROGRESS);

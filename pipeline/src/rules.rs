@@ -60,6 +60,7 @@ impl Evaluator {
     ///
     /// # Errors
     /// When the query fails or its rows cannot be read.
+    #[tracing::instrument(name = "evaluate rule", skip_all, fields(rule = %rule.name))]
     pub async fn evaluate(
         &mut self,
         rule: &RuleSpec,

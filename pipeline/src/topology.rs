@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use anyhow::{Context, anyhow, bail};
 use futures::StreamExt;
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio_stream::wrappers::ReceiverStream;
@@ -58,6 +58,8 @@ type Stage = (&'static str, anyhow::Result<()>);
 /// # Errors
 /// When a port cannot be bound, a stage fails, or a stage does not end in time.
 pub async fn live(config: Config, mut console: Console) -> anyhow::Result<()> {
+    // Before anybody can know that we are here: an early order to stop must be an orderly one.
+    let signals = Signals::install()?;
     let metrics = Metrics::new();
     let stop = CancellationToken::new();
     let (bound, requests) = Receiver::bind(config.receiver.clone(), clock::system()).await.context("receiver")?;
@@ -95,7 +97,7 @@ pub async fn live(config: Config, mut console: Console) -> anyhow::Result<()> {
     let (name, token) = (stage("metrics"), stop.clone());
     let _ = stages.spawn(async move { (name, metrics::serve(admin, metrics, token).await) });
     let (name, token) = (stage("signals"), stop.clone());
-    let _ = stages.spawn(async move { (name, signals(&config, &events_in, token).await) });
+    let _ = stages.spawn(async move { (name, signals.run(&config, &events_in, token).await) });
     supervise(stages, alive, stop).await
 }
 
@@ -158,28 +160,40 @@ async fn act(sinks: Arc<dyn ScaleTarget>, jobs: mpsc::Receiver<Job>, events: mps
     Ok(())
 }
 
-/// SIGTERM and SIGINT stop, a second one at once; SIGHUP reads targets and rules again.
-async fn signals(config: &Config, events: &mpsc::Sender<Event>, stop: CancellationToken) -> anyhow::Result<()> {
-    let mut terminate = signal(SignalKind::terminate())?;
-    let mut interrupt = signal(SignalKind::interrupt())?;
-    let mut hang_up = signal(SignalKind::hangup())?;
-    loop {
-        tokio::select! {
-            _ = terminate.recv() => break,
-            _ = interrupt.recv() => break,
-            () = stop.cancelled() => return Ok(()),
-            _ = hang_up.recv() => match config.reload() {
-                Ok((targets, rules)) => {
-                    tracing::info!(targets = targets.len(), rules = rules.len(), "configuration read again");
-                    let _ = events.send(Event::Reloaded { targets, rules }).await;
-                }
-                Err(problems) => problems.iter().for_each(|problem| tracing::error!(%problem, "configuration not changed")),
-            },
-        }
+/// SIGTERM and SIGINT stop; SIGHUP reads targets and rules again.
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+    hang_up: Signal,
+}
+
+// === impl Signals ===
+
+impl Signals {
+    fn install() -> anyhow::Result<Self> {
+        let [terminate, interrupt, hang_up] = [SignalKind::terminate(), SignalKind::interrupt(), SignalKind::hangup()].map(signal);
+        Ok(Self { terminate: terminate?, interrupt: interrupt?, hang_up: hang_up? })
     }
-    tracing::info!("stopping: finishing what was acknowledged");
-    stop.cancel();
-    Ok(())
+
+    async fn run(mut self, config: &Config, events: &mpsc::Sender<Event>, stop: CancellationToken) -> anyhow::Result<()> {
+        loop {
+            tokio::select! {
+                _ = self.terminate.recv() => break,
+                _ = self.interrupt.recv() => break,
+                () = stop.cancelled() => return Ok(()),
+                _ = self.hang_up.recv() => match config.reload() {
+                    Ok((targets, rules)) => {
+                        tracing::info!(targets = targets.len(), rules = rules.len(), "configuration read again");
+                        let _ = events.send(Event::Reloaded { targets, rules }).await;
+                    }
+                    Err(problems) => problems.iter().for_each(|problem| tracing::error!(%problem, "configuration not changed")),
+                },
+            }
+        }
+        tracing::info!("stopping: finishing what was acknowledged");
+        stop.cancel();
+        Ok(())
+    }
 }
 
 /// The controller on its thread, with what carries its effects out.

@@ -4,6 +4,7 @@ use tokio::sync::mpsc;
 use tracescale_core::time::Timestamp;
 use tracescale_ingest::Admitted;
 use tracescale_queries::Engine;
+use tracing::Instrument;
 
 use crate::clock;
 use crate::controller::Event;
@@ -62,7 +63,9 @@ impl Windows {
     /// # Errors
     /// When the engine fails.
     pub async fn advance(&mut self, now: Timestamp) -> anyhow::Result<Event> {
-        let emissions = self.engine.advance(now).await?;
+        let span = tracing::info_span!("advance windows", emissions = tracing::field::Empty);
+        let emissions = self.engine.advance(now).instrument(span.clone()).await?;
+        let _ = span.record("emissions", emissions.len());
         for (stream, rows) in self.engine.take_late() {
             match self.late.write(stream, &rows) {
                 Ok(dropped) => self.metrics.late_rows_not_kept(dropped),

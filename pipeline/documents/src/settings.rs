@@ -78,6 +78,8 @@ pub struct Telemetry {
 pub struct Windows {
     /// How late a row may come and still count in its window (default 10s).
     pub lateness: Duration,
+    /// How much later still a row may come and change a final window, which is then emitted again (default 60s).
+    pub allowed_lateness: Duration,
     /// How long finished windows are kept for look-back (default 6h).
     pub history: Duration,
     /// Most bytes of finished windows (default 256 MiB).
@@ -117,6 +119,7 @@ impl Default for Settings {
             telemetry: Telemetry { metrics_listen: SocketAddr::from(([0, 0, 0, 0], 9464)), otlp_endpoint: None },
             windows: Windows {
                 lateness: Duration::from_secs(10),
+                allowed_lateness: Duration::from_secs(60),
                 history: Duration::from_secs(6 * 3600),
                 history_bytes: 256 << 20,
                 max_groups: 20_000,
@@ -180,6 +183,7 @@ pub(crate) fn read(reader: &mut Reader, spec: &At<'_>) -> (Settings, Vec<FileRef
         let windows = &mut settings.windows;
         let hour = Duration::from_secs(3600);
         time(reader, &mut fields, "lateness", Duration::ZERO..=hour, &mut windows.lateness);
+        time(reader, &mut fields, "allowedLateness", Duration::ZERO..=hour, &mut windows.allowed_lateness);
         time(reader, &mut fields, "history", Duration::from_secs(60)..=hour * 24 * 31, &mut windows.history);
         size(reader, &mut fields, "historyBytes", MIB..=64 * GIB, &mut windows.history_bytes);
         count(reader, &mut fields, "maxGroups", 1..=10_000_000, &mut windows.max_groups);

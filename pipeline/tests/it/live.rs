@@ -112,6 +112,25 @@ async fn every_metric_is_documented() {
     }
 }
 
+/// Guarantees: our own spans reach another receiver when one is configured, and our own receiver is refused as that other.
+#[tokio::test]
+async fn own_spans_are_exported() {
+    let (there, here) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let (other, other_grpc, _) = Process::start(there.path(), &[]);
+    let settings = |endpoint: &str| {
+        format!("apiVersion: tracescale.io/v1alpha1\nkind: Settings\nspec: {{telemetry: {{otlpEndpoint: \"{endpoint}\"}}}}\n")
+    };
+    fs::write(here.path().join("settings.yaml"), settings(&format!("http://{other_grpc}"))).unwrap();
+    let (process, _, _) = Process::start(here.path(), &["--config", "."]);
+    assert!(process.stop().1.success());
+    let (summary, _) = other.stop();
+    assert!(summary["spans"].as_u64() > Some(0), "{summary}");
+    fs::write(here.path().join("settings.yaml"), settings("http://localhost:4317")).unwrap();
+    let refused = run(here.path(), &["run", "--config", "."]);
+    assert_eq!(refused.status.code(), Some(64));
+    assert!(refused.stderr.contains("our own receiver"), "{}", refused.stderr);
+}
+
 async fn http_get(address: std::net::SocketAddr, path: &str) -> String {
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
     let mut stream = tokio::net::TcpStream::connect(address).await.unwrap();
