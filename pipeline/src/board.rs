@@ -5,6 +5,8 @@ use std::fmt::Write as _;
 
 use tracescale_core::time::Timestamp;
 
+use crate::rows;
+
 /// The newest window of one service.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct ServiceRow {
@@ -54,6 +56,8 @@ pub struct Board {
 
 const HEADINGS: [&str; 12] =
     ["SERVICE", "STATE", "RATE/s", "ERR %", "P50 ms", "P99 ms", "IN FLIGHT", "SELF ms", "INST", "NOW", "WANT", "WHY"];
+/// Longest name shown; service names come from senders.
+const NAME_WIDTH: usize = 40;
 /// Columns that hold words; the rest are numbers and lean to the right.
 const WORDS: [usize; 3] = [0, 1, 11];
 
@@ -111,7 +115,7 @@ impl Board {
 fn line(name: &str, row: &ServiceRow, decision: Option<&DecisionRow>) -> [String; 12] {
     let millis = |seconds: Option<f64>| number(seconds.map(|seconds| seconds * 1e3), 1);
     [
-        name.to_owned(),
+        rows::printable(name, NAME_WIDTH),
         row.presence.clone(),
         number(row.rate, 1),
         number(row.error_ratio.map(|ratio| ratio * 100.0), 1),

@@ -320,9 +320,11 @@ impl Console {
         ))
     }
 
-    fn line(&self, value: &Value) {
+    /// A reader that went away is told once; deciding goes on.
+    fn line(&mut self, value: &Value) {
         if let Err(error) = print_line(&value.to_string()) {
-            tracing::error!(%error, "standard output is gone");
+            tracing::error!(%error, "standard output is gone; going on with log lines");
+            self.style = Style::Log;
         }
     }
 }

@@ -7,7 +7,7 @@ use anyhow::Context;
 use tracescale_core::decide::{Decision, Demand, Proposal, Scalar};
 
 use crate::cli::ExplainArgs;
-use crate::{console, journal};
+use crate::{console, journal, rows};
 
 /// Runs the command.
 ///
@@ -107,7 +107,7 @@ fn scalar(value: &Scalar) -> String {
         Scalar::Bool(value) => value.to_string(),
         Scalar::Int(value) => value.to_string(),
         Scalar::Float(value) => format!("{value:.6}"),
-        Scalar::Text(value) => value.clone(),
+        Scalar::Text(value) => rows::printable(value, 80),
     }
 }
 

@@ -1,6 +1,6 @@
 //! Every decision as one JSON line in `decisions-NNNNNN.jsonl`, in files of bounded size and number.
 
-use std::fs::{self, File};
+use std::fs::{self, File, TryLockError};
 use std::io::{self, BufRead, BufReader, BufWriter, Write};
 use std::path::{Path, PathBuf};
 
@@ -16,6 +16,8 @@ const FILES_MAX: usize = 8;
 #[derive(Debug)]
 pub struct Journal {
     dir: PathBuf,
+    /// Held as long as we write: lines of two writers would mix.
+    _lock: File,
     file: BufWriter<File>,
     number: u64,
     bytes: u64,
@@ -35,10 +37,15 @@ impl Journal {
 
     fn with_limit(dir: &Path, bytes_max: u64) -> io::Result<Self> {
         fs::create_dir_all(dir)?;
+        let lock = File::options().create(true).append(true).open(dir.join("lock"))?;
+        lock.try_lock().map_err(|error| match error {
+            TryLockError::WouldBlock => io::Error::other("another tracescale writes there; hint: name another with --data-dir"),
+            TryLockError::Error(error) => error,
+        })?;
         let number = files(dir)?.last().map_or(1, |(number, _)| *number);
         let file = open(dir, number)?;
         let bytes = file.metadata()?.len();
-        let mut journal = Self { dir: dir.to_owned(), file: BufWriter::new(file), number, bytes, bytes_max };
+        let mut journal = Self { dir: dir.to_owned(), _lock: lock, file: BufWriter::new(file), number, bytes, bytes_max };
         if bytes > 0 {
             // The last line may be torn; ours begins on a line of its own.
             journal.file.write_all(b"\n")?;
@@ -137,6 +144,16 @@ mod tests {
         assert_eq!(find(dir.path(), |n: &u32| n.is_multiple_of(7)).unwrap(), Some(14));
         assert_eq!(find(dir.path(), |n: &u32| *n == 3).unwrap(), Some(3));
         assert_eq!(find(dir.path(), |n: &u32| *n > 99).unwrap(), None);
+    }
+
+    /// Guarantees: a second writer is turned away while the first one lives.
+    #[test]
+    fn one_writer_at_a_time() {
+        let dir = tempfile::tempdir().unwrap();
+        let first = Journal::open(dir.path()).unwrap();
+        assert!(Journal::open(dir.path()).unwrap_err().to_string().contains("--data-dir"));
+        drop(first);
+        assert!(Journal::open(dir.path()).is_ok());
     }
 
     /// Guarantees: size and number of files are bounded; the oldest records go first.

@@ -54,6 +54,17 @@ pub fn text(column: &ArrayRef, row: usize) -> Option<&str> {
     }
 }
 
+/// Text of a sender as a terminal may show it: no control characters, no more than `width` characters.
+#[must_use]
+pub fn printable(text: &str, width: usize) -> String {
+    let mut shown: String = text.chars().map(|letter| if letter.is_control() { '\u{fffd}' } else { letter }).take(width).collect();
+    if text.chars().nth(width).is_some() {
+        let _ = shown.pop();
+        shown.push('…');
+    }
+    shown
+}
+
 /// The value of any numeric cell as a float; `None` for NULL and other types.
 #[must_use]
 pub fn number(column: &ArrayRef, row: usize) -> Option<f64> {
@@ -92,6 +103,13 @@ mod tests {
     use arrow::datatypes::{Field, Schema};
 
     use super::*;
+
+    /// Guarantees: what senders call themselves can neither steer a terminal nor fill it.
+    #[test]
+    fn names_cannot_steer_a_terminal() {
+        assert_eq!(printable("cart\u{1b}[2J\n", 40), "cart\u{fffd}[2J\u{fffd}");
+        assert_eq!((printable("abcdef", 4), printable("abcd", 4)), ("abc…".to_owned(), "abcd".to_owned()));
+    }
 
     /// Guarantees: every kind of cell a view or rule may return reads as users expect, NULL and NaN as missing.
     #[test]

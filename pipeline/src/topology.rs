@@ -75,8 +75,15 @@ pub async fn live(config: Config, mut console: Console) -> anyhow::Result<()> {
     let (events_in, events) = mpsc::channel(EVENTS);
     let (evaluations_in, evaluations) = mpsc::channel(EVALUATIONS);
     let (jobs_in, jobs) = mpsc::channel(JOBS);
-    let controller =
-        Control { controller: config.controller(), evaluations: evaluations_in, jobs: jobs_in, journal, console, metrics: metrics.clone() };
+    let controller = Control {
+        controller: config.controller(),
+        evaluations: evaluations_in,
+        jobs: jobs_in,
+        journal,
+        journal_failing: false,
+        console,
+        metrics: metrics.clone(),
+    };
 
     let mut stages: JoinSet<Stage> = JoinSet::new();
     let mut alive = BTreeSet::new();
@@ -202,6 +209,7 @@ struct Control {
     evaluations: mpsc::Sender<Evaluation>,
     jobs: mpsc::Sender<Job>,
     journal: Journal,
+    journal_failing: bool,
     console: Console,
     metrics: Metrics,
 }
@@ -222,14 +230,27 @@ impl Control {
                     effects.extend(self.controller.handle(now, refused));
                 }
             }
-            if let Err(error) = self.journal.flush() {
-                tracing::error!(%error, "could not write decisions");
-            }
+            let flushed = self.journal.flush();
+            self.written(flushed);
             if draining && !self.controller.is_waiting() {
                 break;
             }
         }
         self.console.finish()
+    }
+
+    /// A disk that is full is told once and counted; deciding goes on.
+    fn written(&mut self, result: std::io::Result<()>) {
+        match result {
+            Ok(()) => self.journal_failing = false,
+            Err(error) => {
+                self.metrics.journal_failed();
+                if !self.journal_failing {
+                    tracing::error!(%error, "cannot write decisions down; counting them in tracescale_journal_failures_total");
+                }
+                self.journal_failing = true;
+            }
+        }
     }
 
     /// Hands an effect over. A full queue is an answer like any other.
@@ -252,10 +273,8 @@ impl Control {
             Effect::Record(decision) => {
                 self.metrics.decision(&decision);
                 self.console.decision(&decision);
-                if let Err(error) = self.journal.append(&*decision) {
-                    self.metrics.journal_failed();
-                    tracing::error!(%error, decision = %decision.id, "could not write a decision");
-                }
+                let written = self.journal.append(&*decision);
+                self.written(written);
                 None
             }
             Effect::Warn(warning) => {
