@@ -121,7 +121,9 @@ fn targets(count: usize) -> Result<Vec<(TargetSpec, Observed)>> {
 /// Views with a row for every service, provisional and final.
 async fn snapshot(services: usize) -> Result<Snapshot> {
     let config = EngineConfig { max_groups_per_view: services * 2, ..EngineConfig::default() };
-    let mut engine = Engine::with_parts(config, shipped::parts(&streams::Config::default(), Vec::new()).0).await.map_err(|problems| anyhow!("{problems:?}"))?;
+    let mut engine = Engine::with_parts(config, shipped::parts(&streams::Config::default(), Vec::new()).0)
+        .await
+        .map_err(|problems| anyhow!("{problems:?}"))?;
     let systems = services.div_ceil(SERVICES_PER_SYSTEM);
     let mut templates = Vec::with_capacity(systems);
     for system in 0..systems {

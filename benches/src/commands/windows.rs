@@ -78,11 +78,23 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     let templates = args.shape.templates(args.attributes, 64)?;
     let mut rounds = Vec::new();
     for _ in 0..args.rounds {
-        rounds.push(runtime.block_on(measure(args, Input::Traces(templates.clone()), shipped::parts(&streams::Config::default(), Vec::new()).0, args.warm_up, args.seconds))?);
+        rounds.push(runtime.block_on(measure(
+            args,
+            Input::Traces(templates.clone()),
+            shipped::parts(&streams::Config::default(), Vec::new()).0,
+            args.warm_up,
+            args.seconds,
+        ))?);
     }
     println!("{}", stages(&rounds, "span"));
     let metrics = MetricGenerator::new(MetricShape::default());
-    let metrics = runtime.block_on(measure(args, Input::Metrics(metrics), shipped::parts(&streams::Config::default(), Vec::new()).0, args.warm_up, args.seconds))?;
+    let metrics = runtime.block_on(measure(
+        args,
+        Input::Metrics(metrics),
+        shipped::parts(&streams::Config::default(), Vec::new()).0,
+        args.warm_up,
+        args.seconds,
+    ))?;
     println!("{}", stages(&[metrics], "metric point"));
     if args.each {
         println!("{}", runtime.block_on(each(args, &templates))?);
