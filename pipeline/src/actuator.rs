@@ -60,7 +60,8 @@ async fn report(sinks: &dyn ScaleTarget, target: &TargetSpec, decision: &Decisio
             (kind, format!("{} to {} replicas: {} (decision {})", outcome.before, outcome.confirmed, decision.reason, decision.id))
         }
         Err(error) => {
-            let kind = if matches!(error.kind, SinkErrorKind::Contested { .. }) { ActionKind::Contested } else { ActionKind::ScalingFailed };
+            let kind =
+                if matches!(error.kind, SinkErrorKind::Contested { .. }) { ActionKind::Contested } else { ActionKind::ScalingFailed };
             (kind, format!("{error}: {} (decision {})", error.source, decision.id))
         }
     };

@@ -72,7 +72,7 @@ impl Board {
             }
         }
         let mut text = format!("tracescale  {now}\n");
-        for line in &self.header {
+        for line in self.header.iter().filter(|line| !line.is_empty()) {
             let _ = writeln!(text, "{line}");
         }
         text.push('\n');
@@ -99,9 +99,10 @@ impl Board {
             let decision = self.decisions.values().find(|decision| decision.service.as_deref() == Some(name));
             line(name, row, decision)
         });
-        let unseen = self.decisions.iter().filter(|(_, decision)| {
-            decision.service.as_ref().is_none_or(|service| !self.services.contains_key(service))
-        });
+        let unseen = self
+            .decisions
+            .iter()
+            .filter(|(_, decision)| decision.service.as_ref().is_none_or(|service| !self.services.contains_key(service)));
         let absent = ServiceRow { presence: "missing".to_owned(), ..ServiceRow::default() };
         services.chain(unseen.map(move |(name, decision)| line(name, &absent, Some(decision))))
     }

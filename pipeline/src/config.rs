@@ -78,7 +78,7 @@ impl Config {
             }));
         }
         match self.engine().await {
-            Ok(engine) => problems.extend(self.rule_problems(&engine).await),
+            Ok((engine, _)) => problems.extend(self.rule_problems(&engine).await),
             Err(wrong) => problems.extend(wrong.into_iter().map(view_problem)),
         }
         problems
@@ -112,11 +112,11 @@ impl Config {
         problems
     }
 
-    /// An engine of the shipped views and the user's.
+    /// An engine of the shipped views and the user's, and what its derived streams have to give up.
     ///
     /// # Errors
     /// Every problem of every view.
-    pub async fn engine(&self) -> Result<Engine, Vec<ViewProblem>> {
+    pub async fn engine(&self) -> Result<(Engine, Arc<streams::Counters>), Vec<ViewProblem>> {
         let windows = &self.documents.settings.windows;
         let config = EngineConfig {
             lateness: windows.lateness,
@@ -130,8 +130,8 @@ impl Config {
             let origin = view.path.display().to_string();
             ViewSource { name: origin.clone(), sql: view.sql.clone(), origin }
         });
-        let (parts, _counters) = shipped::parts(&streams::Config::default(), own.collect());
-        Engine::with_parts(config, parts).await
+        let (parts, losses) = shipped::parts(&streams::Config::default(), own.collect());
+        Ok((Engine::with_parts(config, parts).await?, losses))
     }
 
     /// A controller of the targets and rules.
@@ -144,7 +144,10 @@ impl Config {
     /// Every sink.
     #[must_use]
     pub fn sinks(&self, clock: Clock) -> Sinks {
-        let options = kubernetes::Options { instance: std::env::var("POD_NAME").unwrap_or_else(|_| "tracescale".to_owned()), ..kubernetes::Options::default() };
+        let options = kubernetes::Options {
+            instance: std::env::var("POD_NAME").unwrap_or_else(|_| "tracescale".to_owned()),
+            ..kubernetes::Options::default()
+        };
         Sinks::new(Memory::new(Arc::clone(&clock)), Kubernetes::new(options, clock))
     }
 
@@ -170,7 +173,13 @@ impl Config {
     }
 
     fn discovery(&self) -> Discovery {
-        if self.documents.settings.discovery.enabled { Discovery::Recommend } else { Discovery::Off }
+        let discovery = &self.documents.settings.discovery;
+        Discovery {
+            enabled: discovery.enabled,
+            acts: discovery.act,
+            namespaces: discovery.namespaces.clone(),
+            targets_max: discovery.max_targets,
+        }
     }
 }
 
@@ -190,7 +199,8 @@ fn specs(documents: &Documents) -> (Vec<TargetSpec>, Vec<RuleSpec>) {
 
 fn receiver(settings: &Settings, listen: &ListenArgs) -> ingest::Config {
     let receiver = &settings.receiver;
-    let tls = |tls: &tracescale_documents::Tls| ingest::Tls { cert: tls.cert.clone(), key: tls.key.clone(), client_ca: tls.client_ca.clone() };
+    let tls =
+        |tls: &tracescale_documents::Tls| ingest::Tls { cert: tls.cert.clone(), key: tls.key.clone(), client_ca: tls.client_ca.clone() };
     ingest::Config {
         grpc: listen.grpc.unwrap_or(receiver.grpc),
         http: listen.http.unwrap_or(receiver.http),

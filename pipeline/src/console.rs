@@ -60,6 +60,9 @@ pub struct Console {
     drawn: Timestamp,
     reported: (Timestamp, Totals),
     started: Option<Timestamp>,
+    /// When the last traffic came; from then on only final windows are of interest.
+    settled: Option<Timestamp>,
+    now: Timestamp,
     windows: BTreeMap<String, u64>,
     actions: BTreeMap<&'static str, u64>,
 }
@@ -94,6 +97,8 @@ impl Console {
             drawn: Timestamp::MIN,
             reported: (Timestamp::MIN, Totals::default()),
             started: None,
+            settled: None,
+            now: Timestamp::EPOCH,
             windows: BTreeMap::new(),
             actions: BTreeMap::new(),
         }
@@ -127,22 +132,31 @@ impl Console {
         self.totals = totals;
     }
 
+    /// No more traffic will come: what follows only makes windows final.
+    pub fn settle(&mut self, now: Timestamp) {
+        self.settled = Some(now);
+    }
+
     /// Shows what an event brings.
     pub fn event(&mut self, now: Timestamp, event: &Event) {
         let _ = self.started.get_or_insert(now);
+        self.now = self.settled.unwrap_or(now);
         if let Event::Advanced { emissions, .. } = event {
             for emission in emissions {
                 self.emission(emission);
             }
         }
         match self.style {
-            Style::Table if now.since(self.drawn) >= REDRAW || now < self.drawn => self.draw(now),
+            Style::Table if now.since(self.drawn) >= REDRAW || now < self.drawn => self.draw(self.now),
             Style::Log if now.since(self.reported.0) >= REPORT => self.report(now),
             _ => {}
         }
     }
 
     fn emission(&mut self, emission: &Emission) {
+        if self.settled.is_some() && !emission.is_final {
+            return;
+        }
         if emission.is_final {
             *self.windows.entry(emission.view.clone()).or_default() += emission.rows.num_rows() as u64;
         }
@@ -244,7 +258,10 @@ impl Console {
         self.drawn = now;
         let totals = self.totals();
         if let Some(line) = self.board.header.get_mut(1) {
-            *line = format!("{} requests · {} spans · {} metric points · {} rejected", totals.requests, totals.spans, totals.points, totals.rejected);
+            *line = format!(
+                "{} requests · {} spans · {} metric points · {} rejected",
+                totals.requests, totals.spans, totals.points, totals.rejected
+            );
         }
         // Home, text, clear what is left of the last drawing: no flicker.
         let text = self.board.render(now, TABLE_ROWS).replace('\n', "\x1b[K\n");
@@ -274,8 +291,8 @@ impl Console {
     ///
     /// # Errors
     /// When standard output fails.
-    pub fn finish(&mut self, now: Timestamp) -> anyhow::Result<()> {
-        let totals = self.totals();
+    pub fn finish(&mut self) -> anyhow::Result<()> {
+        let (now, totals) = (self.now, self.totals());
         let seconds = self.started.map_or(0.0, |started| now.since(started).as_secs_f64());
         if self.style == Style::Json {
             self.line(&json!({
@@ -290,7 +307,8 @@ impl Console {
         } else {
             print_line(&self.board.render(now, usize::MAX))?;
         }
-        let actions = self.actions.iter().map(|(action, count)| format!("{count} {}", action.replace('_', " "))).collect::<Vec<_>>().join(", ");
+        let actions =
+            self.actions.iter().map(|(action, count)| format!("{count} {}", action.replace('_', " "))).collect::<Vec<_>>().join(", ");
         print_line(&format!(
             "{seconds:.0} s: {} requests, {} spans, {} metric points, {} rejected; {} window rows; decisions: {}",
             totals.requests,
@@ -308,7 +326,6 @@ impl Console {
         }
     }
 }
-
 
 /// An error with all its causes, each said once.
 #[must_use]

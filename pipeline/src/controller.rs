@@ -179,8 +179,7 @@ impl Controller {
     /// A controller of these targets and rules.
     #[must_use]
     pub fn new(targets: Vec<TargetSpec>, rules: Vec<RuleSpec>, discovery: Discovery) -> Self {
-        let mut controller =
-            Self { targets: BTreeMap::new(), rules: BTreeMap::new(), decider: Decider::new(), discovery, draining: false };
+        let mut controller = Self { targets: BTreeMap::new(), rules: BTreeMap::new(), decider: Decider::new(), discovery, draining: false };
         controller.reload(targets, rules);
         controller
     }
@@ -256,14 +255,18 @@ impl Controller {
             let _ = self.targets.remove(&found.spec.name).map(|target| self.decider.forget(&target.spec.name));
             return;
         }
+        let known = self.targets.contains_key(&found.spec.name);
+        if !known && self.targets.values().filter(|target| target.spec.discovered).count() >= self.discovery.targets_max {
+            return;
+        }
         let target = self.targets.entry(found.spec.name.clone()).or_insert_with(|| Target::new(found.spec));
-        if let (true, Some(instances)) = (target.spec.discovered && !self.discovery.acts(), found.instances) {
+        if let (true, Some(instances)) = (target.spec.discovered && !self.discovery.acts, found.instances) {
             target.observed = Ok(Observed { desired: instances, ready: Some(instances), observed_at: now, generation: None });
         }
     }
 
     fn observe(&mut self, now: Timestamp) -> Vec<Effect> {
-        let acts = self.discovery.acts();
+        let acts = self.discovery.acts;
         let due = self.targets.values_mut().filter(|target| {
             let has_sink = !target.spec.discovered || acts;
             has_sink && !target.is_observing && target.observe_due <= now
@@ -294,13 +297,7 @@ impl Controller {
         effects
     }
 
-    fn evaluated(
-        &mut self,
-        now: Timestamp,
-        name: &RuleName,
-        asked_at: Timestamp,
-        answers: Result<Answers, RuleFailure>,
-    ) -> Vec<Effect> {
+    fn evaluated(&mut self, now: Timestamp, name: &RuleName, asked_at: Timestamp, answers: Result<Answers, RuleFailure>) -> Vec<Effect> {
         let Some(rule) = self.rules.get_mut(name) else { return Vec::new() };
         rule.is_evaluating = false;
         let mut effects = Vec::new();
@@ -332,10 +329,11 @@ impl Controller {
     }
 
     fn decide(&mut self, now: Timestamp, name: &TargetName, rule: &RuleName, said: Vec<Proposal>) -> Vec<Effect> {
-        let acts = self.discovery.acts();
+        let acts = self.discovery.acts;
         let Some(target) = self.targets.get_mut(name) else { return Vec::new() };
         let _ = target.proposals.insert(rule.clone(), said);
-        let rules: Vec<RuleRef> = self.rules.values().filter(|rule| rule.members.contains(name)).map(|rule| rule.reference(target, acts)).collect();
+        let rules: Vec<RuleRef> =
+            self.rules.values().filter(|rule| rule.members.contains(name)).map(|rule| rule.reference(target, acts)).collect();
         let proposals: Vec<Proposal> = target.proposals.values().flatten().cloned().collect();
         let decision = Arc::new(self.decider.decide(now, &target.spec, &target.observed, &rules, &proposals));
         let mut effects = vec![Effect::Record(Arc::clone(&decision))];
@@ -393,10 +391,11 @@ impl Controller {
     }
 
     fn table(&self) -> RecordBatch {
-        crate::rules::targets_table(self.targets.values().map(|target| {
-            let bounds = self.rules.values().filter(|rule| rule.members.contains(&target.spec.name)).map(|rule| rule.spec.policy.spec());
-            // The schedules' part in the bounds is the decider's; a rule needs the static ones.
-            let (min, max) = bounds.fold((0, u32::MAX), |(min, max), spec| (spec.min.max(min), spec.max.min(max)));
+        crate::rules::targets_table(&self.targets.values().map(|target| {
+            let rules = self.rules.values().filter(|rule| rule.members.contains(&target.spec.name));
+            // What schedules add to the bounds is the decider's affair; a rule needs the static ones.
+            let bounds = |(min, max): (u32, u32), rule: &Rule| (rule.spec.policy.spec().min.max(min), rule.spec.policy.spec().max.min(max));
+            let (min, max) = rules.fold((0, u32::MAX), bounds);
             (&*target.spec, target.observed.as_ref().ok(), min, max)
         }))
     }
@@ -441,3 +440,6 @@ impl Backoff {
         Self { until: now + retry_after.unwrap_or(pause).max(pause), pause }
     }
 }
+
+#[cfg(test)]
+mod tests;

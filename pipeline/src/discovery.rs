@@ -11,15 +11,17 @@ use crate::rows;
 const VIEW: &str = "workloads";
 
 /// What discovery may do.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Discovery {
-    /// Nothing is discovered.
-    Off,
-    /// Services get a target that rules advise on and nobody acts on.
-    #[default]
-    Recommend,
-    /// Services get a target like any other: it is observed and acted on where a rule says `enforce`.
-    Act,
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Discovery {
+    /// Whether services get targets at all.
+    pub enabled: bool,
+    /// Whether such targets are observed and acted on like any other; otherwise their instances are their capacity and rules
+    /// only recommend.
+    pub acts: bool,
+    /// Kubernetes namespaces to look at; empty is all.
+    pub namespaces: Vec<String>,
+    /// Most targets found.
+    pub targets_max: usize,
 }
 
 /// A service as one window showed it.
@@ -34,20 +36,20 @@ pub struct Found {
 // === impl Discovery ===
 
 impl Discovery {
-    /// Whether discovered targets are acted on.
-    #[must_use]
-    pub fn acts(self) -> bool {
-        self == Self::Act
-    }
-
     /// The services in these emissions.
     #[must_use]
-    pub fn learn(self, emissions: &[Emission]) -> Vec<Found> {
-        if self == Self::Off {
+    pub fn learn(&self, emissions: &[Emission]) -> Vec<Found> {
+        if !self.enabled {
             return Vec::new();
         }
         let rows = emissions.iter().filter(|emission| emission.view == VIEW && !emission.is_final);
-        rows.flat_map(|emission| (0..emission.rows.num_rows()).filter_map(|row| found(emission, row))).collect()
+        let rows = rows.flat_map(|emission| (0..emission.rows.num_rows()).map(move |row| (emission, row)));
+        rows.filter(|(emission, row)| self.looks_at(emission, *row)).filter_map(|(emission, row)| found(emission, row)).collect()
+    }
+
+    fn looks_at(&self, emission: &Emission, row: usize) -> bool {
+        let namespace = emission.rows.column_by_name("k8s_namespace_name").and_then(|column| rows::text(column, row));
+        self.namespaces.is_empty() || namespace.is_some_and(|namespace| self.namespaces.iter().any(|own| own == namespace))
     }
 }
 

@@ -36,7 +36,14 @@ pub fn explain(decision: &Decision) -> String {
     let _ = writeln!(text, "decision   {}", decision.id);
     let _ = writeln!(text, "target     {} ({})", decision.target, decision.inputs.target.reference);
     let _ = writeln!(text, "made       {}", decision.at);
-    let _ = writeln!(text, "outcome    {}: {} -> {} replicas, {} mode", decision.action.as_str(), known(decision.current), known(decision.desired), decision.mode.as_str());
+    let _ = writeln!(
+        text,
+        "outcome    {}: {} -> {} replicas, {} mode",
+        decision.action.as_str(),
+        known(decision.current),
+        known(decision.desired),
+        decision.mode.as_str()
+    );
     let _ = writeln!(text, "because    {}", decision.reason);
     if let Some(time) = decision.evidence_time {
         let _ = writeln!(text, "evidence   newest row of {time}, {} ms before the decision", decision.at.since(time).as_millis());

@@ -134,7 +134,7 @@ mod tests {
         }
         let (_, last) = files(dir.path()).unwrap().pop().unwrap();
         File::options().append(true).open(last).unwrap().write_all(b"{\"torn").unwrap();
-        assert_eq!(find(dir.path(), |n: &u32| n % 7 == 0).unwrap(), Some(14));
+        assert_eq!(find(dir.path(), |n: &u32| n.is_multiple_of(7)).unwrap(), Some(14));
         assert_eq!(find(dir.path(), |n: &u32| *n == 3).unwrap(), Some(3));
         assert_eq!(find(dir.path(), |n: &u32| *n > 99).unwrap(), None);
     }

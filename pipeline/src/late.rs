@@ -70,3 +70,30 @@ impl Late {
         self.files.values_mut().try_for_each(StreamWriter::finish).context("late rows")
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use arrow::array::Int64Array;
+    use arrow::datatypes::{DataType, Field, Schema};
+    use arrow::ipc::reader::StreamReader;
+
+    use super::*;
+
+    /// Guarantees: what is written can be read by any Arrow reader, and nothing is made when nothing was late.
+    #[test]
+    fn late_rows_can_be_read() {
+        let dir = tempfile::tempdir().unwrap();
+        Late::new(dir.path(), Timestamp::EPOCH).finish().unwrap();
+        assert!(!dir.path().join("late").exists());
+        let schema = Arc::new(Schema::new(vec![Field::new("n", DataType::Int64, false)]));
+        let rows = RecordBatch::try_new(schema, vec![Arc::new(Int64Array::from(vec![1, 2]))]).unwrap();
+        let mut late = Late::new(dir.path(), Timestamp::EPOCH);
+        assert_eq!((late.write(Stream::Spans, &rows).unwrap(), late.write(Stream::Spans, &rows).unwrap()), (0, 0));
+        late.finish().unwrap();
+        let file = File::open(dir.path().join("late/spans-0.arrows")).unwrap();
+        let read: Vec<_> = StreamReader::try_new(file, None).unwrap().map(Result::unwrap).collect();
+        assert_eq!(read, [rows.clone(), rows]);
+    }
+}

@@ -26,6 +26,7 @@ use tracescale_core::time::Timestamp;
 use tracescale_ingest::decode::Signal;
 use tracescale_ingest::{Refusal, Stats};
 use tracescale_queries::EngineStats;
+use tracescale_queries::streams::Counters;
 
 use crate::clock;
 use crate::controller::Event;
@@ -60,6 +61,7 @@ struct Reaction(Histogram);
 struct Counted {
     receiver: Arc<Mutex<Option<Arc<Stats>>>>,
     engine: Arc<Mutex<(EngineStats, u64)>>,
+    losses: Arc<Mutex<Option<Arc<Counters>>>>,
 }
 
 // === impl Metrics ===
@@ -90,6 +92,11 @@ impl Metrics {
     /// Counts of this receiver are shown from now on.
     pub fn receiver(&self, stats: Arc<Stats>) {
         *self.counted.receiver.lock().unwrap_or_else(PoisonError::into_inner) = Some(stats);
+    }
+
+    /// What the derived streams give up is shown from now on.
+    pub fn losses(&self, counters: Arc<Counters>) {
+        *self.counted.losses.lock().unwrap_or_else(PoisonError::into_inner) = Some(counters);
     }
 
     /// Takes over the engine's counts.
@@ -162,6 +169,14 @@ impl Collector for Counted {
         if let Some(stats) = &*self.receiver.lock().unwrap_or_else(PoisonError::into_inner) {
             receiver(&mut encoder, stats)?;
         }
+        if let Some(counters) = &*self.losses.lock().unwrap_or_else(PoisonError::into_inner) {
+            let losses = counters.snapshot().into_iter().map(|(what, count)| (vec![("what", what.to_owned())], count));
+            Section { encoder: &mut encoder }.counters(
+                "derived_losses",
+                "What the derived streams could not use or had to give up",
+                losses,
+            )?;
+        }
         let engine = self.engine.lock().unwrap_or_else(PoisonError::into_inner);
         windows(&mut encoder, &engine.0, engine.1)
     }
@@ -207,7 +222,11 @@ fn windows(encoder: &mut DescriptorEncoder<'_>, stats: &EngineStats, late_not_ke
     let lag = |watermark: &Timestamp| now.since(*watermark).as_secs_f64();
     let lags = stats.watermarks.iter().map(|(name, watermark)| (vec![stream(name)], lag(watermark)));
     counts.seconds("watermark_lag_seconds", "How far the watermark trails the clock, by stream", lags)?;
-    counts.seconds("emission_lag_seconds", "How long after its slide the last window was emitted", [(vec![], stats.emission_lag.as_secs_f64())])
+    counts.seconds(
+        "emission_lag_seconds",
+        "How long after its slide the last window was emitted",
+        [(vec![], stats.emission_lag.as_secs_f64())],
+    )
 }
 
 type Labelled<T> = (Vec<(&'static str, String)>, T);
@@ -221,12 +240,12 @@ struct Section<'a, 'b> {
 
 impl Section<'_, '_> {
     fn counters(&mut self, name: &str, help: &str, values: impl IntoIterator<Item = Labelled<u64>>) -> Result<(), std::fmt::Error> {
-        self.family(name, help, values.into_iter().map(|(labels, value)| (labels, ConstCounter::new(value))), ConstCounter::new(0_u64))
+        self.family(name, help, values.into_iter().map(|(labels, value)| (labels, ConstCounter::new(value))), &ConstCounter::new(0_u64))
     }
 
     fn gauges(&mut self, name: &str, help: &str, values: impl IntoIterator<Item = Labelled<u64>>) -> Result<(), std::fmt::Error> {
         let signed = |value: u64| ConstGauge::new(i64::try_from(value).unwrap_or(i64::MAX));
-        self.family(name, help, values.into_iter().map(|(labels, value)| (labels, signed(value))), ConstGauge::new(0_i64))
+        self.family(name, help, values.into_iter().map(|(labels, value)| (labels, signed(value))), &ConstGauge::new(0_i64))
     }
 
     fn gauge(&mut self, name: &str, help: &str, value: u64) -> Result<(), std::fmt::Error> {
@@ -234,7 +253,7 @@ impl Section<'_, '_> {
     }
 
     fn seconds(&mut self, name: &str, help: &str, values: impl IntoIterator<Item = Labelled<f64>>) -> Result<(), std::fmt::Error> {
-        self.family(name, help, values.into_iter().map(|(labels, value)| (labels, ConstGauge::new(value))), ConstGauge::new(0.0_f64))
+        self.family(name, help, values.into_iter().map(|(labels, value)| (labels, ConstGauge::new(value))), &ConstGauge::new(0.0_f64))
     }
 
     fn family<M: EncodeMetric>(
@@ -242,7 +261,7 @@ impl Section<'_, '_> {
         name: &str,
         help: &str,
         values: impl Iterator<Item = Labelled<M>>,
-        kind: M,
+        kind: &M,
     ) -> Result<(), std::fmt::Error> {
         let mut metric = self.encoder.encode_descriptor(name, help, None, kind.metric_type())?;
         for (labels, value) in values {
@@ -270,7 +289,6 @@ pub async fn serve(listener: TcpListener, metrics: Metrics, stop: CancellationTo
     Ok(axum::serve(listener, router).with_graceful_shutdown(stop.cancelled_owned()).await?)
 }
 
-#[expect(clippy::unused_async, reason = "axum calls it")]
 async fn scrape(State(metrics): State<Metrics>) -> Response {
     match metrics.text() {
         Ok(text) => ([(header::CONTENT_TYPE, "application/openmetrics-text; version=1.0.0; charset=utf-8")], text).into_response(),

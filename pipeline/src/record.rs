@@ -9,13 +9,13 @@ use std::time::Duration;
 use anyhow::Context;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
-use tracescale_ingest::capture::{Format, Writer};
+use tracescale_ingest::capture::{Format, WriteError, Writer};
 use tracescale_ingest::decode::Signal;
 use tracescale_ingest::{Config, Receiver, Stats};
 
 use crate::cli::{ListenArgs, RecordArgs};
 use crate::clock;
-use crate::console::print_line;
+use crate::console::{chain, print_line};
 use crate::telemetry::{self, Logs};
 
 /// Time between two lines of progress.
@@ -50,8 +50,12 @@ async fn record(args: &RecordArgs) -> anyhow::Result<()> {
                 request = requests.recv() => match request {
                     Some(request) => {
                         bytes += request.body.len() as u64;
-                        writer.write(request.signal, request.encoding, &request.body)?;
-                        written += 1;
+                        match writer.write(request.signal, request.encoding, &request.body) {
+                            Ok(()) => written += 1,
+                            // JSON has no NaN: the request was acknowledged, so its loss is told; the recording goes on.
+                            Err(error @ WriteError::Transcode(_)) => tracing::error!(error = %chain(&error), "a request was not recorded"),
+                            Err(error) => return Err(error.into()),
+                        }
                     }
                     None => break,
                 },

@@ -65,10 +65,13 @@ pub async fn run(config: &Config, file: &Path, speed: Speed, mut console: Consol
     console.replaying(&file.display().to_string());
     let metrics = Metrics::new();
     let now = Arc::new(AtomicI64::new(0));
-    let virtual_clock = { let now = Arc::clone(&now); Arc::new(move || Timestamp::from_nanos(now.load(Ordering::Relaxed))) };
+    let virtual_clock = {
+        let now = Arc::clone(&now);
+        Arc::new(move || Timestamp::from_nanos(now.load(Ordering::Relaxed)))
+    };
     let mut replay = Replay {
         windows: Windows {
-            engine: config.engine().await.map_err(|problems| anyhow::anyhow!("{} views do not work", problems.len()))?,
+            engine: config.engine().await.map_err(|problems| anyhow::anyhow!("{} views do not work", problems.len()))?.0,
             late: Late::new(&config.data_dir, clock::now()),
             metrics: metrics.clone(),
         },
@@ -123,7 +126,8 @@ impl Replay<'_> {
         }
         loop {
             let now = self.pace.now();
-            let deadline = crate::windows::next_tick(now, self.windows.engine.next_deadline().map(|due| due.max(now + Duration::from_nanos(1))));
+            let deadline =
+                crate::windows::next_tick(now, self.windows.engine.next_deadline().map(|due| due.max(now + Duration::from_nanos(1))));
             if deadline > time {
                 break;
             }
@@ -170,15 +174,17 @@ impl Replay<'_> {
         })
     }
 
-    /// Lets every window that holds rows become final, and ends.
+    /// Lets every window that holds rows become final, and ends. Nothing is decided on the silence after the capture.
     async fn finish(mut self, settle: Duration) -> anyhow::Result<()> {
         if self.pace.origin.is_some() {
+            let _ = self.controller.handle(self.pace.now(), Event::Drained);
+            self.console.settle(self.pace.now());
             self.pace.speed = Speed::Max;
             self.advance_to(self.pace.now() + settle).await?;
         }
         self.journal.flush()?;
         self.windows.late.finish()?;
-        self.console.finish(self.pace.now())
+        self.console.finish()
     }
 }
 

@@ -103,12 +103,16 @@ mod tests {
             ("count", Arc::new(Int64Array::from(vec![Some(3), None]))),
             ("window_end", Arc::new(TimestampNanosecondArray::from(vec![0, 1_000_000_000]))),
         ];
-        let schema = Schema::new(columns.iter().map(|(name, array)| Field::new(*name, array.data_type().clone(), true)).collect::<Vec<_>>());
+        let schema =
+            Schema::new(columns.iter().map(|(name, array)| Field::new(*name, array.data_type().clone(), true)).collect::<Vec<_>>());
         let batch = RecordBatch::try_new(Arc::new(schema), columns.into_iter().map(|(_, array)| array).collect()).unwrap();
         let first = Value::Object(object(&batch, 0));
         let second = Value::Object(object(&batch, 1));
         assert_eq!(first, serde_json::json!({"service_name": "cart", "rate": 1.5, "count": 3, "window_end": "1970-01-01T00:00:00.000Z"}));
-        assert_eq!(second, serde_json::json!({"service_name": null, "rate": null, "count": null, "window_end": "1970-01-01T00:00:01.000Z"}));
+        assert_eq!(
+            second,
+            serde_json::json!({"service_name": null, "rate": null, "count": null, "window_end": "1970-01-01T00:00:01.000Z"})
+        );
         assert_eq!(number(batch.column(2), 0), Some(3.0));
         assert_eq!(time(batch.column(3), 1), Some(Timestamp::from_secs(1)));
     }

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::time::Duration;
 
 use arrow::array::{ArrayRef, BooleanArray, Int64Array, RecordBatch, StringArray};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
@@ -17,8 +18,7 @@ use tracescale_queries::{Prepared, QueryError, Snapshot};
 use crate::rows;
 
 /// Columns of a rule's row that are evidence rather than inputs.
-const EVIDENCE: [&str; 9] =
-    ["target", "replicas", "window_end", "is_final", "n_eff", "confidence", "completeness", "age", "presence"];
+const EVIDENCE: [&str; 9] = ["target", "replicas", "window_end", "is_final", "n_eff", "confidence", "completeness", "age", "presence"];
 
 /// What a rule said.
 #[derive(Debug, Default)]
@@ -60,7 +60,13 @@ impl Evaluator {
     ///
     /// # Errors
     /// When the query fails or its rows cannot be read.
-    pub async fn evaluate(&mut self, rule: &RuleSpec, snapshot: &Snapshot, targets: RecordBatch, now: Timestamp) -> Result<Answers, RuleFailure> {
+    pub async fn evaluate(
+        &mut self,
+        rule: &RuleSpec,
+        snapshot: &Snapshot,
+        targets: RecordBatch,
+        now: Timestamp,
+    ) -> Result<Answers, RuleFailure> {
         let known = self.plans.get(&rule.name).is_some_and(|(sql, _)| *sql == rule.sql);
         if !known {
             let schema: [(&str, SchemaRef); 1] = [("targets", targets.schema())];
@@ -72,15 +78,33 @@ impl Evaluator {
             let extra = [("targets", targets)];
             let newest = plan.run(snapshot, &extra).await.map_err(RuleFailure::Query)?;
             let finals = plan.run_final(snapshot, &extra).await.map_err(RuleFailure::Query)?;
-            for batches in [newest, finals] {
-                let mut seen = BTreeSet::new();
-                for batch in &batches {
-                    read(rule, batch, now, &mut seen, &mut answers)?;
-                }
-            }
+            read_all(rule, &newest, now, &mut answers)?;
+            let mut complete = Answers::default();
+            read_all(rule, &finals, now, &mut complete)?;
+            answers.add(complete);
         }
         Ok(answers)
     }
+}
+
+// === impl Answers ===
+
+impl Answers {
+    /// Adds what the same rule says over final windows: nothing while there is none, and nothing new where it reads no windows.
+    fn add(&mut self, complete: Self) {
+        for (target, proposals) in complete.proposals {
+            let said = self.proposals.entry(target).or_default();
+            let new = |proposal: &Proposal| said.is_empty() || (matches!(proposal.demand, Demand::Replicas(_)) && !said.contains(proposal));
+            let new: Vec<_> = proposals.into_iter().filter(new).collect();
+            said.extend(new);
+        }
+        self.not_names.extend(complete.not_names);
+    }
+}
+
+fn read_all(rule: &RuleSpec, batches: &[RecordBatch], now: Timestamp, answers: &mut Answers) -> Result<(), RuleFailure> {
+    let mut seen = BTreeSet::new();
+    batches.iter().try_for_each(|batch| read(rule, batch, now, &mut seen, answers))
 }
 
 fn read(
@@ -100,15 +124,12 @@ fn read(
             continue;
         };
         let demand = Demand::from_column(rows::number(replicas, row).or_else(|| not_a_number(replicas, row)));
-        let proposal = Proposal::new(rule.name.clone(), now, demand, evidence.read(row));
+        let proposal = Proposal::new(rule.name.clone(), now, demand, evidence.read(row, now));
         if !seen.insert(target.clone()) {
             return Err(RuleFailure::SeveralRows(target));
         }
         let said = answers.proposals.entry(target).or_default();
-        // A rule that reads no windows says the same twice.
-        if !said.contains(&proposal) {
-            said.push(proposal);
-        }
+        said.push(proposal);
     }
     Ok(())
 }
@@ -137,7 +158,7 @@ impl<'a> Columns<'a> {
         Self { batch, inputs: inputs.map(|(field, column)| (field.name().as_str(), column)).collect() }
     }
 
-    fn read(&self, row: usize) -> Evidence {
+    fn read(&self, row: usize, now: Timestamp) -> Evidence {
         let number = |name| self.batch.column_by_name(name).and_then(|column| rows::number(column, row));
         let value = |name| self.batch.column_by_name(name).map(|column| rows::value(column, row));
         let presence = match self.batch.column_by_name("presence").and_then(|column| rows::text(column, row)) {
@@ -154,7 +175,7 @@ impl<'a> Columns<'a> {
             completeness: number("completeness"),
             age_seconds: number("age"),
             presence,
-            evidence_time: self.batch.column_by_name("evidence_time").and_then(|column| rows::time(column, row)),
+            evidence_time: number("age").and_then(|age| Duration::try_from_secs_f64(age).ok()).map(|age| now - age),
             inputs: self.inputs.iter().map(|(name, column)| ((*name).to_owned(), scalar(column, row))).collect(),
         }
     }
@@ -175,7 +196,7 @@ fn scalar(column: &ArrayRef, row: usize) -> Scalar {
 }
 
 /// The `targets` table that rules join: one row per target with what is known of it.
-pub fn targets_table<'a>(targets: impl Iterator<Item = (&'a TargetSpec, Option<&'a Observed>, u32, u32)> + Clone) -> RecordBatch {
+pub fn targets_table<'a>(targets: &(impl Iterator<Item = (&'a TargetSpec, Option<&'a Observed>, u32, u32)> + Clone)) -> RecordBatch {
     let strings = |get: fn(&TargetSpec) -> Option<&str>| -> ArrayRef {
         Arc::new(targets.clone().map(|(spec, ..)| get(spec)).collect::<StringArray>())
     };

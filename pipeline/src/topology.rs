@@ -66,12 +66,15 @@ pub async fn live(config: Config, mut console: Console) -> anyhow::Result<()> {
     console.listening(&[("OTLP/gRPC", bound.grpc_addr), ("OTLP/HTTP", bound.http_addr), ("metrics", admin.local_addr()?)], bound.stats());
     let journal = Journal::open(&config.data_dir).with_context(|| format!("data directory {}", config.data_dir.display()))?;
     let sinks: Arc<dyn ScaleTarget> = Arc::new(config.sinks(clock::system()));
-    let windows = Windows { engine: config.engine().await.map_err(|problems| anyhow!("{} views do not work", problems.len()))?, late: Late::new(&config.data_dir, clock::now()), metrics: metrics.clone() };
+    let (engine, losses) = config.engine().await.map_err(|problems| anyhow!("{} views do not work", problems.len()))?;
+    metrics.losses(losses);
+    let windows = Windows { engine, late: Late::new(&config.data_dir, clock::now()), metrics: metrics.clone() };
 
     let (events_in, events) = mpsc::channel(EVENTS);
     let (evaluations_in, evaluations) = mpsc::channel(EVALUATIONS);
     let (jobs_in, jobs) = mpsc::channel(JOBS);
-    let controller = Control { controller: config.controller(), evaluations: evaluations_in, jobs: jobs_in, journal, console, metrics: metrics.clone() };
+    let controller =
+        Control { controller: config.controller(), evaluations: evaluations_in, jobs: jobs_in, journal, console, metrics: metrics.clone() };
 
     let mut stages: JoinSet<Stage> = JoinSet::new();
     let mut alive = BTreeSet::new();
@@ -212,7 +215,7 @@ impl Control {
                 break;
             }
         }
-        self.console.finish(clock::now())
+        self.console.finish()
     }
 
     /// Hands an effect over. A full queue is an answer like any other.

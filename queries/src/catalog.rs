@@ -84,7 +84,8 @@ impl Catalog {
         let one = |complaint: Complaint| vec![complaint];
         let mut query = draft.statement.query.clone();
         statement::rewrite(&mut query, Some(call.windows.size.as_secs_f64())).map_err(one)?;
-        let rows = Slot::new(live_schema(&stream.schema()));
+        let live = live_schema(&stream.schema());
+        let rows = Slot::new(Arc::clone(&live));
         let tables = HashMap::from([(stream.name().to_owned(), rows.table().map_err(|error| one(error.into()))?)]);
         let state = session::live(functions, Arc::new(LivePlanner { tables }));
         let plan = session::plan(&state, &query).await.map_err(|error| one(error.into()))?;
@@ -92,7 +93,7 @@ impl Catalog {
         let context = Arc::new(TaskContext::from(&state));
         let plans = async {
             let plan = state.create_physical_plan(&plan).await?;
-            Plans::split(&plan, rows, &keys, context).await
+            Plans::split(&plan, &live, &keys, context).await
         };
         let plans = plans.await.map_err(|error| one(error.into()))?;
         let registry = Registry::new(plans.state_schema(), &keys, config.max_groups_per_view)

@@ -113,7 +113,7 @@ impl Engine {
         let sender = self.life.source(source, received_at, oldest.max(received_at - self.config.lateness));
         for (stream, batch) in batches {
             self.signs_of_life(&batch, &sender, received_at);
-            self.admit(stream, batch, arrival)?;
+            self.admit(stream, &batch, arrival)?;
         }
         for index in 0..self.catalog.feeds.len() {
             if self.catalog.feeds[index].rows() >= self.config.micro_batch_rows {
@@ -198,12 +198,12 @@ impl Engine {
         Snapshot { views: Arc::new(self.catalog.histories.clone()), functions: self.functions.clone() }
     }
 
-    fn admit(&mut self, stream: Stream, batch: RecordBatch, arrival: Arrival<'_>) -> Result<(), EngineError> {
+    fn admit(&mut self, stream: Stream, batch: &RecordBatch, arrival: Arrival<'_>) -> Result<(), EngineError> {
         *self.stats.rows.entry(stream).or_default() += batch.num_rows() as u64;
         let allowed = self.config.allowed_lateness;
         let Some(source) = self.streams.get_mut(&stream) else { return Ok(()) };
         let horizon = source.watermark.current() - allowed;
-        let admitted = source.feed.admit(&batch, horizon, arrival.cap).map_err(|error| rows_error(stream, error))?;
+        let admitted = source.feed.admit(batch, horizon, arrival.cap).map_err(|error| rows_error(stream, error))?;
         if let Some((_, newest)) = admitted.range {
             source.watermark.observe(newest.min(arrival.cap));
         }

@@ -2,6 +2,7 @@
 //! micro-batches.
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -84,9 +85,8 @@ impl Feed {
         let pending = std::mem::take(&mut self.pending);
         let mut taken = BTreeMap::new();
         for width in widths {
-            if !taken.contains_key(&width) {
-                let batches = pending.iter().map(|(batch, cap)| self.with_panes(batch, *cap, width)).collect::<Result<_, _>>()?;
-                taken.insert(width, batches);
+            if let Entry::Vacant(entry) = taken.entry(width) {
+                entry.insert(pending.iter().map(|(batch, cap)| self.with_panes(batch, *cap, width)).collect::<Result<_, _>>()?);
             }
         }
         Ok(taken)

@@ -116,7 +116,7 @@ fn is_per_window(plan: &LogicalPlan) -> bool {
     let is_end = |expression: &Expr| matches!(expression, Expr::Column(column) if column.name == WINDOW_END);
     let node = match plan {
         LogicalPlan::TableScan(_) | LogicalPlan::SubqueryAlias(_) | LogicalPlan::Union(_) => true,
-        LogicalPlan::Projection(projection) => projection.expr.iter().all(|expression| keeps_end(expression)),
+        LogicalPlan::Projection(projection) => projection.expr.iter().all(keeps_end),
         LogicalPlan::Filter(_) => true,
         LogicalPlan::Sort(sort) => sort.fetch.is_none(),
         LogicalPlan::Aggregate(aggregate) => aggregate.group_expr.iter().any(is_end),

@@ -155,7 +155,12 @@ impl Prepared {
         self.run_over(snapshot, extra, Face::Final).await
     }
 
-    async fn run_over(&mut self, snapshot: &Snapshot, extra: &[(&str, RecordBatch)], windows: Face) -> Result<Vec<RecordBatch>, QueryError> {
+    async fn run_over(
+        &mut self,
+        snapshot: &Snapshot,
+        extra: &[(&str, RecordBatch)],
+        windows: Face,
+    ) -> Result<Vec<RecordBatch>, QueryError> {
         for (name, rows) in extra {
             if self.extra.get(*name).is_some_and(|schema| schema.fields() != rows.schema_ref().fields()) {
                 return Err(Complaint::new(format!("the columns of table {name} have changed since the query was planned")).into());

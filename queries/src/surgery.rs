@@ -7,6 +7,7 @@
 use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef};
+use arrow::compute::concat_batches;
 use arrow::datatypes::{Schema, SchemaRef};
 use arrow::record_batch::RecordBatch;
 use datafusion::common::ScalarValue;
@@ -22,10 +23,15 @@ use crate::keys::KeyNumber;
 use crate::shape::Key;
 use crate::slot::Slot;
 
+/// Batches with fewer rows than this on average are put together before they are aggregated.
+const SMALL: usize = 4096;
+
 /// The three plans of a view and the slots that feed them.
 #[derive(Debug)]
 pub(crate) struct Plans {
     rows: Slot,
+    /// The columns of the stream that the view reads.
+    columns: Vec<usize>,
     partial: Arc<dyn ExecutionPlan>,
     states: Slot,
     reduce: Arc<dyn ExecutionPlan>,
@@ -50,10 +56,10 @@ struct PartialKey {
 // === impl Plans ===
 
 impl Plans {
-    /// Splits `plan`, whose leaf reads `rows`.
+    /// Splits `plan`, whose leaf reads rows of the layout `live`.
     pub(crate) async fn split(
         plan: &Arc<dyn ExecutionPlan>,
-        rows: Slot,
+        live: &Schema,
         keys: &[Key],
         context: Arc<TaskContext>,
     ) -> Result<Self, DataFusionError> {
@@ -63,7 +69,8 @@ impl Plans {
         } else {
             find(top.input()).ok_or_else(|| DataFusionError::Internal("the plan has no partial aggregate".to_owned()))?
         };
-        let (input, input_schema, group) = (bottom.input(), bottom.input_schema(), bottom.group_expr());
+        let (rows, columns, input) = narrow(bottom.input(), live)?;
+        let (input, input_schema, group) = (&input, bottom.input_schema(), bottom.group_expr());
         let aggregate = |mode, group: PhysicalGroupBy, filters: Vec<_>, input: Arc<dyn ExecutionPlan>| {
             AggregateExec::try_new(mode, group, bottom.aggr_expr().to_vec(), filters, input, Arc::clone(&input_schema))
         };
@@ -87,7 +94,7 @@ impl Plans {
             aggregate(AggregateMode::Partial, PhysicalGroupBy::new_single(Vec::new()), bottom.filter_expr().to_vec(), Arc::clone(input))?;
         let empty = empty_state(Arc::new(ungrouped), &state_schema, keys.len(), Arc::clone(&context)).await?;
         let keys = partial_keys;
-        Ok(Self { rows, partial: Arc::new(partial), states, reduce: Arc::new(reduce), finish, state_schema, keys, empty, context })
+        Ok(Self { rows, columns, partial: Arc::new(partial), states, reduce: Arc::new(reduce), finish, state_schema, keys, empty, context })
     }
 
     /// Layout of states: the group keys, then the state columns of each aggregate.
@@ -103,7 +110,8 @@ impl Plans {
     /// Rows to states.
     pub(crate) async fn partial(&self, rows: Vec<RecordBatch>) -> Result<Vec<RecordBatch>, DataFusionError> {
         self.keys.iter().filter_map(|key| key.numbers.as_ref()).for_each(KeyNumber::reset);
-        let batches = self.run(&self.rows, rows, &self.partial).await?;
+        let rows = rows.iter().map(|batch| batch.project(&self.columns)).collect::<Result<Vec<_>, _>>()?;
+        let batches = self.run(&self.rows, coalesce(rows)?, &self.partial).await?;
         batches.iter().map(|batch| self.states(batch)).collect()
     }
 
@@ -147,6 +155,37 @@ impl Plans {
         slot.put(Vec::new());
         result
     }
+}
+
+/// Makes one batch of small ones: an operator costs microseconds per batch whatever its size, so requests of a few hundred
+/// rows would pay more for being batches than for being rows.
+fn coalesce(batches: Vec<RecordBatch>) -> Result<Vec<RecordBatch>, DataFusionError> {
+    let rows: usize = batches.iter().map(RecordBatch::num_rows).sum();
+    match batches.first() {
+        Some(first) if batches.len() > 1 && rows / batches.len() < SMALL => Ok(vec![concat_batches(&first.schema(), &batches)?]),
+        _ => Ok(batches),
+    }
+}
+
+/// A slot for the rows, the columns of the stream that it wants, and the plan above it.
+type Narrowed = (Slot, Vec<usize>, Arc<dyn ExecutionPlan>);
+
+/// Replaces the leaf by one that reads only the columns that the plan uses.
+fn narrow(input: &Arc<dyn ExecutionPlan>, live: &Schema) -> Result<Narrowed, DataFusionError> {
+    let mut found = None;
+    let narrowed = Arc::clone(input).transform_down(|node| {
+        if found.is_some() || !node.children().is_empty() {
+            return Ok(Transformed::no(node));
+        }
+        let schema = node.schema();
+        let columns = schema.fields().iter().map(|field| live.index_of(field.name())).collect::<Result<Vec<_>, _>>()?;
+        let slot = Slot::new(schema);
+        let leaf = slot.leaf()?;
+        found = Some((slot, columns));
+        Ok(Transformed::new(leaf, true, TreeNodeRecursion::Jump))
+    })?;
+    let (slot, columns) = found.ok_or_else(|| DataFusionError::Internal("the plan has no leaf".to_owned()))?;
+    Ok((slot, columns, narrowed.data))
 }
 
 fn find(plan: &Arc<dyn ExecutionPlan>) -> Option<&AggregateExec> {

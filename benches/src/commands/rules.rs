@@ -157,7 +157,7 @@ async fn evaluate(
     now: Timestamp,
 ) -> Result<Times> {
     let watch = Stopwatch::start();
-    let rows = rules::targets_table(targets.iter().map(|(spec, observed)| (spec, Some(observed), 1, 100)));
+    let rows = rules::targets_table(&targets.iter().map(|(spec, observed)| (spec, Some(observed), 1, 100)));
     let build = watch.elapsed();
 
     let watch = Stopwatch::start();

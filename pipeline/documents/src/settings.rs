@@ -84,7 +84,7 @@ pub struct Windows {
     pub history_bytes: usize,
     /// Most groups per view (default 20 000).
     pub max_groups: usize,
-    /// A source that is silent for so long is missing (default 60s).
+    /// A source that is silent for so long is missing (default 90s: SDKs export metrics every 60s).
     pub source_timeout: Duration,
 }
 
@@ -93,6 +93,8 @@ pub struct Windows {
 pub struct Discovery {
     /// Whether to look (default true).
     pub enabled: bool,
+    /// Whether rules that say `enforce` act on them too (default false: rules only recommend for what nobody described).
+    pub act: bool,
     /// Kubernetes namespaces to look at; empty is all.
     pub namespaces: Vec<String>,
     /// Most targets (default 10 000).
@@ -118,9 +120,9 @@ impl Default for Settings {
                 history: Duration::from_secs(6 * 3600),
                 history_bytes: 256 << 20,
                 max_groups: 20_000,
-                source_timeout: Duration::from_secs(60),
+                source_timeout: Duration::from_secs(90),
             },
-            discovery: Discovery { enabled: true, namespaces: Vec::new(), max_targets: 10_000 },
+            discovery: Discovery { enabled: true, act: false, namespaces: Vec::new(), max_targets: 10_000 },
             data_dir: None,
         }
     }
@@ -188,6 +190,9 @@ pub(crate) fn read(reader: &mut Reader, spec: &At<'_>) -> (Settings, Vec<FileRef
         let discovery = &mut settings.discovery;
         if let Some(value) = fields.take(reader, "enabled").and_then(|at| reader.truth(&at)) {
             discovery.enabled = value;
+        }
+        if let Some(value) = fields.take(reader, "act").and_then(|at| reader.truth(&at)) {
+            discovery.act = value;
         }
         if let Some(at) = fields.take(reader, "namespaces") {
             let items = reader.items(&at);

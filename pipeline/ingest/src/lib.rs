@@ -11,8 +11,8 @@
 pub mod admission;
 mod auth;
 mod body;
-pub mod config;
 pub mod capture;
+pub mod config;
 pub mod decode;
 mod decompress;
 mod export;

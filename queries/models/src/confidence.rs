@@ -43,10 +43,12 @@ pub fn score(count: f64) -> Option<f64> {
     relative_half_width(count).map(|half_width| (1.0 - half_width).max(0.0))
 }
 
-/// Effective number of samples of weighted observations: (Σk)² / Σk². `None` without observations.
+/// Effective number of samples of weighted observations: (Σk)² / Σk², zero without observations. `None` when the sums contradict
+/// each other.
 #[must_use]
 pub fn effective_samples(sum: f64, sum_of_squares: f64) -> Option<f64> {
-    (sum_of_squares > 0.0 && sum >= 0.0).then(|| sum * sum / sum_of_squares)
+    let none = sum.abs() + sum_of_squares.abs() <= 0.0;
+    if none { Some(0.0) } else { (sum_of_squares > 0.0 && sum >= 0.0).then(|| sum * sum / sum_of_squares) }
 }
 
 /// Relative standard error of a rate from weighted observations, Poisson arrivals included: √Σk² / Σk.
@@ -167,7 +169,7 @@ mod tests {
         let (sum, squares) = (5500.0, 500.0 + 50.0 * 10_000.0);
         assert!((effective_samples(sum, squares).unwrap() - 60.44).abs() < 0.01);
         assert!((relative_standard_error(sum, squares).unwrap() - 0.1286).abs() < 0.0001);
-        assert_eq!(effective_samples(0.0, 0.0), None);
+        assert_eq!((effective_samples(0.0, 0.0), effective_samples(1.0, 0.0)), (Some(0.0), None));
         assert_eq!(relative_standard_error(0.0, 0.0), None);
     }
 

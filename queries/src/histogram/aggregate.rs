@@ -285,7 +285,6 @@ fn place(group: usize, key: i32) -> u64 {
     ((group as u64) << 32) | (i64::from(key) + ZERO).cast_unsigned()
 }
 
-#[expect(clippy::cast_possible_truncation, reason = "the upper half of a place came from a usize")]
 fn group_of(place: u64) -> usize {
     (place >> 32) as usize
 }

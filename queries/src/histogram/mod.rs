@@ -265,7 +265,7 @@ fn spread(lower: f64, upper: f64, total: u64, entries: &mut Vec<(i32, u64)>) {
     let mut spent = 0;
     for index in 0..points {
         let share = (float(u128::from(index)) + 0.5) / float(u128::from(points));
-        let value = point.unwrap_or_else(|| lower + (upper - lower) * share);
+        let value = point.unwrap_or(lower + (upper - lower) * share);
         // Cumulative rounding, so that the parts add up to the whole.
         let until = u64::try_from(u128::from(total) * u128::from(index + 1) / u128::from(points)).unwrap_or(total);
         entries.extend(key(value).map(|key| (key, until - spent)));
@@ -279,6 +279,12 @@ fn float(count: u128) -> f64 {
 }
 
 #[cfg(test)]
+#[expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_precision_loss,
+    clippy::cast_sign_loss,
+    reason = "small numbers of the tests' own making"
+)]
 mod tests {
     use proptest::prelude::*;
 

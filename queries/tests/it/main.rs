@@ -1,5 +1,13 @@
 //! Tests of the queries crate through its public interface, in one binary because each links DataFusion.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::cast_precision_loss,
+    clippy::type_complexity,
+    reason = "helpers of tests are tests, which clippy cannot see"
+)]
+
 mod engine_basics;
 mod engine_bounds;
 mod engine_cost;

@@ -177,16 +177,24 @@ async fn shipped_views_measure_known_traffic() {
     assert_eq!(query(&engine, instances, &["service_name", "service_instance_id"]).await, ["cart one", "stock one"]);
 }
 
-/// Guarantees: the default rule sizes by offered load (10/s × 40 ms / 0.7 → 1), once provisionally and once finally, and a
-/// target without telemetry gets NULL.
+/// Guarantees: the default rule sizes by offered load (10/s × 40 ms / 0.7 → 1), over the newest and over the newest final
+/// windows, and a target without telemetry gets NULL.
 #[tokio::test]
 async fn the_default_rule_proposes_for_every_target() {
-    let engine = steady().await;
+    let snapshot = steady().await.tables();
     let (_, rest) = shipped::DEFAULT_RULE.split_once("  sql: |\n").unwrap();
     let (sql, _) = rest.split_once("  policy:\n").unwrap();
-    let rows = query(&engine, sql, &["target", "replicas", "is_final", "presence"]).await;
-    assert_eq!(
-        rows,
-        ["cart 1.0 false active", "cart 1.0 true active", "ghost NULL NULL NULL", "stock 1.0 false active", "stock 1.0 true active"]
-    );
+    let mut plan = snapshot.prepare(sql, &[("targets", targets().schema())]).await.unwrap();
+    let columns = ["target", "replicas", "is_final", "presence"];
+    let extra = [("targets", targets())];
+    let newest = plan.run(&snapshot, &extra).await.unwrap();
+    let finals = plan.run_final(&snapshot, &extra).await.unwrap();
+    for (batches, is_final) in [(newest, false), (finals, true)] {
+        let mut rows: Vec<String> = batches.iter().flat_map(|batch| text(batch, &columns)).collect();
+        rows.sort();
+        assert_eq!(
+            rows,
+            [format!("cart 1.0 {is_final} active"), "ghost NULL NULL NULL".to_owned(), format!("stock 1.0 {is_final} active")]
+        );
+    }
 }

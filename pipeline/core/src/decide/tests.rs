@@ -270,16 +270,20 @@ fn evidence_is_gated() {
     assert_eq!(Fixture::new(PolicySpec { gates, ..open() }, 4).decide(8.0).reason, Reason::LowConfidence);
 }
 
-/// Guarantees: of a provisional and a final row of one rule, up takes either, down needs the final one and goes no lower than both.
+/// Guarantees: of a provisional and an older final row of one rule, up takes the newer only, down needs the final one and goes no
+/// lower than both; what only the older one wants more of is kept from going down.
 #[test]
 fn provisional_and_final_rows_meet() {
-    let cases = [(8.0, 2.0, Some(8)), (2.0, 8.0, Some(8)), (1.0, 2.0, Some(2)), (3.0, 2.0, Some(3)), (2.0, 5.0, Some(5))];
+    let cases =
+        [(8.0, 2.0, Some(8)), (2.0, 8.0, Some(5)), (5.0, 8.0, Some(5)), (1.0, 2.0, Some(2)), (3.0, 2.0, Some(3)), (2.0, 5.0, Some(5))];
     for (provisional, last, desired) in cases {
         let mut fixture = Fixture::new(open(), 5);
         let mut early = fixture.proposal("rule", Demand::Replicas(provisional));
         early.evidence.is_final = Some(false);
-        let proposals = [early, fixture.proposal("rule", Demand::Replicas(last))];
-        assert_eq!(fixture.decide_with(&proposals).desired, desired, "{provisional} then {last}");
+        let mut complete = fixture.proposal("rule", Demand::Replicas(last));
+        complete.evidence.window_end = Some(fixture.now - secs(50));
+        let proposals = [early, complete];
+        assert_eq!(fixture.decide_with(&proposals).desired, desired, "{provisional} after {last}");
     }
 }
 

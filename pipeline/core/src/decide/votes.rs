@@ -1,7 +1,8 @@
 //! What each rule's proposals amount to, after the guards that concern the rule alone: missing data, evidence, condition.
 //!
-//! A rule may propose twice: from a provisional window, which is newer, and from a final one, which is complete. The way up
-//! may be taken on either; the way down needs one that passes the gates, and then goes no lower than the larger of the two.
+//! A rule may propose twice: from a provisional window, which is newer, and from a final one, which is complete. The way up is
+//! taken on the newest only, for what an older window wanted may long be served; the way down needs one that passes the
+//! gates, and then goes no lower than the larger of the two.
 
 use std::time::Duration;
 
@@ -82,6 +83,12 @@ pub(super) fn vote<'a>(now: Timestamp, current: u32, rule: &'a RuleRef, proposal
         return missing_vote(now, rule, missing, memory);
     }
     memory.missing_since = None;
+    let newest = stated.iter().filter_map(|(_, proposal)| proposal.evidence.window_end).max();
+    for (demand, proposal) in &mut stated {
+        if proposal.evidence.window_end.is_some_and(|end| Some(end) < newest) {
+            *demand = demand.min(f64::from(current));
+        }
+    }
     let vote = gated_vote(current, rule, &stated);
     condition(now, current, vote, memory)
 }

@@ -129,7 +129,8 @@ impl Decoded {
     pub fn set_received_at(&mut self, at: Timestamp) -> Result<(), ArrowError> {
         for (_, batch) in &mut self.batches {
             let mut columns = batch.columns().to_vec();
-            columns[batch.schema_ref().index_of("received_at")?] = Arc::new(TimestampNanosecondArray::from_value(at.as_nanos(), batch.num_rows()));
+            columns[batch.schema_ref().index_of("received_at")?] =
+                Arc::new(TimestampNanosecondArray::from_value(at.as_nanos(), batch.num_rows()));
             *batch = RecordBatch::try_new(batch.schema(), columns)?;
         }
         Ok(())

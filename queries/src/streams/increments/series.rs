@@ -124,7 +124,7 @@ fn observed<V>(step: Step<V>, value: fn(V) -> Value) -> Observed {
 
 impl Cumulative for Totals {
     fn since(&self, earlier: &Self) -> Option<Self> {
-        (self.count >= earlier.count).then(|| Self { count: self.count - earlier.count, sum: self.sum - earlier.sum })
+        (self.count >= earlier.count).then_some(Self { count: self.count - earlier.count, sum: self.sum - earlier.sum })
     }
 
     fn scaled(&self, share: f64) -> Self {

@@ -1,0 +1,161 @@
+//! The controller as a function: events in, effects out, no time but what is given.
+
+use std::collections::BTreeMap;
+
+use tracescale_core::decide::{Action, Reason};
+use tracescale_queries::{Engine, EngineConfig};
+use tracescale_sinks::SinkErrorKind;
+
+use super::*;
+use crate::rules::Answers;
+
+const DOCUMENTS: &str = "
+apiVersion: tracescale.io/v1alpha1
+kind: ScalingTarget
+metadata: {name: cart}
+spec: {memory: {replicas: 1}, service: {name: cart}}
+---
+apiVersion: tracescale.io/v1alpha1
+kind: ScalingRule
+metadata: {name: load}
+spec: {every: 5s, mode: enforce, sql: SELECT 1, policy: {min: 1, max: 10}}
+";
+
+fn at(seconds: i64) -> Timestamp {
+    Timestamp::from_secs(1_767_600_000 + seconds)
+}
+
+/// A controller of `DOCUMENTS` that has seen one replica of `cart`.
+fn controller() -> Controller {
+    let documents = tracescale_documents::parse("test", DOCUMENTS).unwrap();
+    let targets = documents.targets.into_iter().map(|(_, target)| target).collect();
+    let rules = documents.rules.into_iter().map(|(_, rule)| rule).collect();
+    let mut controller = Controller::new(targets, rules, Discovery { enabled: true, targets_max: 10, ..Discovery::default() });
+    assert!(observe(&mut controller, 0, 1).is_empty());
+    controller
+}
+
+fn cart() -> TargetName {
+    TargetName::try_new("cart").unwrap()
+}
+
+fn load() -> RuleName {
+    RuleName::try_new("load").unwrap()
+}
+
+fn observe(controller: &mut Controller, seconds: i64, replicas: u32) -> Vec<Effect> {
+    let observed = Observed { desired: replicas, ready: None, observed_at: at(seconds), generation: None };
+    controller.handle(at(seconds), Event::Observed { target: cart(), result: Ok(observed) })
+}
+
+fn demand(target: &TargetName, seconds: i64, replicas: f64) -> Answers {
+    let evidence = Evidence { n_eff: Some(1000.0), completeness: Some(1.0), age_seconds: Some(0.0), ..Evidence::default() };
+    let proposal = Proposal::new(load(), at(seconds), Demand::Replicas(replicas), evidence);
+    Answers { proposals: BTreeMap::from([(target.clone(), vec![proposal])]), ..Answers::default() }
+}
+
+fn evaluated(controller: &mut Controller, seconds: i64, answers: Result<Answers, RuleFailure>) -> Vec<Effect> {
+    controller.handle(at(seconds), Event::Evaluated { rule: load(), asked_at: at(seconds), answers })
+}
+
+fn decision(effects: &[Effect]) -> Arc<Decision> {
+    let recorded = effects.iter().find_map(|effect| if let Effect::Record(decision) = effect { Some(decision) } else { None });
+    Arc::clone(recorded.expect("a decision is recorded"))
+}
+
+fn has_order(effects: &[Effect]) -> bool {
+    effects.iter().any(|effect| matches!(effect, Effect::Apply { .. }))
+}
+
+async fn snapshot() -> Snapshot {
+    Engine::new(EngineConfig::default(), Vec::new()).await.unwrap().tables()
+}
+
+/// Guarantees: demand becomes a recorded decision and one call; while it is under way there is no second one.
+#[test]
+fn one_call_at_a_time() {
+    let mut controller = controller();
+    let effects = evaluated(&mut controller, 5, Ok(demand(&cart(), 5, 3.0)));
+    assert_eq!((decision(&effects).action, has_order(&effects)), (Action::ScaleUp, true));
+    assert!(controller.is_waiting());
+    let effects = evaluated(&mut controller, 10, Ok(demand(&cart(), 10, 6.0)));
+    assert_eq!((decision(&effects).reason, has_order(&effects)), (Reason::ActionInFlight, false));
+}
+
+/// Guarantees: a target whose calls fail is left alone for a while that doubles, and its decisions are recorded all the same.
+#[test]
+fn failing_calls_back_off() {
+    let mut controller = controller();
+    let mut calls = Vec::new();
+    for second in (5..100).step_by(5) {
+        let effects = evaluated(&mut controller, second, Ok(demand(&cart(), second, 3.0)));
+        assert_eq!(decision(&effects).action, Action::ScaleUp);
+        if has_order(&effects) {
+            calls.push(second);
+            let target = &decision(&effects).inputs.target.reference;
+            let error = SinkError::new(SinkErrorKind::Denied, target, "no right to patch");
+            let applied = Event::Applied { target: cart(), decision: decision(&effects), result: Err(error) };
+            let told = controller.handle(at(second), applied);
+            assert!(matches!(told[..], [Effect::Warn(Warning::SinkFailed { .. })]));
+        }
+    }
+    assert_eq!(calls, [5, 10, 20, 40, 80]);
+}
+
+/// Guarantees: a rule that cannot be evaluated, or no longer names its target, is missing data for it: the capacity is kept.
+#[test]
+fn a_silent_rule_is_missing_data() {
+    let mut controller = controller();
+    let _ = evaluated(&mut controller, 5, Ok(demand(&cart(), 5, 1.0)));
+    for answers in [Err(RuleFailure::QueueFull), Ok(Answers::default())] {
+        let effects = evaluated(&mut controller, 10, answers);
+        assert_eq!((decision(&effects).reason, decision(&effects).desired), (Reason::DataMissing, Some(1)));
+    }
+}
+
+/// Guarantees: a rule that names what nobody described is told so, and nothing is decided.
+#[test]
+fn unknown_targets_are_told() {
+    let mut controller = controller();
+    let ghost = TargetName::try_new("ghost").unwrap();
+    let effects = evaluated(&mut controller, 5, Ok(demand(&ghost, 5, 3.0)));
+    assert!(matches!(&effects[..], [Effect::Warn(Warning::UnknownTargets { names, .. })] if names == &["ghost"]));
+}
+
+/// Guarantees: what was only discovered is never acted on unless people said so, whatever mode the rule has.
+#[test]
+fn discovered_targets_are_only_advised() {
+    let mut controller = controller();
+    let name = TargetName::try_new("stock").unwrap();
+    let spec = TargetSpec { name: name.clone(), discovered: true, ..(*controller.targets[&cart()].spec).clone() };
+    let spec =
+        TargetSpec { service: tracescale_core::target::ServiceSelector { service_name: "stock".into(), service_namespace: None }, ..spec };
+    controller.discovered(at(0), crate::discovery::Found { spec, instances: Some(2) });
+    let effects = evaluated(&mut controller, 5, Ok(demand(&name, 5, 5.0)));
+    assert_eq!((decision(&effects).current, decision(&effects).desired, decision(&effects).mode), (Some(2), Some(5), Mode::Recommend));
+    assert!(!has_order(&effects));
+}
+
+/// Guarantees: a rule falls due once per interval however often time moves on, a late one is told, and after the drain none is.
+#[tokio::test]
+async fn rules_fall_due_once_per_interval() {
+    let mut controller = controller();
+    let snapshot = snapshot().await;
+    let advance = |controller: &mut Controller, seconds| {
+        let effects = controller.handle(at(seconds), Event::Advanced { emissions: Vec::new(), snapshot: snapshot.clone() });
+        let kind = |effect: &Effect| match effect {
+            Effect::Evaluate { .. } => Some("evaluate"),
+            Effect::Warn(Warning::RuleLate { .. }) => Some("late"),
+            _ => None,
+        };
+        effects.iter().filter_map(kind).collect::<Vec<_>>()
+    };
+    assert_eq!(advance(&mut controller, 5), ["evaluate"]);
+    assert!(advance(&mut controller, 6).is_empty());
+    assert_eq!(advance(&mut controller, 10), ["late"]);
+    let _ = evaluated(&mut controller, 11, Ok(Answers::default()));
+    assert_eq!(advance(&mut controller, 15), ["evaluate"]);
+    let _ = controller.handle(at(16), Event::Drained);
+    let _ = evaluated(&mut controller, 16, Ok(Answers::default()));
+    assert!(advance(&mut controller, 20).is_empty());
+}

@@ -1,0 +1,83 @@
+//! `check`, `record` and wrong command lines.
+
+use std::fs;
+use std::process::Command;
+
+use crate::process::run;
+
+/// Guarantees: every problem of every document, view and rule is told at once with file, path, value and hint; exit code 64.
+#[test]
+fn check_tells_every_problem() {
+    let dir = tempfile::tempdir().unwrap();
+    fs::write(dir.path().join("a.yaml"), "apiVersion: tracescale.io/v1alpha1\nkind: ScalingRul\nmetadata: {name: a}\n").unwrap();
+    let rule =
+        "apiVersion: tracescale.io/v1alpha1\nkind: ScalingRule\nmetadata: {name: b}\nspec: {every: 5, sql: SELECT 1, policy: {max: 3}}\n";
+    fs::write(dir.path().join("b.yaml"), rule).unwrap();
+    let documents = run(dir.path(), &["check", "."]);
+    assert_eq!(documents.status.code(), Some(64));
+    for part in ["a.yaml", "did you mean `ScalingRule`?", "b.yaml", "spec.every = 5", "2 problems"] {
+        assert!(documents.stderr.contains(part), "{part} is missing in:\n{}", documents.stderr);
+    }
+    fs::remove_file(dir.path().join("a.yaml")).unwrap();
+    fs::write(dir.path().join("b.yaml"), rule.replace("every: 5", "every: 5s").replace("SELECT 1", "SELECT nothing FROM service_latency"))
+        .unwrap();
+    fs::write(
+        dir.path().join("v.sql"),
+        "CREATE VIEW v AS SELECT array_agg(name) AS names FROM TUMBLE(spans, end_time, INTERVAL '1 minute')",
+    )
+    .unwrap();
+    let sql = run(dir.path(), &["check", "."]);
+    assert_eq!(sql.status.code(), Some(64));
+    assert!(sql.stderr.contains("v.sql") && sql.stderr.contains("view v"), "{}", sql.stderr);
+    fs::remove_file(dir.path().join("v.sql")).unwrap();
+    let rule = run(dir.path(), &["check", "."]);
+    assert!(rule.stderr.contains("b.yaml") && rule.stderr.contains("nothing"), "{}", rule.stderr);
+}
+
+/// Guarantees: the examples that ship are valid, and so are the shipped rules.
+#[test]
+fn shipped_documents_are_valid() {
+    let root = concat!(env!("CARGO_MANIFEST_DIR"), "/..");
+    for path in ["deploy/examples/shop", "deploy/examples/shop-kubernetes", "queries/rules"] {
+        let checked = run(root.as_ref(), &["check", path]);
+        assert!(checked.status.success(), "{path}:\n{}", checked.stderr);
+    }
+}
+
+/// Guarantees: what `record` writes, `run --replay` reads, span by span.
+#[tokio::test]
+async fn a_recording_can_be_replayed() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut recorder = Command::new(env!("CARGO_BIN_EXE_tracescale"))
+        .args(["record", "--out", "capture.zst", "--grpc", "127.0.0.1:0", "--http", "127.0.0.1:0"])
+        .current_dir(dir.path())
+        .env("RUST_LOG", "info")
+        .stderr(std::process::Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut lines = std::io::BufRead::lines(std::io::BufReader::new(recorder.stderr.take().unwrap()));
+    let listening = lines.by_ref().map_while(Result::ok).find(|line| line.contains("recording")).expect("it says where it listens");
+    let fields: serde_json::Value = serde_json::from_str(&listening).unwrap();
+    let grpc = fields["grpc"].as_str().unwrap().parse().unwrap();
+    let now = crate::traffic::this_second();
+    crate::traffic::send(grpc, [crate::traffic::request("checkout", now, 50, std::time::Duration::from_millis(5))]).await;
+    let killed = Command::new("kill").args(["-TERM", &recorder.id().to_string()]).status().unwrap();
+    assert!(killed.success());
+    lines.for_each(drop);
+    assert!(recorder.wait().unwrap().success());
+    let replayed = run(dir.path(), &["run", "--replay", "capture.zst", "--speed", "max", "--json"]);
+    let summary: serde_json::Value = serde_json::from_str(replayed.stdout.lines().last().unwrap()).unwrap();
+    assert_eq!((&summary["spans"], &summary["requests"]), (&50.into(), &1.into()));
+}
+
+/// Guarantees: a wrong command line is a usage error, and so is a capture speed without a capture.
+#[test]
+fn wrong_command_lines_are_usage_errors() {
+    let dir = tempfile::tempdir().unwrap();
+    for arguments in [&["fly"][..], &["run", "--speed", "2x"], &["run", "--replay", "x", "--speed", "0x"], &["explain"]] {
+        assert_eq!(run(dir.path(), arguments).status.code(), Some(64), "{arguments:?}");
+    }
+    let unknown = run(dir.path(), &["explain", "nothing"]);
+    assert_eq!(unknown.status.code(), Some(1));
+    assert!(unknown.stderr.contains(".tracescale"), "{}", unknown.stderr);
+}
