@@ -4,13 +4,14 @@ use std::fmt;
 use std::time::{Duration, Instant, SystemTime};
 
 use anyhow::{Context, Result};
+use cpu_time::ThreadTime;
 use tracescale_core::time::Timestamp;
 
 /// A point on both clocks of the calling thread.
 #[derive(Clone, Copy, Debug)]
 pub struct Stopwatch {
     wall: Instant,
-    cpu: Duration,
+    cpu: ThreadTime,
 }
 
 /// What went by since a [`Stopwatch`] was started.
@@ -45,13 +46,13 @@ impl Stopwatch {
     /// Starts now.
     #[must_use]
     pub fn start() -> Self {
-        Self { cpu: thread_cpu(), wall: instant() }
+        Self { wall: instant(), cpu: ThreadTime::now() }
     }
 
     /// What went by.
     #[must_use]
     pub fn elapsed(&self) -> Elapsed {
-        Elapsed { cpu: thread_cpu().saturating_sub(self.cpu), wall: instant().duration_since(self.wall) }
+        Elapsed { cpu: self.cpu.elapsed(), wall: instant().duration_since(self.wall) }
     }
 }
 
@@ -156,13 +157,6 @@ pub fn now() -> Timestamp {
 pub fn instant() -> Instant {
     #[expect(clippy::disallowed_methods, reason = "a benchmark measures real time")]
     Instant::now()
-}
-
-/// Time that the calling thread spent on a processor; zero where the kernel does not tell.
-#[must_use]
-pub fn thread_cpu() -> Duration {
-    let stat = std::fs::read_to_string("/proc/thread-self/schedstat").unwrap_or_default();
-    Duration::from_nanos(stat.split_whitespace().next().and_then(|nanos| nanos.parse().ok()).unwrap_or(0))
 }
 
 /// One line about the machine: processor, cores, memory, load.

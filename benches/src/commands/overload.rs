@@ -10,6 +10,7 @@ use tracescale_benches::generate::Attributes;
 use tracescale_benches::load::{Outcome, offer};
 use tracescale_benches::measure::{Table, float};
 use tracescale_benches::process::Usage;
+use tracescale_queries::streams;
 
 use super::memory::{answers, mebibytes};
 use super::server::{Options, Running};
@@ -44,13 +45,16 @@ struct Phase {
     name: &'static str,
     outcome: Outcome,
     after: Usage,
-    most_resident: u64,
+    /// Resident memory over time, bytes.
+    resident: Vec<u64>,
     most_queued: f64,
 }
 
 const SAMPLE: Duration = Duration::from_millis(500);
 /// What waits in the queue is worked off before memory or counts are compared.
 const SETTLE: Duration = Duration::from_secs(30);
+/// What a span that waits for its trace takes: see `streams::Config::max_spans`.
+const CALL_SPAN_BYTES: u64 = 104;
 const UNTIL_TERM: Duration = Duration::from_secs(5);
 
 pub(crate) fn run(args: &Args) -> Result<()> {
@@ -96,17 +100,17 @@ async fn phase(name: &'static str, running: &Running, templates: &[Template], ra
         outcome
     };
     let sampling = async {
-        let (mut resident, mut queued) = (0, 0.0_f64);
+        let (mut resident, mut queued) = (Vec::new(), 0.0_f64);
         while !done.is_cancelled() {
             tokio::time::sleep(SAMPLE).await;
-            resident = resident.max(running.usage()?.resident);
+            resident.push(running.usage()?.resident);
             queued = queued.max(running.metric("tracescale_queue_bytes", &[]).await?);
         }
         anyhow::Ok((resident, queued))
     };
     let (outcome, sampled) = tokio::join!(offering, sampling);
-    let (most_resident, most_queued) = sampled?;
-    Ok(Phase { name, outcome: outcome?, after: running.usage()?, most_resident, most_queued })
+    let (resident, most_queued) = sampled?;
+    Ok(Phase { name, outcome: outcome?, after: running.usage()?, resident, most_queued })
 }
 
 /// Waits until nothing is queued.
@@ -154,7 +158,7 @@ async fn terminated(args: &Args, running: &Running, templates: &[Template]) -> R
     };
     let (outcome, usage) = tokio::join!(offer(&load, templates, stop.clone()), signalling);
     let usage = usage?;
-    Ok(Phase { name: "SIGTERM", outcome: outcome?, after: usage, most_resident: usage.resident, most_queued: 0.0 })
+    Ok(Phase { name: "SIGTERM", outcome: outcome?, after: usage, resident: vec![usage.resident], most_queued: 0.0 })
 }
 
 fn table(phases: &[Phase]) -> Table {
@@ -171,7 +175,7 @@ fn table(phases: &[Phase]) -> Table {
         "most queued MiB",
     ];
     let mut table = Table::new(&titles);
-    for Phase { name, outcome, after, most_resident, most_queued } in phases {
+    for Phase { name, outcome, after, resident, most_queued } in phases {
         table.row(&[
             name,
             &format!("{:.0}", float(outcome.offered.spans) / outcome.seconds),
@@ -180,12 +184,16 @@ fn table(phases: &[Phase]) -> Table {
             &outcome.failed.requests,
             &outcome.unsent.requests,
             &format!("{:.1}", outcome.latency(0.99) * 1e3),
-            &mebibytes(*most_resident),
+            &mebibytes(most(resident)),
             &mebibytes(after.peak),
             &format!("{:.1}", most_queued / 1_048_576.0),
         ]);
     }
     table
+}
+
+fn most(resident: &[u64]) -> u64 {
+    resident.iter().copied().max().unwrap_or(0)
 }
 
 fn print_refusals(phases: &[Phase]) {
@@ -210,10 +218,15 @@ fn verdicts(args: &Args, phases: &[Phase], output: &str) -> Result<()> {
         phases.iter().map(|phase| phase.outcome.refused_total()).map(|refused| refused.tally.requests - refused.retryable).sum();
     let [before, overload, after, _] = phases else { anyhow::bail!("four phases were run") };
     let growth = overload.after.peak.saturating_sub(before.after.peak);
+    let bound = args.server.queue_bytes() + CALL_SPAN_BYTES * streams::Config::default().max_spans as u64;
+    let (first, second) = overload.resident.split_at(overload.resident.len() / 2);
     let recovered = after.outcome.acknowledged == after.outcome.offered && after.outcome.unsent.requests == 0;
     let mut table = Table::new(&["bar", "measured", "kept"]);
     let mut row = |bar: &str, measured: String, kept: bool| table.row(&[&bar, &measured, &if kept { "yes" } else { "NO" }]);
-    row("peak memory grows by at most the queue", format!("{} MiB", mebibytes(growth)), growth <= args.server.queue_bytes());
+    let grown = format!("{} MiB, bound {} MiB", mebibytes(growth), mebibytes(bound));
+    row("the overload takes at most the queue and the bound of open traces", grown, growth <= bound);
+    let halves = format!("{} MiB, then {} MiB", mebibytes(most(first)), mebibytes(most(second)));
+    row("its second half takes no more memory than its first (5 %)", halves, most(second) * 20 <= most(first) * 21);
     row("every refusal is retryable", format!("{not_retryable} are not"), not_retryable == 0);
     row("afterwards everything is accepted", format!("{} of {}", after.outcome.acknowledged.spans, after.outcome.offered.spans), recovered);
     // A request whose answer the closing connection cut off may have been taken: the sender will send it again.

@@ -32,10 +32,10 @@ pub(crate) struct Options {
     #[arg(long, value_enum, default_value = "zstd")]
     compression: Compression,
     /// Connections of the sender.
-    #[arg(long, default_value_t = 8)]
+    #[arg(long, default_value_t = 16)]
     connections: usize,
     /// Requests that the sender leaves unanswered at a time.
-    #[arg(long, default_value_t = 256)]
+    #[arg(long, default_value_t = 1_024)]
     in_flight: usize,
 }
 

@@ -92,6 +92,31 @@ pub fn gamma_quantile(a: f64, p: f64) -> Option<f64> {
     if a > 1e6 {
         return Some(guess); // its error is far below the resolution of any count by now
     }
+    Some(halley(a, p, guess).unwrap_or_else(|| bisect(a, p, guess)))
+}
+
+/// Halley's iteration, which triples the digits of the guess with every step. `None` where it leaves the range or creeps, as it
+/// does in the far tails.
+fn halley(a: f64, p: f64, guess: f64) -> Option<f64> {
+    let log_gamma = ln_gamma(a);
+    let mut x = guess;
+    for _ in 0..8 {
+        let density = ((a - 1.0) * x.ln() - x - log_gamma).exp();
+        let newton = (gamma_p(a, x) - p) / density;
+        let step = newton / (1.0 - 0.5 * newton * ((a - 1.0) / x - 1.0)).max(0.5);
+        x -= step;
+        if !(x.is_finite() && x > 0.0) {
+            return None;
+        }
+        // The next step would be the cube of this one.
+        if step.abs() <= x * 1e-6 {
+            return Some(x);
+        }
+    }
+    None
+}
+
+fn bisect(a: f64, p: f64, guess: f64) -> f64 {
     let (mut low, mut high) = (guess, guess.max(1e-9));
     while low > 0.0 && gamma_p(a, low) > p {
         low = if low < 1e-290 { 0.0 } else { low * 0.5 };
@@ -110,7 +135,7 @@ pub fn gamma_quantile(a: f64, p: f64) -> Option<f64> {
             high = middle;
         }
     }
-    Some(0.5 * (low + high))
+    0.5 * (low + high)
 }
 
 /// The standard normal quantile, to about nine digits (Acklam's rational approximation).
@@ -237,6 +262,19 @@ mod tests {
             }
         }
         assert_eq!(gamma_quantile(1.0, 1.0), None);
+    }
+
+    /// Guarantees: the fast iteration finds what bisection finds, and where it gives up bisection takes over.
+    #[test]
+    fn halley_agrees_with_bisection() {
+        for a in [0.3, 0.5, 1.0, 2.0, 7.0, 42.0, 1_000.0, 1.2e5] {
+            for p in [1e-12, 1e-4, 0.025, 0.5, 0.975, 0.9999] {
+                let slow = bisect(a, p, a);
+                let fast = gamma_quantile(a, p).unwrap();
+                assert!((fast - slow).abs() <= 1e-9 * slow, "a = {a}, p = {p}: {fast} and {slow}");
+            }
+        }
+        assert!([100.0, 1_000.0, 1e5].iter().all(|a| halley(*a, 0.025, *a).is_some()));
     }
 
     /// Guarantees: the usual normal quantiles.
