@@ -14,6 +14,7 @@ use tracescale_ingest::decode::Signal;
 use tracescale_queries::Emission;
 
 use crate::board::{Board, DecisionRow, ServiceRow};
+use crate::conclusion::Conclusion;
 use crate::controller::{Event, Warning};
 use crate::rows;
 
@@ -229,6 +230,21 @@ impl Console {
                 decision = %decision.id,
                 "decision"
             );
+        }
+    }
+
+    /// Shows what became of a decision's order.
+    pub fn conclusion(&mut self, conclusion: &Conclusion) {
+        match self.style {
+            Style::Json => match serde_json::to_value(conclusion) {
+                Ok(Value::Object(fields)) => {
+                    let object = std::iter::once(("type".to_owned(), json!("outcome"))).chain(fields).collect();
+                    self.line(&Value::Object(object));
+                }
+                other => tracing::error!(?other, decision = %conclusion.concludes, "could not show an outcome"),
+            },
+            Style::Log => tracing::info!(decision = %conclusion.concludes, outcome = %conclusion.result, "outcome"),
+            Style::Table => {}
         }
     }
 

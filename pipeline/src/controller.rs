@@ -21,6 +21,7 @@ use tracescale_documents::RuleSpec;
 use tracescale_queries::{Emission, Snapshot};
 use tracescale_sinks::{Outcome, SinkError};
 
+use crate::conclusion::{Conclusion, Ending};
 use crate::discovery::Discovery;
 use crate::rules::{Answers, RuleFailure};
 
@@ -102,6 +103,8 @@ pub enum Effect {
     },
     /// Write a decision down and show it.
     Record(Arc<Decision>),
+    /// Write down what became of a decision's order.
+    Conclude(Conclusion),
     /// Tell people of something that a rule or sink did wrong.
     Warn(Warning),
 }
@@ -338,9 +341,11 @@ impl Controller {
         let decision = Arc::new(self.decider.decide(now, &target.spec, &target.observed, &rules, &proposals));
         let mut effects = vec![Effect::Record(Arc::clone(&decision))];
         let Some(replicas) = decision.order() else { return effects };
-        if target.backoff.is_some_and(|backoff| now < backoff.until) {
+        if let Some(Backoff { until, .. }) = target.backoff.filter(|backoff| now < backoff.until) {
             // The order stands in the record; the call waits until the sink has had its pause.
             self.decider.applied(now, name, Applied::Failed);
+            let conclusion = Conclusion { concludes: decision.id.clone(), at: now, result: Ending::Withheld { until } };
+            effects.push(Effect::Conclude(conclusion));
         } else {
             let desired = Capacity::replicas(replicas);
             effects.push(Effect::Apply { target: Arc::clone(&target.spec), decision, desired });
@@ -368,7 +373,9 @@ impl Controller {
     }
 
     fn applied(&mut self, now: Timestamp, name: &TargetName, decision: &Decision, result: Result<Outcome, SinkError>) -> Vec<Effect> {
-        let Some(target) = self.targets.get_mut(name) else { return Vec::new() };
+        let conclusion = Conclusion { concludes: decision.id.clone(), at: now, result: Ending::from(&result) };
+        let mut effects = vec![Effect::Conclude(conclusion)];
+        let Some(target) = self.targets.get_mut(name) else { return effects };
         match result {
             Ok(outcome) => {
                 target.backoff = None;
@@ -376,7 +383,6 @@ impl Controller {
                 let ready = target.observed.as_ref().ok().and_then(|observed| observed.ready);
                 target.observed = Ok(Observed { desired: outcome.confirmed, ready, observed_at: now, generation: None });
                 self.decider.applied(now, name, Applied::Done { replicas: outcome.confirmed });
-                Vec::new()
             }
             Err(error) => {
                 target.backoff = Some(Backoff::after(target.backoff, now, error.retry_after()));
@@ -384,10 +390,10 @@ impl Controller {
                 // Without an answer nobody knows whether the call got through.
                 let became = if error.kind.is_uncertain() { Applied::Unknown } else { Applied::Failed };
                 self.decider.applied(now, name, became);
-                tracing::debug!(decision = %decision.id, target = %name, "scale call failed");
-                vec![Effect::Warn(Warning::SinkFailed { target: name.clone(), error })]
+                effects.push(Effect::Warn(Warning::SinkFailed { target: name.clone(), error }));
             }
         }
+        effects
     }
 
     fn table(&self) -> RecordBatch {

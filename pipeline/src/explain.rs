@@ -7,6 +7,7 @@ use anyhow::Context;
 use tracescale_core::decide::{Decision, Demand, Proposal, Scalar};
 
 use crate::cli::ExplainArgs;
+use crate::conclusion::Conclusion;
 use crate::{console, journal, rows};
 
 /// Runs the command.
@@ -23,14 +24,20 @@ pub fn main(args: &ExplainArgs) -> anyhow::Result<ExitCode> {
             args.data_dir.display()
         )
     })?;
-    let text = if args.json { serde_json::to_string_pretty(&decision)? } else { explain(&decision) };
+    let concluded = |conclusion: &Conclusion| conclusion.concludes == decision.id;
+    let conclusion = journal::find(&args.data_dir, concluded).with_context(|| format!("decisions in {}", args.data_dir.display()))?;
+    let text = if args.json {
+        serde_json::to_string_pretty(&serde_json::json!({"decision": decision, "outcome": conclusion}))?
+    } else {
+        explain(&decision, conclusion.as_ref())
+    };
     console::print_line(text.trim_end())?;
     Ok(ExitCode::SUCCESS)
 }
 
 /// The story of one decision.
 #[must_use]
-pub fn explain(decision: &Decision) -> String {
+pub fn explain(decision: &Decision, conclusion: Option<&Conclusion>) -> String {
     let mut text = String::new();
     let known = |value: Option<u32>| value.map_or_else(|| "unknown".to_owned(), |value| value.to_string());
     let _ = writeln!(text, "decision   {}", decision.id);
@@ -38,7 +45,7 @@ pub fn explain(decision: &Decision) -> String {
     let _ = writeln!(text, "made       {}", decision.at);
     let _ = writeln!(
         text,
-        "outcome    {}: {} -> {} replicas, {} mode",
+        "decided    {}: {} -> {} replicas, {} mode",
         decision.action.as_str(),
         known(decision.current),
         known(decision.desired),
@@ -71,6 +78,11 @@ pub fn explain(decision: &Decision) -> String {
         let change = if step.before == step.after { "kept".to_owned() } else { format!("{} -> {}", known(step.before), known(step.after)) };
         let _ = writeln!(text, "  {:<14} {change:<12} {}{}", step.guard, step.reason, detail(&step.detail));
     }
+    let _ = match (conclusion, decision.order()) {
+        (Some(conclusion), _) => writeln!(text, "\nwhat became of it\n  {} ({})", conclusion.result, conclusion.at),
+        (None, Some(_)) => writeln!(text, "\nwhat became of it\n  not known: the order had no answer when this was written"),
+        (None, None) => Ok(()),
+    };
     text
 }
 

@@ -167,6 +167,11 @@ impl Replay<'_> {
                 self.journal.append(&*decision)?;
                 None
             }
+            Effect::Conclude(conclusion) => {
+                self.console.conclusion(&conclusion);
+                self.journal.append(&conclusion)?;
+                None
+            }
             Effect::Warn(warning) => {
                 self.console.warning(&warning);
                 None

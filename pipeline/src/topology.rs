@@ -277,6 +277,12 @@ impl Control {
                 self.written(written);
                 None
             }
+            Effect::Conclude(conclusion) => {
+                self.console.conclusion(&conclusion);
+                let written = self.journal.append(&conclusion);
+                self.written(written);
+                None
+            }
             Effect::Warn(warning) => {
                 self.console.warning(&warning);
                 None

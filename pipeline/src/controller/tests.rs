@@ -96,7 +96,7 @@ fn failing_calls_back_off() {
             let error = SinkError::new(SinkErrorKind::Denied, target, "no right to patch");
             let applied = Event::Applied { target: cart(), decision: decision(&effects), result: Err(error) };
             let told = controller.handle(at(second), applied);
-            assert!(matches!(told[..], [Effect::Warn(Warning::SinkFailed { .. })]));
+            assert!(matches!(told[..], [Effect::Conclude(_), Effect::Warn(Warning::SinkFailed { .. })]));
         }
     }
     assert_eq!(calls, [5, 10, 20, 40, 80]);

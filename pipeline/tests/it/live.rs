@@ -71,7 +71,12 @@ async fn demand_scales_and_is_explained() {
     assert!(status.success());
     let told = run(dir.path(), &["explain", up["id"].as_str().unwrap()]);
     assert!(told.status.success(), "{}", told.stderr);
-    for part in ["scale_up: 1 -> 4 replicas, enforce mode", "load: 4.000 replicas, provisional window", "what each guard did"] {
+    for part in [
+        "scale_up: 1 -> 4 replicas, enforce mode",
+        "load: 4.000 replicas, provisional window",
+        "what each guard did",
+        "applied: 1 -> 4 replicas, read back",
+    ] {
         assert!(told.stdout.contains(part), "{part} is missing in:\n{}", told.stdout);
     }
 }
