@@ -5,12 +5,14 @@ use std::hint::black_box;
 use std::time::Duration;
 
 use anyhow::{Result, anyhow, ensure};
+use arrow::array::RecordBatch;
 use opentelemetry_proto::tonic::collector::metrics::v1::ExportMetricsServiceRequest;
 use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
 use prost::Message;
 use tracescale_benches::body::Template;
 use tracescale_benches::generate::{Attributes, BASE, MetricGenerator, MetricShape};
 use tracescale_benches::measure::{Elapsed, Spread, Stopwatch, Table, float, nanos_per};
+use tracescale_core::schema::Stream;
 use tracescale_core::time::Timestamp;
 use tracescale_ingest::decode::{Encoding, Signal, decode};
 use tracescale_queries::{Engine, EngineConfig, EngineParts, shipped, streams};
@@ -78,23 +80,14 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     let templates = args.shape.templates(args.attributes, 64)?;
     let mut rounds = Vec::new();
     for _ in 0..args.rounds {
-        rounds.push(runtime.block_on(measure(
-            args,
-            Input::Traces(templates.clone()),
-            shipped::parts(&streams::Config::default(), Vec::new()).0,
-            args.warm_up,
-            args.seconds,
-        ))?);
+        let round = runtime.block_on(measure(args, Input::Traces(templates.clone()), parts(), args.warm_up, args.seconds))?;
+        ensure!(round.emitted_rows > 0, "no view emitted a row");
+        rounds.push(round);
     }
     println!("{}", stages(&rounds, "span"));
+    println!("{}", derived(args, &templates)?);
     let metrics = MetricGenerator::new(MetricShape::default());
-    let metrics = runtime.block_on(measure(
-        args,
-        Input::Metrics(metrics),
-        shipped::parts(&streams::Config::default(), Vec::new()).0,
-        args.warm_up,
-        args.seconds,
-    ))?;
+    let metrics = runtime.block_on(measure(args, Input::Metrics(metrics), parts(), args.warm_up, args.seconds))?;
     println!("{}", stages(&[metrics], "metric point"));
     if args.each {
         println!("{}", runtime.block_on(each(args, &templates))?);
@@ -128,19 +121,63 @@ fn stages(rounds: &[Stages], item: &str) -> Table {
     table
 }
 
+/// What the operators of the derived streams (matching calls, integrating busy time) take of the engine's time: they alone, over
+/// the same batches. The rest is the pane engine.
+fn derived(args: &Args, templates: &[Template]) -> Result<Table> {
+    let (mut prost, mut derived) = (Vec::new(), Vec::new());
+    for _ in 0..args.rounds {
+        let (mut stages, mut operators) = (Stages::default(), parts().derives);
+        let (mut push, mut sent) = (Elapsed::default(), 0);
+        for second in 0..args.warm_up + args.seconds {
+            if second == args.warm_up {
+                (stages, push) = (Stages::default(), Elapsed::default());
+            }
+            let begin = BASE + Duration::from_secs(second as u64);
+            let requests = args.rate.div_ceil(args.shape.spans());
+            for index in 0..requests {
+                let at = begin + Duration::from_secs(1) * u32::try_from(index)? / u32::try_from(requests)?;
+                sent += 1;
+                let body = templates[sent % templates.len()].render(at, sent as u64);
+                let decoded = stages.decoded(Signal::Traces, &body, at)?;
+                let watch = Stopwatch::start();
+                for (stream, batch) in &decoded {
+                    for operator in operators.iter_mut().filter(|operator| operator.inputs().contains(stream)) {
+                        drop(black_box(operator.push(*stream, batch)?));
+                    }
+                }
+                push += watch.elapsed();
+            }
+            let watch = Stopwatch::start();
+            for operator in &mut operators {
+                drop(black_box(operator.advance(begin - config().lateness)?));
+            }
+            push += watch.elapsed();
+        }
+        prost.push(nanos_per(stages.prost.cpu, stages.items));
+        derived.push(nanos_per(push.cpu, stages.items));
+    }
+    let mut table = Table::new(&["of the engine", "ns CPU per span", "ratio to prost"]);
+    table.row(&[&"derived streams alone", &Spread::of(&derived), &Spread::ratio(&derived, &prost)]);
+    Ok(table)
+}
+
 /// Every view of windows alone, with what it reads; what views share is paid by each of them here.
 async fn each(args: &Args, templates: &[Template]) -> Result<Table> {
     let mut table = Table::new(&["view alone", "push ns/span", "advance ns/span", "engine / prost"]);
-    for view in shipped::parts(&streams::Config::default(), Vec::new()).0.views {
-        let mut parts = shipped::parts(&streams::Config::default(), Vec::new()).0;
-        parts.views.retain(|other| other.name == view.name);
+    for view in parts().views {
+        let mut alone = parts();
+        alone.views.retain(|other| other.name == view.name);
         // A view of views cannot stand alone.
-        if Engine::with_parts(config(), parts).await.is_err() {
+        if Engine::with_parts(config(), alone).await.is_err() {
             continue;
         }
-        let mut parts = shipped::parts(&streams::Config::default(), Vec::new()).0;
-        parts.views.retain(|other| other.name == view.name);
-        let stages = measure(args, Input::Traces(templates.to_vec()), parts, args.warm_up / 3, args.seconds / 3).await?;
+        let mut alone = parts();
+        alone.views.retain(|other| other.name == view.name);
+        let stages = measure(args, Input::Traces(templates.to_vec()), alone, args.warm_up / 3, args.seconds / 3).await?;
+        // Views of metrics have nothing to do here.
+        if stages.emitted_rows == 0 {
+            continue;
+        }
         let engine = stages.push.cpu + stages.advance.cpu;
         table.row(&[
             &view.name,
@@ -154,6 +191,10 @@ async fn each(args: &Args, templates: &[Template]) -> Result<Table> {
 
 fn config() -> EngineConfig {
     EngineConfig::default()
+}
+
+fn parts() -> EngineParts {
+    shipped::parts(&streams::Config::default(), Vec::new()).0
 }
 
 async fn measure(args: &Args, mut input: Input, parts: EngineParts, warm_up: usize, seconds: usize) -> Result<Stages> {
@@ -187,7 +228,6 @@ async fn measure(args: &Args, mut input: Input, parts: EngineParts, warm_up: usi
     }
     let stats = engine.stats();
     (stages.pane_bytes, stages.history_bytes) = (stats.pane_bytes, stats.history_bytes);
-    ensure!(stages.emitted_rows > 0, "no view emitted a row");
     Ok(stages)
 }
 
@@ -212,7 +252,8 @@ impl Input {
 // === impl Stages ===
 
 impl Stages {
-    async fn request(&mut self, engine: &mut Engine, signal: Signal, body: &[u8], at: Timestamp, index: usize) -> Result<()> {
+    /// Decodes with prost, then to Arrow.
+    fn decoded(&mut self, signal: Signal, body: &[u8], at: Timestamp) -> Result<Vec<(Stream, RecordBatch)>> {
         let watch = Stopwatch::start();
         match signal {
             Signal::Metrics => drop(black_box(ExportMetricsServiceRequest::decode(body)?)),
@@ -226,9 +267,14 @@ impl Stages {
         ensure!(decoded.rejected == 0, "{} items were refused: {}", decoded.rejected, decoded.rejected_reason);
         self.items += decoded.items;
 
+        Ok(decoded.batches)
+    }
+
+    async fn request(&mut self, engine: &mut Engine, signal: Signal, body: &[u8], at: Timestamp, index: usize) -> Result<()> {
+        let batches = self.decoded(signal, body, at)?;
         let source = format!("10.0.0.{}", index % SENDERS);
         let watch = Stopwatch::start();
-        engine.push(&source, decoded.batches, at).await?;
+        engine.push(&source, batches, at).await?;
         self.push += watch.elapsed();
         Ok(())
     }
