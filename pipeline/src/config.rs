@@ -170,12 +170,26 @@ impl Config {
         Sinks::new(Memory::new(Arc::clone(&clock)), Kubernetes::new(options, clock))
     }
 
-    /// Reads targets and rules again. Views and settings take a restart.
+    /// Reads targets and rules again and checks them as at the start. Views and settings take a restart. Blocks.
     ///
     /// # Errors
     /// Every problem of every document; the running configuration then stays.
     pub fn reload(&self) -> Result<(Vec<TargetSpec>, Vec<RuleSpec>), Vec<Problem>> {
-        documents(&self.paths).map(|documents| specs(&documents))
+        let documents = documents(&self.paths)?;
+        let new = Self { documents, paths: self.paths.clone(), receiver: self.receiver.clone(), data_dir: self.data_dir.clone(), ..*self };
+        let checked = tokio::runtime::Builder::new_current_thread().enable_time().build().map(|runtime| runtime.block_on(new.problems()));
+        match checked {
+            Ok(problems) if problems.is_empty() => Ok(specs(&new.documents)),
+            Ok(problems) => Err(problems),
+            Err(error) => Err(vec![Problem {
+                file: String::new(),
+                line: None,
+                path: String::new(),
+                value: None,
+                message: format!("rules cannot be checked: {error}"),
+                hint: None,
+            }]),
+        }
     }
 
     /// How many targets, rules and views there are.

@@ -149,7 +149,7 @@ impl Console {
         }
         match self.style {
             Style::Table if now.since(self.drawn) >= REDRAW || now < self.drawn => self.draw(self.now),
-            Style::Log if now.since(self.reported.0) >= REPORT => self.report(now),
+            Style::Log if now.since(self.reported.0) >= REPORT || now < self.reported.0 => self.report(now),
             _ => {}
         }
     }
@@ -252,7 +252,9 @@ impl Console {
     pub fn warning(&self, warning: &Warning) {
         match warning {
             Warning::RuleFailed { rule, failure } => tracing::warn!(%rule, error = %chain(failure), "rule failed"),
-            Warning::UnknownTargets { rule, names } => tracing::warn!(%rule, ?names, "rule named targets that no document describes"),
+            Warning::UnknownTargets { rule, names } => {
+                tracing::warn!(%rule, ?names, "rule named targets that it does not serve or that no document describes")
+            }
             Warning::RuleLate { rule } => tracing::warn!(%rule, "rule is due again before its last evaluation came back"),
             Warning::SinkFailed { target, error } => {
                 tracing::warn!(%target, kind = error.kind.as_str(), error = %chain(error), "sink failed");

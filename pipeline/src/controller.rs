@@ -27,6 +27,8 @@ use crate::rules::{Answers, RuleFailure};
 
 /// How often a sink is asked for a target's capacity when nothing else makes us ask.
 const OBSERVE_EVERY: Duration = Duration::from_secs(15);
+/// How far time may go back between two events, which are stamped on different threads, before it counts as a step.
+const CLOCK_SLACK: Duration = Duration::from_secs(1);
 /// First pause after a failed scale call; doubles with each further failure up to [`BACKOFF_MAX`].
 const BACKOFF_MIN: Duration = Duration::from_secs(5);
 /// Longest pause between attempts at a target that keeps failing.
@@ -119,7 +121,7 @@ pub enum Warning {
         /// Why.
         failure: RuleFailure,
     },
-    /// A rule named targets that nobody described.
+    /// A rule named targets that it does not serve, or that nobody described.
     UnknownTargets {
         /// The rule.
         rule: RuleName,
@@ -148,6 +150,7 @@ pub struct Controller {
     decider: Decider,
     discovery: Discovery,
     draining: bool,
+    now: Timestamp,
 }
 
 #[derive(Debug)]
@@ -182,13 +185,24 @@ impl Controller {
     /// A controller of these targets and rules.
     #[must_use]
     pub fn new(targets: Vec<TargetSpec>, rules: Vec<RuleSpec>, discovery: Discovery) -> Self {
-        let mut controller = Self { targets: BTreeMap::new(), rules: BTreeMap::new(), decider: Decider::new(), discovery, draining: false };
+        let mut controller = Self {
+            targets: BTreeMap::new(),
+            rules: BTreeMap::new(),
+            decider: Decider::new(),
+            discovery,
+            draining: false,
+            now: Timestamp::MIN,
+        };
         controller.reload(targets, rules);
         controller
     }
 
     /// Takes one event; answers with what is to be done about it, in order.
     pub fn handle(&mut self, now: Timestamp, event: Event) -> Vec<Effect> {
+        if now + CLOCK_SLACK < self.now {
+            self.step_back(now);
+        }
+        self.now = now;
         match event {
             Event::Advanced { emissions, snapshot } => self.advanced(now, &emissions, &snapshot),
             Event::Evaluated { rule, asked_at, answers } => self.evaluated(now, &rule, asked_at, answers),
@@ -212,6 +226,15 @@ impl Controller {
             || self.targets.iter().any(|(name, target)| target.is_observing || self.is_pending(name))
     }
 
+    /// The clock stepped back: what was due by the old time is due now, or nothing would happen until it is reached again.
+    fn step_back(&mut self, now: Timestamp) {
+        self.rules.values_mut().for_each(|rule| rule.due = rule.due.min(now));
+        for target in self.targets.values_mut() {
+            target.observe_due = target.observe_due.min(now);
+            target.backoff = target.backoff.map(|backoff| Backoff { until: backoff.until.min(now + backoff.pause), ..backoff });
+        }
+    }
+
     fn is_pending(&self, target: &TargetName) -> bool {
         self.decider.state(target).is_some_and(|state| state.pending.is_some())
     }
@@ -230,7 +253,7 @@ impl Controller {
             let mut rule = Rule::new(spec);
             if let Some(old) = old.remove(&rule.spec.name) {
                 rule.is_evaluating = old.is_evaluating;
-                rule.members.extend(old.members);
+                rule.members.extend(old.members.into_iter().filter(|target| rule.spec.serves(target)));
             }
             let _ = self.rules.insert(rule.spec.name.clone(), rule);
         }
@@ -253,9 +276,15 @@ impl Controller {
 
     /// A service whose target no document describes gets one, and its instances are its capacity.
     fn discovered(&mut self, now: Timestamp, found: crate::discovery::Found) {
-        let described = |target: &Target| !target.spec.discovered && target.spec.service == found.spec.service;
+        let service = &found.spec.service;
+        let namespace = service.service_namespace.as_deref();
+        let described = |target: &Target| !target.spec.discovered && target.spec.service.matches(&service.service_name, namespace);
         if self.targets.values().any(described) {
-            let _ = self.targets.remove(&found.spec.name).map(|target| self.decider.forget(&target.spec.name));
+            // A document came for what had been discovered.
+            if self.targets.get(&found.spec.name).is_some_and(|target| target.spec.discovered) {
+                let _ = self.targets.remove(&found.spec.name);
+                self.decider.forget(&found.spec.name);
+            }
             return;
         }
         let known = self.targets.contains_key(&found.spec.name);
@@ -307,8 +336,9 @@ impl Controller {
         let mut proposals = BTreeMap::new();
         let silence = match answers {
             Ok(answers) => {
+                let serves = |target: &TargetName| rule.spec.serves(target) && self.targets.contains_key(target);
                 let (known, unknown): (BTreeMap<_, _>, BTreeMap<_, _>) =
-                    answers.proposals.into_iter().partition(|(target, _)| self.targets.contains_key(target));
+                    answers.proposals.into_iter().partition(|(target, _)| serves(target));
                 proposals = known;
                 let names: Vec<_> = unknown.into_keys().map(String::from).chain(answers.not_names).take(5).collect();
                 if !names.is_empty() {

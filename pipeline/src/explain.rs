@@ -20,7 +20,7 @@ pub fn main(args: &ExplainArgs) -> anyhow::Result<ExitCode> {
     let decision = found.with_context(|| {
         format!(
             "no decision or target `{}` in {}; hint: ids are shown by `run --json`, and --data-dir names the directory that `run` wrote to",
-            args.decision,
+            rows::printable(&args.decision, 80),
             args.data_dir.display()
         )
     })?;

@@ -95,6 +95,7 @@ pub async fn run(config: &Config, file: &Path, speed: Speed, mut console: Consol
             }
         }
     }
+    anyhow::ensure!(replay.totals.requests > 0, "{} holds no OTLP request; hint: `tracescale record` writes captures", file.display());
     replay.finish(config.settle_time()).await
 }
 

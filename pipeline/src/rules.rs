@@ -13,10 +13,12 @@ use tracescale_core::policy::RuleName;
 use tracescale_core::target::{TargetName, TargetRef, TargetSpec};
 use tracescale_core::time::Timestamp;
 use tracescale_documents::RuleSpec;
-use tracescale_queries::{Prepared, QueryError, Snapshot};
+use tracescale_queries::{Prepared, QueryError, QueryLimits, Snapshot};
 
 use crate::rows;
 
+/// Longest one run of a rule's query may take.
+const QUERY_MAX: Duration = Duration::from_secs(5);
 /// Columns of a rule's row that are evidence rather than inputs.
 const EVIDENCE: [&str; 9] = ["target", "replicas", "window_end", "is_final", "n_eff", "confidence", "completeness", "age", "presence"];
 
@@ -71,7 +73,9 @@ impl Evaluator {
         let known = self.plans.get(&rule.name).is_some_and(|(sql, _)| *sql == rule.sql);
         if !known {
             let schema: [(&str, SchemaRef); 1] = [("targets", targets.schema())];
-            let prepared = snapshot.prepare(&rule.sql, &schema).await.map_err(RuleFailure::Query)?;
+            // Two runs fit into an interval: a rule that takes longer must not hold up the others.
+            let limits = QueryLimits { time: (rule.every / 2).min(QUERY_MAX), ..QueryLimits::default() };
+            let prepared = snapshot.prepare_within(&rule.sql, &schema, limits).await.map_err(RuleFailure::Query)?;
             let _ = self.plans.insert(rule.name.clone(), (rule.sql.clone(), prepared));
         }
         let mut answers = Answers::default();

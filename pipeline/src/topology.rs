@@ -104,7 +104,7 @@ pub async fn live(config: Config, mut console: Console) -> anyhow::Result<()> {
     let (name, token) = (stage("metrics"), stop.clone());
     let _ = stages.spawn(async move { (name, metrics::serve(admin, metrics, token).await) });
     let (name, token) = (stage("signals"), stop.clone());
-    let _ = stages.spawn(async move { (name, signals.run(&config, &events_in, token).await) });
+    let _ = stages.spawn(async move { (name, signals.run(Arc::new(config), &events_in, token).await) });
     supervise(stages, alive, stop).await
 }
 
@@ -182,13 +182,19 @@ impl Signals {
         Ok(Self { terminate: terminate?, interrupt: interrupt?, hang_up: hang_up? })
     }
 
-    async fn run(mut self, config: &Config, events: &mpsc::Sender<Event>, stop: CancellationToken) -> anyhow::Result<()> {
+    async fn run(mut self, config: Arc<Config>, events: &mpsc::Sender<Event>, stop: CancellationToken) -> anyhow::Result<()> {
+        let mut reloads = JoinSet::new();
         loop {
             tokio::select! {
                 _ = self.terminate.recv() => break,
                 _ = self.interrupt.recv() => break,
                 () = stop.cancelled() => return Ok(()),
-                _ = self.hang_up.recv() => match config.reload() {
+                // Files may be slow and SQL takes a while: not on the threads that receive.
+                _ = self.hang_up.recv() => {
+                    let config = Arc::clone(&config);
+                    let _ = reloads.spawn_blocking(move || config.reload());
+                }
+                Some(reloaded) = reloads.join_next() => match reloaded? {
                     Ok((targets, rules)) => {
                         tracing::info!(targets = targets.len(), rules = rules.len(), "configuration read again");
                         let _ = events.send(Event::Reloaded { targets, rules }).await;
@@ -258,16 +264,16 @@ impl Control {
         match effect {
             Effect::Evaluate { rule, snapshot, targets } => {
                 let name = rule.name.clone();
-                let full = self.evaluations.try_send(Evaluation { rule, snapshot, targets }).is_err();
+                let full = is_full(&self.evaluations.try_send(Evaluation { rule, snapshot, targets }));
                 full.then_some(Event::Evaluated { rule: name, asked_at: now, answers: Err(RuleFailure::QueueFull) })
             }
             Effect::Observe(target) => {
-                let full = self.jobs.try_send(Job::Observe(Arc::clone(&target))).is_err();
+                let full = is_full(&self.jobs.try_send(Job::Observe(Arc::clone(&target))));
                 full.then(|| Event::Observed { target: target.name.clone(), result: Err(queue_full(&target.reference)) })
             }
             Effect::Apply { target, decision, desired } => {
                 let job = Job::Apply { target: Arc::clone(&target), decision: Arc::clone(&decision), desired };
-                let full = self.jobs.try_send(job).is_err();
+                let full = is_full(&self.jobs.try_send(job));
                 full.then(|| Event::Applied { target: target.name.clone(), decision, result: Err(queue_full(&target.reference)) })
             }
             Effect::Record(decision) => {
@@ -289,6 +295,11 @@ impl Control {
             }
         }
     }
+}
+
+/// A queue whose reader has ended, as at shutdown, is not full: nobody waits for the answer any more.
+fn is_full<T>(sent: &Result<(), mpsc::error::TrySendError<T>>) -> bool {
+    matches!(sent, Err(mpsc::error::TrySendError::Full(_)))
 }
 
 /// Certainly nothing was changed, and the same call may be repeated.

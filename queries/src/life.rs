@@ -78,6 +78,11 @@ impl Life {
         self.services.get(service).map_or(self.last, |sign| sign.at.max(self.sources.get(&sign.source).copied().unwrap_or(Timestamp::MIN)))
     }
 
+    /// The last sign of life of any source.
+    pub(crate) fn last(&self) -> Timestamp {
+        self.last
+    }
+
     /// The last sign of life of anything that could have reported on a group: a group of several services (a call) is
     /// missing only when all of them are.
     pub(crate) fn last_sign_of(&self, services: &[Arc<str>]) -> Timestamp {
@@ -99,11 +104,6 @@ impl Life {
         }
         let size = nanos(end.since(start));
         if size == 0 { 0.0 } else { ratio(covered.max(0), size) }
-    }
-
-    /// The time after which nothing counts as covered: the last sign of life when every source has been silent for too long.
-    pub(crate) fn silence(&self, now: Timestamp) -> Timestamp {
-        if self.is_missing(self.last, now) { self.last } else { Timestamp::MAX }
     }
 
     /// Forgets sources and services that were silent since before `horizon`.

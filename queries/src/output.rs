@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, AsArray, BooleanArray, Float64Array, Int32Array, StringArray};
-use arrow::compute::{concat_batches, nullif};
+use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, Float64Array, Int32Array, StringArray};
+use arrow::compute::{cast, concat_batches, nullif};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimestampNanosecondType};
 use arrow::error::ArrowError;
 use arrow::record_batch::RecordBatch;
@@ -22,6 +22,9 @@ pub(crate) const APPENDED: [(&str, DataType); 5] = [
     ("age", DataType::Float64),
     ("presence", DataType::Utf8),
 ];
+
+/// Group columns that name a service.
+const SERVICE_COLUMNS: [&str; 3] = ["service_name", "client_service", "server_service"];
 
 /// Which window of which view is being emitted, and how.
 #[derive(Clone, Copy, Debug)]
@@ -74,7 +77,7 @@ pub(crate) fn emission(
     for (column, output) in batch.columns().iter().zip(outputs) {
         columns.push(if output.is_some() { Arc::clone(column) } else { nullif(column, &missing)? });
     }
-    columns.extend(appended(moment, &bands, life));
+    columns.extend(appended(moment, &bands, &last_signs(&batch, life)?, life));
     let active = bands.iter().filter_map(|band| if let Band::Active(time) = band { Some(*time) } else { None });
     let evidence_time = active.max().unwrap_or(moment.end);
     let rows = RecordBatch::try_new(Arc::clone(schema), columns)?;
@@ -82,14 +85,24 @@ pub(crate) fn emission(
     Ok(Some(Emission { view: view.to_owned(), window_start, window_end, is_final, revision, rows, evidence_time }))
 }
 
-fn appended(moment: Moment<'_>, bands: &[Band], life: &Life) -> [ArrayRef; 5] {
+/// For each row the last sign of life of anything that could have reported on its service, or on both services of a call.
+fn last_signs(batch: &RecordBatch, life: &Life) -> Result<Vec<Timestamp>, ArrowError> {
+    let columns = SERVICE_COLUMNS.iter().filter_map(|name| batch.column_by_name(name));
+    let texts = columns.map(|column| cast(column, &DataType::Utf8)).collect::<Result<Vec<_>, _>>()?;
+    let row = |row: usize| {
+        let names = texts.iter().map(AsArray::as_string::<i32>).filter(|names| names.is_valid(row)).map(|names| names.value(row));
+        names.map(|name| life.last_sign(name)).max().unwrap_or_else(|| life.last())
+    };
+    Ok((0..batch.num_rows()).map(row).collect())
+}
+
+fn appended(moment: Moment<'_>, bands: &[Band], last_signs: &[Timestamp], life: &Life) -> [ArrayRef; 5] {
     let rows = bands.len();
-    let silence = life.silence(moment.now);
-    let whole = life.completeness(moment.start, moment.end, moment.watermark, silence);
-    let completeness = bands.iter().map(|band| match band {
-        // Nothing was heard of the group after the source's last words.
-        Band::Missing(last) => life.completeness(moment.start, moment.end, moment.watermark, silence.min(*last)),
-        Band::Active(_) | Band::Idle(_) => whole,
+    // Nothing is known of the time after the last sign of life, however short the silence: a window whose end nobody could
+    // report on is not complete, and nothing may be scaled in on it.
+    let completeness = bands.iter().zip(last_signs).map(|(band, sign)| {
+        let cut = if let Band::Missing(last) = band { *sign.min(last) } else { *sign };
+        life.completeness(moment.start, moment.end, moment.watermark, cut)
     });
     let completeness = Float64Array::from_iter_values(completeness);
     let age = bands.iter().map(|band| {

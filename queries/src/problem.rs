@@ -77,7 +77,7 @@ pub enum QueryError {
         source: Cause,
     },
     /// The query took longer than it may.
-    #[error("the query did not finish within {limit:?}; read fewer windows or raise the limit")]
+    #[error("the query did not finish within {limit:?}; read fewer windows, or evaluate it less often")]
     TimedOut {
         /// The limit.
         limit: std::time::Duration,

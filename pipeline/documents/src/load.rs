@@ -133,6 +133,11 @@ impl Loader {
             self.problem(path, "not a document", Some("documents end in .yaml, .yml, .json or .sql"));
             return;
         }
+        // A pipe would keep us waiting for ever.
+        if fs::metadata(path).is_ok_and(|found| !found.is_file()) {
+            self.problem(path, "not a regular file", Some("documents are read from files and directories"));
+            return;
+        }
         let mut bytes = Vec::new();
         let limit = u64::try_from(MAX_BYTES).unwrap_or(u64::MAX);
         if let Err(error) = fs::File::open(path).and_then(|file| file.take(limit + 1).read_to_end(&mut bytes)) {

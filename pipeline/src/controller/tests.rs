@@ -159,3 +159,57 @@ async fn rules_fall_due_once_per_interval() {
     let _ = evaluated(&mut controller, 16, Ok(Answers::default()));
     assert!(advance(&mut controller, 20).is_empty());
 }
+
+/// Guarantees: telemetry never takes the place of a document: the target stays what it was, also when discovery would give it
+/// the same name, and a service with a namespace belongs to a document that names none.
+#[test]
+fn documents_outlive_discovery() {
+    let mut controller = controller();
+    for (name, namespace) in [("cart", None), ("shop.cart", Some("shop"))] {
+        let service =
+            tracescale_core::target::ServiceSelector { service_name: "cart".into(), service_namespace: namespace.map(str::to_owned) };
+        let name = TargetName::try_new(name).unwrap();
+        let spec = TargetSpec { name, service, discovered: true, ..(*controller.targets[&cart()].spec).clone() };
+        controller.discovered(at(0), crate::discovery::Found { spec, instances: Some(7) });
+    }
+    assert_eq!(controller.targets.len(), 1);
+    let effects = evaluated(&mut controller, 5, Ok(demand(&cart(), 5, 3.0)));
+    assert_eq!((decision(&effects).mode, decision(&effects).current, has_order(&effects)), (Mode::Enforce, Some(1), true));
+}
+
+/// Guarantees: a rule that names its targets serves no others.
+#[test]
+fn a_rule_keeps_to_its_targets() {
+    let scoped = DOCUMENTS.replace("every: 5s,", "every: 5s, targets: [cart],")
+        + "---\n"
+        + &DOCUMENTS.split("---").next().unwrap().replace("cart", "stock");
+    let documents = tracescale_documents::parse("test", &scoped).unwrap();
+    let targets = documents.targets.into_iter().map(|(_, target)| target).collect();
+    let rules = documents.rules.into_iter().map(|(_, rule)| rule).collect();
+    let mut controller = Controller::new(targets, rules, Discovery::default());
+    let stock = TargetName::try_new("stock").unwrap();
+    let mut answers = demand(&cart(), 5, 3.0);
+    answers.proposals.extend(demand(&stock, 5, 3.0).proposals);
+    let effects = evaluated(&mut controller, 5, Ok(answers));
+    let told = |effect: &Effect| matches!(effect, Effect::Warn(Warning::UnknownTargets { names, .. }) if names == &["stock"]);
+    assert!(effects.iter().any(told));
+    assert_eq!(effects.iter().filter(|effect| matches!(effect, Effect::Record(_))).count(), 1);
+}
+
+/// Guarantees: after the clock stepped back an hour, rules fall due as before and not an hour later.
+#[tokio::test]
+async fn a_clock_that_steps_back_stops_nothing() {
+    let mut controller = controller();
+    let snapshot = snapshot().await;
+    let mut due = |seconds| {
+        let effects = controller.handle(at(seconds), Event::Advanced { emissions: Vec::new(), snapshot: snapshot.clone() });
+        let asked = effects.iter().any(|effect| matches!(effect, Effect::Evaluate { .. }));
+        let _ = evaluated(&mut controller, seconds, Ok(Answers::default()));
+        asked
+    };
+    assert!(due(3600));
+    assert!(!due(3601));
+    assert!(due(10));
+    assert!(!due(11));
+    assert!(due(15));
+}

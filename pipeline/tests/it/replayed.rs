@@ -27,7 +27,7 @@ spec:
   sql: |
     SELECT target, completion_rate / 10 AS replicas, l.n_eff, l.completeness, l.age, l.presence, l.is_final, l.window_end
     FROM targets JOIN burst l USING (service_name) WHERE window_end = latest()
-  policy: {min: 1, max: 50, scaleUp: {policies: [{type: Percent, value: 10000, period: 1s}]}}
+  policy: {min: 1, max: 50, scaleUp: {policies: [{type: Percent, value: 10000, period: 1s}]}, scaleDown: {stabilizationWindow: 0s}}
 ";
 
 const VIEW: &str = "
@@ -99,7 +99,8 @@ fn a_burst_is_answered_within_a_slide() {
     assert!((0..=5250).contains(&evidence), "{evidence} ms after the newest row behind it");
 }
 
-/// Guarantees: when the telemetry stops, demand is missing and the capacity is kept; it is never taken for zero.
+/// Guarantees: when the telemetry stops, demand is missing and the capacity is kept, also before the source counts as silent and
+/// with no stabilization window to hide it; silence is never taken for zero.
 #[test]
 fn silence_holds() {
     let quiet_then_one = |second| if second < 60 || second == 299 { 100 } else { 0 };
