@@ -5,16 +5,14 @@ use std::hint::black_box;
 use std::time::Duration;
 
 use anyhow::{Result, anyhow, ensure};
-use arrow::array::RecordBatch;
 use opentelemetry_proto::tonic::collector::metrics::v1::ExportMetricsServiceRequest;
 use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
 use prost::Message;
 use tracescale_benches::body::Template;
 use tracescale_benches::generate::{Attributes, BASE, MetricGenerator, MetricShape};
 use tracescale_benches::measure::{Elapsed, Spread, Stopwatch, Table, float, nanos_per};
-use tracescale_core::schema::Stream;
 use tracescale_core::time::Timestamp;
-use tracescale_ingest::decode::{Encoding, Signal, decode};
+use tracescale_ingest::decode::{Decoded, Encoding, Signal, decode};
 use tracescale_queries::{Engine, EngineConfig, EngineParts, shipped, streams};
 
 use super::Shape;
@@ -140,7 +138,7 @@ fn derived(args: &Args, templates: &[Template]) -> Result<Table> {
                 let body = templates[sent % templates.len()].render(at, sent as u64);
                 let decoded = stages.decoded(Signal::Traces, &body, at)?;
                 let watch = Stopwatch::start();
-                for (stream, batch) in &decoded {
+                for (stream, batch) in &decoded.batches {
                     for operator in operators.iter_mut().filter(|operator| operator.inputs().contains(stream)) {
                         drop(black_box(operator.push(*stream, batch)?));
                     }
@@ -253,7 +251,7 @@ impl Input {
 
 impl Stages {
     /// Decodes with prost, then to Arrow.
-    fn decoded(&mut self, signal: Signal, body: &[u8], at: Timestamp) -> Result<Vec<(Stream, RecordBatch)>> {
+    fn decoded(&mut self, signal: Signal, body: &[u8], at: Timestamp) -> Result<Decoded> {
         let watch = Stopwatch::start();
         match signal {
             Signal::Metrics => drop(black_box(ExportMetricsServiceRequest::decode(body)?)),
@@ -267,14 +265,14 @@ impl Stages {
         ensure!(decoded.rejected == 0, "{} items were refused: {}", decoded.rejected, decoded.rejected_reason);
         self.items += decoded.items;
 
-        Ok(decoded.batches)
+        Ok(decoded)
     }
 
     async fn request(&mut self, engine: &mut Engine, signal: Signal, body: &[u8], at: Timestamp, index: usize) -> Result<()> {
-        let batches = self.decoded(signal, body, at)?;
+        let decoded = self.decoded(signal, body, at)?;
         let source = format!("10.0.0.{}", index % SENDERS);
         let watch = Stopwatch::start();
-        engine.push(&source, batches, at).await?;
+        engine.push(&source, decoded.batches, at).await?;
         self.push += watch.elapsed();
         Ok(())
     }
