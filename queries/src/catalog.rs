@@ -110,7 +110,7 @@ impl Catalog {
             keys,
             outputs: outputs[..].to_vec(),
             plans,
-            panes: Panes::default(),
+            panes: Panes::new(call.windows.pane().as_nanos().try_into().unwrap_or(i64::MAX)),
             registry,
             cursor: Cursor::new(call.windows),
             changed: BTreeSet::new(),

@@ -14,7 +14,7 @@ use crate::config::Emission;
 use crate::cursor::Cursor;
 use crate::life::Life;
 use crate::output::{self, Moment};
-use crate::pane::{Panes, bound};
+use crate::pane::{Merge, Panes, bound};
 use crate::registry::Registry;
 use crate::shape::Key;
 use crate::surgery::Plans;
@@ -111,10 +111,11 @@ impl PaneView {
         self.window(end, true, revision, at).await
     }
 
-    async fn window(&self, end: Timestamp, is_final: bool, revision: u32, at: Now<'_>) -> Result<Option<Emission>, DataFusionError> {
+    async fn window(&mut self, end: Timestamp, is_final: bool, revision: u32, at: Now<'_>) -> Result<Option<Emission>, DataFusionError> {
         let start = self.windows.start(end);
         let bounds = (start.as_nanos(), end.as_nanos());
-        let mut states = self.panes.window(bounds.0..bounds.1, &self.keys)?;
+        let merge = Merge { plans: &self.plans, keys: &self.keys };
+        let mut states = self.panes.window(bounds.0..bounds.1, at.watermark.as_nanos(), merge).await?;
         if let Some((groups, bands)) = self.registry.silent(end, at.life)? {
             let mut groups = groups.into_iter();
             let keys = self.keys.iter().filter_map(|key| bound(*key, bounds, bands.len()).or_else(|| groups.next())).collect();

@@ -1,7 +1,7 @@
 //! `histogram(x[, weight])` and `histogram_merge(h)` as aggregates over groups.
 //!
-//! A batch only appends one number per row; sorting and adding up happens when the state is asked for, or when much has
-//! gathered. No group has an array of its own, so many groups with few values cost little.
+//! A batch only appends one number per row; adding up happens when the state is asked for, or when much has gathered. No group
+//! has an array of its own, so many groups with few values cost little.
 
 use std::hash::Hash;
 use std::sync::Arc;
@@ -15,10 +15,11 @@ use datafusion::logical_expr::{
     Accumulator, AggregateUDF, AggregateUDFImpl, EmitTo, GroupsAccumulator, Signature, TypeSignature, Volatility,
 };
 
-use super::{UNIT, count, decode, encode, key, normalize};
+use super::tally::{Entry, Tally};
+use super::{UNIT, count, decode, encode, key};
 
 /// Entries that gather before they are added up.
-const COMPACT_AT: usize = 1 << 16;
+const TALLY_AT: usize = 1 << 16;
 
 #[derive(Debug, PartialEq, Eq, Hash)]
 struct HistogramAggregate {
@@ -35,24 +36,22 @@ enum Input {
     Histograms,
 }
 
-/// Entries of all groups. A place is the group in the upper half and the bucket, made positive, in the lower one.
+/// Entries of all groups.
 #[derive(Debug)]
 struct Groups {
     input: Input,
-    /// Places of values of weight 1.
-    ones: Vec<u64>,
-    /// Places and counts, unordered behind `sorted`.
-    entries: Vec<(u64, u64)>,
-    sorted: usize,
+    /// Groups and buckets of values of weight 1.
+    ones: Vec<(u32, i32)>,
+    /// In order of group and bucket, each once, up to `tallied`; as they came behind it.
+    entries: Vec<Entry>,
+    tallied: usize,
     groups: usize,
+    tally: Tally,
 }
 
 /// [`Groups`] of a single group.
 #[derive(Debug)]
 struct Single(Groups);
-
-/// Makes bucket keys positive while keeping their order.
-const ZERO: i64 = 1 << 31;
 
 /// The aggregates of this module.
 pub(crate) fn aggregates() -> [AggregateUDF; 2] {
@@ -103,10 +102,10 @@ impl AggregateUDFImpl for HistogramAggregate {
 
 impl Groups {
     fn new(input: Input) -> Self {
-        Self { input, ones: Vec::new(), entries: Vec::new(), sorted: 0, groups: 0 }
+        Self { input, ones: Vec::new(), entries: Vec::new(), tallied: 0, groups: 0, tally: Tally::default() }
     }
 
-    fn add_values(&mut self, values: &[ArrayRef], group: impl Fn(usize) -> usize, filter: Option<&BooleanArray>) {
+    fn add_values(&mut self, values: &[ArrayRef], group: impl Fn(usize) -> u32, filter: Option<&BooleanArray>) {
         let numbers: &Float64Array = values[0].as_primitive::<Float64Type>();
         let weights = values.get(1).map(|weights| weights.as_primitive::<Float64Type>());
         for (row, number) in numbers.values().iter().enumerate() {
@@ -115,18 +114,18 @@ impl Groups {
             let Some(key) = key(*number).filter(|_| counts) else { continue };
             let count = count(weight);
             if count == UNIT {
-                self.ones.push(place(group(row), key));
+                self.ones.push((group(row), key));
             } else if count > 0 {
-                self.entries.push((place(group(row), key), count));
+                self.entries.push(Entry { group: group(row), key, count });
             }
         }
-        self.compact_if_large();
+        self.tally_if_many();
     }
 
     fn add_histograms(
         &mut self,
         values: &[ArrayRef],
-        group: impl Fn(usize) -> usize,
+        group: impl Fn(usize) -> u32,
         filter: Option<&BooleanArray>,
     ) -> Result<(), DataFusionError> {
         let histograms: &BinaryArray = values[0].as_binary();
@@ -134,15 +133,15 @@ impl Groups {
             if histograms.is_valid(row) && filter.is_none_or(|filter| filter.is_valid(row) && filter.value(row)) {
                 let group = group(row);
                 let entries = &mut self.entries;
-                decode(histograms.value(row), |key, count| entries.push((place(group, key), count)))
+                decode(histograms.value(row), |key, count| entries.push(Entry { group, key, count }))
                     .map_err(|error| DataFusionError::Execution(error.to_string()))?;
             }
         }
-        self.compact_if_large();
+        self.tally_if_many();
         Ok(())
     }
 
-    fn add(&mut self, values: &[ArrayRef], group: impl Fn(usize) -> usize, filter: Option<&BooleanArray>) -> Result<(), DataFusionError> {
+    fn add(&mut self, values: &[ArrayRef], group: impl Fn(usize) -> u32, filter: Option<&BooleanArray>) -> Result<(), DataFusionError> {
         match self.input {
             Input::Values => {
                 self.add_values(values, group, filter);
@@ -152,57 +151,51 @@ impl Groups {
         }
     }
 
-    fn compact_if_large(&mut self) {
-        if self.ones.len() + self.entries.len() - self.sorted > COMPACT_AT.max(self.sorted) {
-            self.compact();
+    fn tally_if_many(&mut self) {
+        if self.ones.len() + self.entries.len() - self.tallied > TALLY_AT.max(self.tallied) {
+            self.tally();
         }
     }
 
-    /// Sorts and adds up everything.
-    fn compact(&mut self) {
-        self.ones.sort_unstable();
-        for run in self.ones.chunk_by(|a, b| a == b) {
-            self.entries.push((run[0], UNIT.saturating_mul(run.len() as u64)));
+    /// Adds up everything.
+    fn tally(&mut self) {
+        if self.entries.len() == self.tallied && self.ones.is_empty() {
+            return;
         }
-        self.ones.clear();
-        normalize(&mut self.entries);
-        self.sorted = self.entries.len();
+        let ones = self.ones.drain(..).map(|(group, key)| Entry { group, key, count: UNIT });
+        self.tally.run(ones, &mut self.entries, self.groups);
+        self.tallied = self.entries.len();
     }
 
     /// The histograms of the first groups, which are forgotten.
     fn take(&mut self, emit_to: EmitTo) -> BinaryArray {
-        self.compact();
+        self.tally();
         let count = match emit_to {
             EmitTo::All => self.groups,
             EmitTo::First(count) => count.min(self.groups),
         };
-        let end = self.entries.partition_point(|(place, _)| group_of(*place) < count);
+        let end = self.entries.partition_point(|entry| (entry.group as usize) < count);
         let mut builder = BinaryBuilder::with_capacity(count, end * 3);
         let mut emitted = 0;
         let mut buffer = Vec::new();
-        let mut keys: Vec<(i32, u64)> = Vec::new();
-        for of_group in self.entries[..end].chunk_by(|(a, _), (b, _)| group_of(*a) == group_of(*b)) {
-            let group = group_of(of_group[0].0);
-            while emitted < group {
+        for of_group in self.entries[..end].chunk_by(|a, b| a.group == b.group) {
+            while emitted < of_group[0].group {
                 builder.append_null();
                 emitted += 1;
             }
-            keys.clear();
-            keys.extend(of_group.iter().map(|(place, count)| (key_of(*place), *count)));
             buffer.clear();
-            encode(&keys, &mut buffer);
+            encode(of_group.iter().map(|entry| (entry.key, entry.count)), &mut buffer);
             builder.append_value(&buffer);
             emitted += 1;
         }
-        while emitted < count {
+        for _ in emitted as usize..count {
             builder.append_null();
-            emitted += 1;
         }
         self.entries.drain(..end);
-        for (place, _) in &mut self.entries {
-            *place -= (count as u64) << 32;
+        for entry in &mut self.entries {
+            entry.group -= index(count);
         }
-        self.sorted = self.entries.len();
+        self.tallied = self.entries.len();
         self.groups -= count;
         builder.finish()
     }
@@ -217,12 +210,12 @@ impl GroupsAccumulator for Groups {
         total_num_groups: usize,
     ) -> Result<(), DataFusionError> {
         self.groups = self.groups.max(total_num_groups);
-        self.add(values, |row| group_indices[row], opt_filter)
+        self.add(values, |row| index(group_indices[row]), opt_filter)
     }
 
     fn merge_batch(&mut self, values: &[ArrayRef], group_indices: &[usize], total_num_groups: usize) -> Result<(), DataFusionError> {
         self.groups = self.groups.max(total_num_groups);
-        self.add_histograms(values, |row| group_indices[row], None)
+        self.add_histograms(values, |row| index(group_indices[row]), None)
     }
 
     fn evaluate(&mut self, emit_to: EmitTo) -> Result<ArrayRef, DataFusionError> {
@@ -236,12 +229,15 @@ impl GroupsAccumulator for Groups {
     fn convert_to_state(&self, values: &[ArrayRef], opt_filter: Option<&BooleanArray>) -> Result<Vec<ArrayRef>, DataFusionError> {
         let rows = values[0].len();
         let mut groups = Self { groups: rows, ..Self::new(self.input) };
-        groups.add(values, |row| row, opt_filter)?;
+        groups.add(values, index, opt_filter)?;
         groups.state(EmitTo::All)
     }
 
     fn size(&self) -> usize {
-        size_of::<Self>() + self.ones.capacity() * size_of::<u64>() + self.entries.capacity() * size_of::<(u64, u64)>()
+        size_of::<Self>()
+            + self.ones.capacity() * size_of::<(u32, i32)>()
+            + self.entries.capacity() * size_of::<Entry>()
+            + self.tally.size()
     }
 }
 
@@ -250,11 +246,11 @@ impl GroupsAccumulator for Groups {
 impl Single {
     fn histogram(&mut self) -> Result<ScalarValue, DataFusionError> {
         // Asking must not forget: a window function goes on adding.
-        self.0.compact();
-        let kept = self.0.entries.clone();
         self.0.groups = 1;
+        self.0.tally();
+        let kept = self.0.entries.clone();
         let histogram = ScalarValue::try_from_array(&self.0.take(EmitTo::All), 0);
-        (self.0.sorted, self.0.entries) = (kept.len(), kept);
+        (self.0.tallied, self.0.entries) = (kept.len(), kept);
         histogram
     }
 }
@@ -281,14 +277,7 @@ impl Accumulator for Single {
     }
 }
 
-fn place(group: usize, key: i32) -> u64 {
-    ((group as u64) << 32) | (i64::from(key) + ZERO).cast_unsigned()
-}
-
-fn group_of(place: u64) -> usize {
-    (place >> 32) as usize
-}
-
-fn key_of(place: u64) -> i32 {
-    i32::try_from((place & 0xffff_ffff).cast_signed() - ZERO).unwrap_or(0)
+/// Groups are numbered from 0; there are never 2³² of them, since the groups of a view are bounded.
+fn index(group: usize) -> u32 {
+    u32::try_from(group).unwrap_or(u32::MAX)
 }

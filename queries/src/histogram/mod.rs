@@ -6,6 +6,7 @@
 
 mod aggregate;
 mod scalar;
+mod tally;
 
 use thiserror::Error;
 
@@ -50,11 +51,12 @@ pub(crate) fn key(value: f64) -> Option<i32> {
 #[inline]
 #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, clippy::cast_precision_loss, reason = "saturates, which is meant")]
 pub(crate) fn count(weight: f64) -> u64 {
-    (weight * UNIT as f64).round() as u64
+    // Nearly all spans stand for themselves, and rounding is a call into the C library on plain x86-64.
+    if weight.to_bits() == 1.0_f64.to_bits() { UNIT } else { (weight * UNIT as f64).round() as u64 }
 }
 
 /// Sorts entries by key and adds up equal keys.
-pub(crate) fn normalize<K: Ord + Copy>(entries: &mut Vec<(K, u64)>) {
+fn normalize(entries: &mut Vec<(i32, u64)>) {
     entries.sort_unstable_by_key(|(key, _)| *key);
     entries.dedup_by(|next, kept| {
         let same = next.0 == kept.0;
@@ -172,7 +174,7 @@ impl Histogram {
     #[must_use]
     pub fn to_bytes(&self) -> Vec<u8> {
         let mut bytes = Vec::with_capacity(2 + self.entries.len() * 3);
-        encode(&self.entries, &mut bytes);
+        encode(self.entries.iter().copied(), &mut bytes);
         bytes
     }
 
@@ -192,13 +194,13 @@ impl Histogram {
 }
 
 /// Appends sorted entries as bytes.
-pub(crate) fn encode(entries: &[(i32, u64)], bytes: &mut Vec<u8>) {
-    let spare = entries.iter().map(|(_, count)| count.trailing_zeros()).min().unwrap_or(0);
+pub(crate) fn encode(entries: impl Iterator<Item = (i32, u64)> + Clone, bytes: &mut Vec<u8>) {
+    let spare = entries.clone().map(|(_, count)| count.trailing_zeros()).min().unwrap_or(0);
     bytes.extend([VERSION, u8::try_from(spare).unwrap_or(0)]);
     let mut before = 0_i64;
     for (key, count) in entries {
-        let distance = i64::from(*key) - before;
-        before = i64::from(*key);
+        let distance = i64::from(key) - before;
+        before = i64::from(key);
         varint(((distance << 1) ^ (distance >> 63)).cast_unsigned(), bytes);
         varint(count >> spare, bytes);
     }
