@@ -91,15 +91,15 @@ impl Catalog {
         let plan = session::plan(&state, &query).await.map_err(|error| one(error.into()))?;
         let Shape { plan, keys, outputs } = shape::shape(&plan, &call.time_column)?;
         let context = Arc::new(TaskContext::from(&state));
+        let feed = self.feed(stream, &call.time_column).map_err(one)?;
         let plans = async {
             let plan = state.create_physical_plan(&plan).await?;
-            Plans::split(&plan, &live, &keys, context).await
+            Plans::split(&plan, &mut self.feeds[feed], &keys, context).await
         };
         let plans = plans.await.map_err(|error| one(error.into()))?;
         let registry = Registry::new(plans.state_schema(), &keys, config.max_groups_per_view)
             .map_err(|error| one(Complaint::new(error.to_string())))?;
         let schema = output::schema(&plans.output_schema()).map_err(one)?;
-        let feed = self.feed(stream, &call.time_column).map_err(one)?;
         let name = draft.statement.name.clone();
         self.histories.insert(name.clone(), History::new(Arc::clone(&schema)));
         self.views.push(PaneView {

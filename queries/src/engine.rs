@@ -238,7 +238,7 @@ impl Engine {
     fn feed(&mut self, stream: Stream, rows: &RecordBatch, arrival: Arrival<'_>) -> Result<(), EngineError> {
         for (index, feed) in self.catalog.feeds.iter_mut().enumerate().filter(|(_, feed)| feed.stream == stream) {
             let Some(watermark) = self.others.get_mut(&index) else {
-                feed.add(rows.clone(), arrival.cap);
+                feed.add(rows, arrival.cap).map_err(|error| rows_error(stream, error))?;
                 continue;
             };
             let horizon = watermark.current() - self.config.allowed_lateness;
@@ -250,7 +250,7 @@ impl Engine {
                 count_late(&mut self.stats, stream, &late);
             }
             if let Some(kept) = admitted.kept {
-                feed.add(kept, arrival.cap);
+                feed.add(&kept, arrival.cap).map_err(|error| rows_error(stream, error))?;
             }
         }
         Ok(())

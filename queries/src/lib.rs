@@ -18,6 +18,8 @@ pub mod derive;
 pub mod engine;
 mod feed;
 pub mod functions;
+mod gather;
+mod hash;
 pub mod histogram;
 mod history;
 mod keys;

@@ -33,9 +33,9 @@ pub(crate) struct Panes {
 }
 
 /// What panes are merged with.
-#[derive(Clone, Copy, Debug)]
+#[derive(Debug)]
 pub(crate) struct Merge<'a> {
-    pub(crate) plans: &'a Plans,
+    pub(crate) plans: &'a mut Plans,
     pub(crate) keys: &'a [Key],
 }
 
@@ -74,7 +74,7 @@ impl Panes {
     }
 
     /// Merges open panes that consist of many batches.
-    pub(crate) async fn compact(&mut self, plans: &Plans) -> Result<(), DataFusionError> {
+    pub(crate) async fn compact(&mut self, plans: &mut Plans) -> Result<(), DataFusionError> {
         for pane in self.panes.values_mut().filter(|pane| pane.loose >= COMPACT_AT) {
             pane.merge(plans).await?;
         }
@@ -87,7 +87,7 @@ impl Panes {
         &mut self,
         window: Range<i64>,
         closed: i64,
-        merge: Merge<'_>,
+        merge: &mut Merge<'_>,
     ) -> Result<Vec<RecordBatch>, DataFusionError> {
         let mut states = Vec::new();
         let mut at = window.start;
@@ -140,7 +140,7 @@ impl Panes {
         level: usize,
         part: Range<i64>,
         closed: i64,
-        merge: Merge<'_>,
+        merge: &mut Merge<'_>,
     ) -> Result<Vec<RecordBatch>, DataFusionError> {
         if level == 0 {
             let Some(pane) = self.panes.get_mut(&part.start) else { return Ok(Vec::new()) };
@@ -159,7 +159,7 @@ impl Panes {
     }
 
     /// Merges the blocks of one level within `range` that do not exist yet.
-    async fn fill(&mut self, level: usize, range: Range<i64>, merge: Merge<'_>) -> Result<(), DataFusionError> {
+    async fn fill(&mut self, level: usize, range: Range<i64>, merge: &mut Merge<'_>) -> Result<(), DataFusionError> {
         let mut at = range.start;
         while let Some(pane) = self.next(at).filter(|pane| *pane < range.end) {
             let Some(block) = self.block_at(level, pane) else { return Ok(()) };
@@ -198,7 +198,7 @@ impl States {
         self.batches.push(batch);
     }
 
-    async fn merge(&mut self, plans: &Plans) -> Result<(), DataFusionError> {
+    async fn merge(&mut self, plans: &mut Plans) -> Result<(), DataFusionError> {
         if self.loose > 0 && self.batches.len() > 1 {
             self.batches = plans.reduce(self.batches.clone()).await?;
             self.bytes = self.batches.iter().map(RecordBatch::get_array_memory_size).sum();

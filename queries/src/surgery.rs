@@ -7,7 +7,6 @@
 use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef};
-use arrow::compute::concat_batches;
 use arrow::datatypes::{Schema, SchemaRef};
 use arrow::record_batch::RecordBatch;
 use datafusion::common::ScalarValue;
@@ -17,26 +16,32 @@ use datafusion::execution::TaskContext;
 use datafusion::physical_expr::PhysicalExpr;
 use datafusion::physical_plan::aggregates::{AggregateExec, AggregateMode, PhysicalGroupBy};
 use datafusion::physical_plan::execution_plan::reset_plan_states;
+use datafusion::physical_plan::filter::FilterExec;
+use datafusion::physical_plan::projection::ProjectionExec;
+use datafusion::physical_plan::streaming::PartitionStream as _;
 use datafusion::physical_plan::{ExecutionPlan, collect};
 
-use crate::keys::KeyNumber;
+use crate::feed::Feed;
+use crate::keys::GroupNumber;
 use crate::shape::Key;
 use crate::slot::Slot;
 
-/// Batches with fewer rows than this on average are put together before they are aggregated.
-const SMALL: usize = 4096;
+/// Runs of a plan after which it is replaced by a fresh copy, since each run adds to its metrics.
+const RUNS: u32 = 256;
 
 /// The three plans of a view and the slots that feed them.
 #[derive(Debug)]
 pub(crate) struct Plans {
     rows: Slot,
-    /// The columns of the stream that the view reads.
+    /// Where the columns that the view reads are in the batches of its feed.
     columns: Vec<usize>,
-    partial: Arc<dyn ExecutionPlan>,
+    partial: Runnable,
     states: Slot,
-    reduce: Arc<dyn ExecutionPlan>,
-    finish: Arc<dyn ExecutionPlan>,
+    reduce: Runnable,
+    finish: Runnable,
     state_schema: SchemaRef,
+    /// The first column of the partial aggregate's output.
+    group: GroupNumber,
     /// How each key of a state comes out of the partial aggregate.
     keys: Vec<PartialKey>,
     /// The state of an aggregate over no rows, for each state column.
@@ -44,22 +49,31 @@ pub(crate) struct Plans {
     context: Arc<TaskContext>,
 }
 
-/// Where a key of a state comes from.
+/// A plan that is run many times.
 #[derive(Debug)]
-struct PartialKey {
-    /// Column of the partial aggregate's output.
-    column: usize,
-    /// What its numbers mean.
-    numbers: Option<KeyNumber>,
+struct Runnable {
+    plan: Arc<dyn ExecutionPlan>,
+    runs: u32,
+    /// Runs after which the plan must be fresh.
+    most: u32,
+}
+
+/// Where a key of a state comes from.
+#[derive(Clone, Copy, Debug)]
+enum PartialKey {
+    /// This key of those that the group number stands for.
+    Numbered(usize),
+    /// This column of the partial aggregate's output.
+    Column(usize),
 }
 
 // === impl Plans ===
 
 impl Plans {
-    /// Splits `plan`, whose leaf reads rows of the layout `live`.
+    /// Splits `plan`, whose leaf reads rows of `feed`.
     pub(crate) async fn split(
         plan: &Arc<dyn ExecutionPlan>,
-        live: &Schema,
+        feed: &mut Feed,
         keys: &[Key],
         context: Arc<TaskContext>,
     ) -> Result<Self, DataFusionError> {
@@ -69,14 +83,15 @@ impl Plans {
         } else {
             find(top.input()).ok_or_else(|| DataFusionError::Internal("the plan has no partial aggregate".to_owned()))?
         };
-        let (rows, columns, input) = narrow(bottom.input(), live)?;
+        let (rows, input) = narrow(bottom.input())?;
+        let columns = rows.schema().fields().iter().map(|field| feed.place(field.name())).collect::<Result<_, _>>()?;
         let (input, input_schema, group) = (&input, bottom.input_schema(), bottom.group_expr());
         let aggregate = |mode, group: PhysicalGroupBy, filters: Vec<_>, input: Arc<dyn ExecutionPlan>| {
             AggregateExec::try_new(mode, group, bottom.aggr_expr().to_vec(), filters, input, Arc::clone(&input_schema))
         };
         let no_filters = vec![None; bottom.aggr_expr().len()];
         let state_schema = aggregate(AggregateMode::Partial, group.clone(), bottom.filter_expr().to_vec(), Arc::clone(input))?.schema();
-        let (partial_group, partial_keys) = partial_keys(group, &input_schema, keys);
+        let (partial_group, group_number, partial_keys) = partial_keys(group, &input_schema, keys)?;
         let partial = aggregate(AggregateMode::Partial, partial_group, bottom.filter_expr().to_vec(), Arc::clone(input))?;
         let states = Slot::new(Arc::clone(&state_schema));
         let reduce = aggregate(AggregateMode::PartialReduce, group.as_final(), no_filters.clone(), states.leaf()?)?;
@@ -93,8 +108,19 @@ impl Plans {
         let ungrouped =
             aggregate(AggregateMode::Partial, PhysicalGroupBy::new_single(Vec::new()), bottom.filter_expr().to_vec(), Arc::clone(input))?;
         let empty = empty_state(Arc::new(ungrouped), &state_schema, keys.len(), Arc::clone(&context)).await?;
-        let keys = partial_keys;
-        Ok(Self { rows, columns, partial: Arc::new(partial), states, reduce: Arc::new(reduce), finish, state_schema, keys, empty, context })
+        Ok(Self {
+            rows,
+            columns,
+            partial: Runnable::new(Arc::new(partial)),
+            states,
+            reduce: Runnable::new(Arc::new(reduce)),
+            finish: Runnable::new(finish),
+            state_schema,
+            group: group_number,
+            keys: partial_keys,
+            empty,
+            context,
+        })
     }
 
     /// Layout of states: the group keys, then the state columns of each aggregate.
@@ -104,25 +130,25 @@ impl Plans {
 
     /// Layout of a window's rows.
     pub(crate) fn output_schema(&self) -> SchemaRef {
-        self.finish.schema()
+        self.finish.plan.schema()
     }
 
     /// Rows to states.
-    pub(crate) async fn partial(&self, rows: Vec<RecordBatch>) -> Result<Vec<RecordBatch>, DataFusionError> {
-        self.keys.iter().filter_map(|key| key.numbers.as_ref()).for_each(KeyNumber::reset);
+    pub(crate) async fn partial(&mut self, rows: Vec<RecordBatch>) -> Result<Vec<RecordBatch>, DataFusionError> {
+        self.group.reset();
         let rows = rows.iter().map(|batch| batch.project(&self.columns)).collect::<Result<Vec<_>, _>>()?;
-        let batches = self.run(&self.rows, coalesce(rows)?, &self.partial).await?;
+        let batches = self.partial.run(&self.rows, rows, &self.context).await?;
         batches.iter().map(|batch| self.states(batch)).collect()
     }
 
     /// States to fewer states.
-    pub(crate) async fn reduce(&self, states: Vec<RecordBatch>) -> Result<Vec<RecordBatch>, DataFusionError> {
-        self.run(&self.states, states, &self.reduce).await
+    pub(crate) async fn reduce(&mut self, states: Vec<RecordBatch>) -> Result<Vec<RecordBatch>, DataFusionError> {
+        self.reduce.run(&self.states, states, &self.context).await
     }
 
     /// States to the rows of a window.
-    pub(crate) async fn finish(&self, states: Vec<RecordBatch>) -> Result<Vec<RecordBatch>, DataFusionError> {
-        self.run(&self.states, states, &self.finish).await
+    pub(crate) async fn finish(&mut self, states: Vec<RecordBatch>) -> Result<Vec<RecordBatch>, DataFusionError> {
+        self.finish.run(&self.states, states, &self.context).await
     }
 
     /// States of groups without rows: `keys` are the key columns; the last state column, the newest event time, is given.
@@ -138,81 +164,91 @@ impl Plans {
 
     /// States in their own layout from the output of the partial aggregate.
     fn states(&self, batch: &RecordBatch) -> Result<RecordBatch, DataFusionError> {
-        let mut columns = Vec::with_capacity(self.state_schema.fields().len());
-        for key in &self.keys {
-            let column = batch.column(key.column);
-            columns.push(key.numbers.as_ref().map_or_else(|| Ok(Arc::clone(column)), |numbers| numbers.values(column))?);
-        }
+        let numbered = self.group.values(batch.column(0))?;
+        let key = |key: &PartialKey| match *key {
+            PartialKey::Numbered(index) => Arc::clone(&numbered[index]),
+            PartialKey::Column(index) => Arc::clone(batch.column(index)),
+        };
+        let mut columns: Vec<ArrayRef> = self.keys.iter().map(key).collect();
         let first_state = batch.num_columns() + columns.len() - self.state_schema.fields().len();
         columns.extend_from_slice(&batch.columns()[first_state..]);
         Ok(RecordBatch::try_new(Arc::clone(&self.state_schema), columns)?)
     }
+}
 
-    async fn run(&self, slot: &Slot, rows: Vec<RecordBatch>, plan: &Arc<dyn ExecutionPlan>) -> Result<Vec<RecordBatch>, DataFusionError> {
+// === impl Runnable ===
+
+impl Runnable {
+    fn new(plan: Arc<dyn ExecutionPlan>) -> Self {
+        // Copying a plan costs as much as running it over few rows. These keep nothing between runs but metrics; others do
+        // (sorts with a limit keep their filter), so they start from a fresh copy each time.
+        let is_stateless = |node: &Arc<dyn ExecutionPlan>| {
+            node.children().is_empty()
+                || node.downcast_ref::<AggregateExec>().is_some()
+                || node.downcast_ref::<FilterExec>().is_some()
+                || node.downcast_ref::<ProjectionExec>().is_some()
+        };
+        let is_stateful = plan.exists(|node| Ok(!is_stateless(node))).unwrap_or(true);
+        Self { plan, runs: 0, most: if is_stateful { 1 } else { RUNS } }
+    }
+
+    async fn run(&mut self, slot: &Slot, rows: Vec<RecordBatch>, context: &Arc<TaskContext>) -> Result<Vec<RecordBatch>, DataFusionError> {
+        if self.runs >= self.most {
+            self.plan = reset_plan_states(Arc::clone(&self.plan))?;
+            self.runs = 0;
+        }
+        self.runs += 1;
         slot.put(rows);
-        // A plan keeps state between runs (sorts with a limit keep their filter), so each run starts from a fresh copy.
-        let result = collect(reset_plan_states(Arc::clone(plan))?, Arc::clone(&self.context)).await;
+        let result = collect(Arc::clone(&self.plan), Arc::clone(context)).await;
         slot.put(Vec::new());
         result
     }
 }
 
-/// Makes one batch of small ones: an operator costs microseconds per batch whatever its size, so requests of a few hundred
-/// rows would pay more for being batches than for being rows.
-fn coalesce(batches: Vec<RecordBatch>) -> Result<Vec<RecordBatch>, DataFusionError> {
-    let rows: usize = batches.iter().map(RecordBatch::num_rows).sum();
-    match batches.first() {
-        Some(first) if batches.len() > 1 && rows / batches.len() < SMALL => Ok(vec![concat_batches(&first.schema(), &batches)?]),
-        _ => Ok(batches),
-    }
-}
-
-/// A slot for the rows, the columns of the stream that it wants, and the plan above it.
-type Narrowed = (Slot, Vec<usize>, Arc<dyn ExecutionPlan>);
-
-/// Replaces the leaf by one that reads only the columns that the plan uses.
-fn narrow(input: &Arc<dyn ExecutionPlan>, live: &Schema) -> Result<Narrowed, DataFusionError> {
+/// Replaces the leaf by a slot, which takes only the columns that the plan uses.
+fn narrow(input: &Arc<dyn ExecutionPlan>) -> Result<(Slot, Arc<dyn ExecutionPlan>), DataFusionError> {
     let mut found = None;
     let narrowed = Arc::clone(input).transform_down(|node| {
         if found.is_some() || !node.children().is_empty() {
             return Ok(Transformed::no(node));
         }
-        let schema = node.schema();
-        let columns = schema.fields().iter().map(|field| live.index_of(field.name())).collect::<Result<Vec<_>, _>>()?;
-        let slot = Slot::new(schema);
+        let slot = Slot::new(node.schema());
         let leaf = slot.leaf()?;
-        found = Some((slot, columns));
+        found = Some(slot);
         Ok(Transformed::new(leaf, true, TreeNodeRecursion::Jump))
     })?;
-    let (slot, columns) = found.ok_or_else(|| DataFusionError::Internal("the plan has no leaf".to_owned()))?;
-    Ok((slot, columns, narrowed.data))
+    let slot = found.ok_or_else(|| DataFusionError::Internal("the plan has no leaf".to_owned()))?;
+    Ok((slot, narrowed.data))
 }
 
 fn find(plan: &Arc<dyn ExecutionPlan>) -> Option<&AggregateExec> {
     plan.downcast_ref::<AggregateExec>().or_else(|| plan.children().into_iter().find_map(find))
 }
 
-/// The group keys as the partial aggregate sees them: one column for the pane, since both window columns hold its start, and
-/// numbers in place of dictionaries.
-fn partial_keys(group: &PhysicalGroupBy, schema: &Schema, keys: &[Key]) -> (PhysicalGroupBy, Vec<PartialKey>) {
-    let mut expressions: Vec<(Arc<dyn PhysicalExpr>, String)> = Vec::new();
-    let mut pane = None;
-    let mut partial = Vec::new();
+/// The group keys as the partial aggregate sees them: one number for the pane (both window columns hold its start) and all
+/// dictionaries, then the other keys.
+fn partial_keys(
+    group: &PhysicalGroupBy,
+    schema: &Schema,
+    keys: &[Key],
+) -> Result<(PhysicalGroupBy, GroupNumber, Vec<PartialKey>), DataFusionError> {
+    let (mut pane, mut dictionaries, mut others, mut partial) = (None, Vec::new(), Vec::new(), Vec::new());
     for ((expression, name), key) in group.expr().iter().zip(keys) {
-        if let (Some(column), true) = (pane, *key != Key::Group) {
-            partial.push(PartialKey { column, numbers: None });
-            continue;
-        }
-        let column = expressions.len();
         if *key != Key::Group {
-            pane = Some(column);
+            pane.get_or_insert_with(|| Arc::clone(expression));
+            partial.push(PartialKey::Numbered(0));
+        } else if GroupNumber::takes(expression, schema) {
+            dictionaries.push(Arc::clone(expression));
+            partial.push(PartialKey::Numbered(dictionaries.len()));
+        } else {
+            others.push((Arc::clone(expression), name.clone()));
+            partial.push(PartialKey::Column(others.len()));
         }
-        let numbers = KeyNumber::new(expression, schema);
-        let expression = numbers.as_ref().map_or_else(|| Arc::clone(expression), |numbers| Arc::new(numbers.clone()));
-        expressions.push((expression, name.clone()));
-        partial.push(PartialKey { column, numbers });
     }
-    (PhysicalGroupBy::new_single(expressions), partial)
+    let pane = pane.ok_or_else(|| DataFusionError::Internal("the aggregate has no window key".to_owned()))?;
+    let number = GroupNumber::new(pane, dictionaries);
+    let first: (Arc<dyn PhysicalExpr>, String) = (Arc::new(number.clone()), "group".to_owned());
+    Ok((PhysicalGroupBy::new_single(std::iter::once(first).chain(others).collect()), number, partial))
 }
 
 async fn empty_state(

@@ -69,7 +69,7 @@ impl PaneView {
                 self.touch(Timestamp::from_nanos(pane));
             }
         }
-        self.panes.compact(&self.plans).await
+        self.panes.compact(&mut self.plans).await
     }
 
     /// Emits what is due.
@@ -114,8 +114,8 @@ impl PaneView {
     async fn window(&mut self, end: Timestamp, is_final: bool, revision: u32, at: Now<'_>) -> Result<Option<Emission>, DataFusionError> {
         let start = self.windows.start(end);
         let bounds = (start.as_nanos(), end.as_nanos());
-        let merge = Merge { plans: &self.plans, keys: &self.keys };
-        let mut states = self.panes.window(bounds.0..bounds.1, at.watermark.as_nanos(), merge).await?;
+        let mut merge = Merge { plans: &mut self.plans, keys: &self.keys };
+        let mut states = self.panes.window(bounds.0..bounds.1, at.watermark.as_nanos(), &mut merge).await?;
         if let Some((groups, bands)) = self.registry.silent(end, at.life)? {
             let mut groups = groups.into_iter();
             let keys = self.keys.iter().filter_map(|key| bound(*key, bounds, bands.len()).or_else(|| groups.next())).collect();

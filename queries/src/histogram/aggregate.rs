@@ -1,7 +1,7 @@
 //! `histogram(x[, weight])` and `histogram_merge(h)` as aggregates over groups.
 //!
-//! A batch only appends one number per row; adding up happens when the state is asked for, or when much has gathered. No group
-//! has an array of its own, so many groups with few values cost little.
+//! A batch only appends one number per row, or keeps a reference to histograms; adding up happens when the state is asked for, or
+//! when much has gathered. No group has an array of its own, so many groups with few values cost little.
 
 use std::hash::Hash;
 use std::sync::Arc;
@@ -15,11 +15,12 @@ use datafusion::logical_expr::{
     Accumulator, AggregateUDF, AggregateUDFImpl, EmitTo, GroupsAccumulator, Signature, TypeSignature, Volatility,
 };
 
-use super::tally::{Entry, Tally};
-use super::{UNIT, count, decode, encode, key};
+use super::tally::{Entry, Part, Tally};
+use super::{UNIT, count, encode, key};
 
-/// Entries that gather before they are added up.
+/// Entries and bytes of histograms that gather before they are added up.
 const TALLY_AT: usize = 1 << 16;
+const TALLY_AT_BYTES: usize = 1 << 24;
 
 #[derive(Debug, PartialEq, Eq, Hash)]
 struct HistogramAggregate {
@@ -42,6 +43,9 @@ struct Groups {
     input: Input,
     /// Groups and buckets of values of weight 1.
     ones: Vec<(u32, i32)>,
+    /// Histograms that are still to be added, and the sum of their lengths.
+    parts: Vec<Part>,
+    part_bytes: usize,
     /// In order of group and bucket, each once, up to `tallied`; as they came behind it.
     entries: Vec<Entry>,
     tallied: usize,
@@ -102,10 +106,16 @@ impl AggregateUDFImpl for HistogramAggregate {
 
 impl Groups {
     fn new(input: Input) -> Self {
-        Self { input, ones: Vec::new(), entries: Vec::new(), tallied: 0, groups: 0, tally: Tally::default() }
+        let (ones, parts, entries) = (Vec::new(), Vec::new(), Vec::new());
+        Self { input, ones, parts, part_bytes: 0, entries, tallied: 0, groups: 0, tally: Tally::default() }
     }
 
-    fn add_values(&mut self, values: &[ArrayRef], group: impl Fn(usize) -> u32, filter: Option<&BooleanArray>) {
+    fn add_values(
+        &mut self,
+        values: &[ArrayRef],
+        group: impl Fn(usize) -> u32,
+        filter: Option<&BooleanArray>,
+    ) -> Result<(), DataFusionError> {
         let numbers: &Float64Array = values[0].as_primitive::<Float64Type>();
         let weights = values.get(1).map(|weights| weights.as_primitive::<Float64Type>());
         for (row, number) in numbers.values().iter().enumerate() {
@@ -119,7 +129,7 @@ impl Groups {
                 self.entries.push(Entry { group: group(row), key, count });
             }
         }
-        self.tally_if_many();
+        self.tally_if_many()
     }
 
     fn add_histograms(
@@ -131,45 +141,42 @@ impl Groups {
         let histograms: &BinaryArray = values[0].as_binary();
         for row in 0..histograms.len() {
             if histograms.is_valid(row) && filter.is_none_or(|filter| filter.is_valid(row) && filter.value(row)) {
-                let group = group(row);
-                let entries = &mut self.entries;
-                decode(histograms.value(row), |key, count| entries.push(Entry { group, key, count }))
-                    .map_err(|error| DataFusionError::Execution(error.to_string()))?;
+                self.part_bytes += histograms.value(row).len();
+                self.parts.push(Part { group: group(row), histograms: histograms.clone(), row });
             }
         }
-        self.tally_if_many();
-        Ok(())
+        self.tally_if_many()
     }
 
     fn add(&mut self, values: &[ArrayRef], group: impl Fn(usize) -> u32, filter: Option<&BooleanArray>) -> Result<(), DataFusionError> {
         match self.input {
-            Input::Values => {
-                self.add_values(values, group, filter);
-                Ok(())
-            }
+            Input::Values => self.add_values(values, group, filter),
             Input::Histograms => self.add_histograms(values, group, filter),
         }
     }
 
-    fn tally_if_many(&mut self) {
-        if self.ones.len() + self.entries.len() - self.tallied > TALLY_AT.max(self.tallied) {
-            self.tally();
+    fn tally_if_many(&mut self) -> Result<(), DataFusionError> {
+        let entries = self.ones.len() + self.entries.len() - self.tallied;
+        if entries > TALLY_AT.max(self.tallied) || self.part_bytes > TALLY_AT_BYTES {
+            self.tally()?;
         }
+        Ok(())
     }
 
     /// Adds up everything.
-    fn tally(&mut self) {
-        if self.entries.len() == self.tallied && self.ones.is_empty() {
-            return;
+    fn tally(&mut self) -> Result<(), DataFusionError> {
+        self.entries.extend(self.ones.drain(..).map(|(group, key)| Entry { group, key, count: UNIT }));
+        if self.entries.len() > self.tallied || !self.parts.is_empty() {
+            let tallied = self.tally.run(&mut self.entries, &mut self.parts);
+            tallied.map_err(|error| DataFusionError::Execution(error.to_string()))?;
+            (self.tallied, self.part_bytes) = (self.entries.len(), 0);
         }
-        let ones = self.ones.drain(..).map(|(group, key)| Entry { group, key, count: UNIT });
-        self.tally.run(ones, &mut self.entries, self.groups);
-        self.tallied = self.entries.len();
+        Ok(())
     }
 
     /// The histograms of the first groups, which are forgotten.
-    fn take(&mut self, emit_to: EmitTo) -> BinaryArray {
-        self.tally();
+    fn take(&mut self, emit_to: EmitTo) -> Result<BinaryArray, DataFusionError> {
+        self.tally()?;
         let count = match emit_to {
             EmitTo::All => self.groups,
             EmitTo::First(count) => count.min(self.groups),
@@ -197,7 +204,7 @@ impl Groups {
         }
         self.tallied = self.entries.len();
         self.groups -= count;
-        builder.finish()
+        Ok(builder.finish())
     }
 }
 
@@ -219,11 +226,11 @@ impl GroupsAccumulator for Groups {
     }
 
     fn evaluate(&mut self, emit_to: EmitTo) -> Result<ArrayRef, DataFusionError> {
-        Ok(Arc::new(self.take(emit_to)))
+        Ok(Arc::new(self.take(emit_to)?))
     }
 
     fn state(&mut self, emit_to: EmitTo) -> Result<Vec<ArrayRef>, DataFusionError> {
-        Ok(vec![Arc::new(self.take(emit_to))])
+        Ok(vec![Arc::new(self.take(emit_to)?)])
     }
 
     fn convert_to_state(&self, values: &[ArrayRef], opt_filter: Option<&BooleanArray>) -> Result<Vec<ArrayRef>, DataFusionError> {
@@ -237,6 +244,8 @@ impl GroupsAccumulator for Groups {
         size_of::<Self>()
             + self.ones.capacity() * size_of::<(u32, i32)>()
             + self.entries.capacity() * size_of::<Entry>()
+            + self.parts.capacity() * size_of::<Part>()
+            + self.part_bytes
             + self.tally.size()
     }
 }
@@ -247,9 +256,9 @@ impl Single {
     fn histogram(&mut self) -> Result<ScalarValue, DataFusionError> {
         // Asking must not forget: a window function goes on adding.
         self.0.groups = 1;
-        self.0.tally();
+        self.0.tally()?;
         let kept = self.0.entries.clone();
-        let histogram = ScalarValue::try_from_array(&self.0.take(EmitTo::All), 0);
+        let histogram = ScalarValue::try_from_array(&self.0.take(EmitTo::All)?, 0);
         (self.0.tallied, self.0.entries) = (kept.len(), kept);
         histogram
     }

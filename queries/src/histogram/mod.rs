@@ -185,7 +185,7 @@ impl Histogram {
     pub fn from_bytes(bytes: &[u8]) -> Result<Self, NotAHistogram> {
         let mut entries = Vec::with_capacity(bytes.len() / 3);
         decode(bytes, |key, count| entries.push((key, count)))?;
-        Ok(Self::from_entries(entries))
+        Ok(Self { entries })
     }
 
     fn total(&self) -> u128 {
@@ -206,20 +206,41 @@ pub(crate) fn encode(entries: impl Iterator<Item = (i32, u64)> + Clone, bytes: &
     }
 }
 
-/// Calls `each` with the entries of those bytes.
+/// Calls `each` with the entries of those bytes, in order of their keys.
 pub(crate) fn decode(bytes: &[u8], mut each: impl FnMut(i32, u64)) -> Result<(), NotAHistogram> {
     let bad = NotAHistogram { length: bytes.len() };
     let [VERSION, spare @ 0..64, rest @ ..] = bytes else { return Err(bad) };
     let mut rest = rest;
-    let mut key = 0_i64;
+    let mut last = None;
     while !rest.is_empty() {
-        let zigzag = read_varint(&mut rest).ok_or(bad)?;
-        let count = read_varint(&mut rest).ok_or(bad)?;
-        let distance = (zigzag >> 1).cast_signed() ^ -(zigzag & 1).cast_signed();
-        key = key.checked_add(distance).ok_or(bad)?;
-        each(i32::try_from(key).map_err(|_| bad)?, count << spare);
+        let (zigzag, count) = match rest {
+            // Neighbouring buckets with small counts, which most are.
+            [zigzag @ 0..0x80, count @ 0..0x80, after @ ..] => {
+                rest = after;
+                (u64::from(*zigzag), u64::from(*count))
+            }
+            _ => (read_varint(&mut rest).ok_or(bad)?, read_varint(&mut rest).ok_or(bad)?),
+        };
+        let key = last.map_or(0, i64::from).checked_add(unzigzag(zigzag));
+        let key = key.and_then(|key| i32::try_from(key).ok()).ok_or(bad)?;
+        if last.is_some_and(|last| last >= key) || count == 0 || count.leading_zeros() < u32::from(*spare) {
+            return Err(bad);
+        }
+        last = Some(key);
+        each(key, count << spare);
     }
     Ok(())
+}
+
+/// The lowest bucket of those bytes, when there is one.
+fn first_key(bytes: &[u8]) -> Option<i32> {
+    let mut rest = bytes.get(2..)?;
+    let zigzag = read_varint(&mut rest)?;
+    i32::try_from(unzigzag(zigzag)).ok()
+}
+
+fn unzigzag(value: u64) -> i64 {
+    (value >> 1).cast_signed() ^ -(value & 1).cast_signed()
 }
 
 fn varint(mut value: u64, bytes: &mut Vec<u8>) {

@@ -16,9 +16,9 @@ use tracescale_core::schema::Stream;
 use tracescale_core::time::{Timestamp, nanos};
 
 use super::columns::{Columns, Text, assemble, failed};
-use super::hash::FastMap;
 use super::{Config, Counters, seconds};
 use crate::derive::{Derive, DeriveError};
+use crate::hash::FastMap;
 
 const SECOND: i64 = 1_000_000_000;
 

@@ -17,7 +17,6 @@ pub mod call_spans;
 #[cfg(test)]
 mod call_spans_tests;
 mod columns;
-mod hash;
 pub mod increments;
 #[cfg(test)]
 mod increments_tests;

@@ -9,7 +9,7 @@ use arrow::datatypes::Int32Type;
 use arrow::error::ArrowError;
 
 use super::columns::Text;
-use super::hash::FastMap;
+use crate::hash::FastMap;
 
 /// A string, or NULL ([`Symbol::NULL`]).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]

@@ -74,6 +74,33 @@ async fn emits_without_traffic() {
     assert_eq!(text(&provisional.rows, &["service_name", "requests", "presence"]), ["cart 0 idle"]);
 }
 
+/// Guarantees: a late row reaches every window that holds it, although their panes were merged into blocks long before.
+#[tokio::test]
+async fn late_rows_reach_merged_panes() {
+    const MINUTE: &str = "CREATE VIEW minute AS SELECT window_end, service_name, count(*) AS n, quantile(duration, 1.0) AS top \
+         FROM HOP(spans, end_time, INTERVAL '1 second', INTERVAL '1 minute') GROUP BY window_end, service_name";
+    let mut engine = engine(&[MINUTE]).await;
+    for second in 1_000..1_100 {
+        engine.push("a", vec![(Stream::Spans, spans(&[span(second * 1_000, "cart", 1.0)]))], at(second)).await.unwrap();
+        engine.advance(at(second)).await.unwrap();
+    }
+    engine.push("a", vec![(Stream::Spans, spans(&[span(1_045_500, "cart", 8.0)]))], at(1_100)).await.unwrap();
+    let mut revised = Vec::new();
+    for second in 1_100..1_110 {
+        revised.extend(engine.advance(at(second)).await.unwrap().into_iter().filter(|emission| emission.revision == 1));
+    }
+    let ends: Vec<i64> = revised.iter().map(|emission| emission.window_end.as_nanos() / 1_000_000_000).collect();
+    assert_eq!(ends, (1_046..=1_090).collect::<Vec<_>>());
+    for emission in revised {
+        let rows = emission.window_end.as_nanos() / 1_000_000_000 - 1_000;
+        assert!(
+            text(&emission.rows, &["n", "top"])[0].starts_with(&format!("{} 8.0", rows.min(60) + 1)),
+            "{:?}",
+            text(&emission.rows, &["n", "top"])
+        );
+    }
+}
+
 /// Guarantees: a late row within the allowed lateness emits its windows again with the next revision; a later one is handed
 /// out and counted for its service.
 #[tokio::test]

@@ -4,8 +4,8 @@ use arrow::array::{Array, RecordBatch};
 use tracescale_core::schema::Stream;
 
 use crate::derive::DeriveError;
+use crate::hash::FastMap;
 use crate::streams::columns::{Columns, span_id, trace_id};
-use crate::streams::hash::FastMap;
 
 /// A span by trace and span id.
 pub(super) type SpanKey = (u128, u64);

@@ -28,14 +28,12 @@ use tracescale_core::time::Timestamp;
 
 use self::links::Links;
 use self::rows::Row;
-use self::store::{Kind, Span, Store};
+use self::store::{Kind, SCANNED, Span, Store, WARMED};
 use super::columns::{Columns, span_id, trace_id};
 use super::symbols::{Coded, Symbol, Symbols};
 use super::{Config, Counters, after};
 use crate::derive::{Derive, DeriveError};
 
-/// Spans of one trace that a new span is compared with when it arrives. Larger traces are paired once, when they are due.
-const SCANNED: u32 = 256;
 /// Spans that end this long after the watermark come from a broken clock; they would stay until the store is full.
 const FUTURE: Duration = Duration::from_secs(600);
 /// Strings after which unused ones are looked for.
@@ -108,6 +106,9 @@ impl CallSpans {
         let kinds = columns.text("kind")?;
         let mut strings = SpanColumns::new(columns)?;
         for row in 0..batch.num_rows() {
+            if row.is_multiple_of(WARMED) {
+                self.store.warm((row..traces.len().min(row + WARMED)).map(|row| trace_id(traces.value(row))));
+            }
             let kind = usize::try_from(kinds.code(row)).ok().and_then(|code| strings.kinds.get(code).copied()).unwrap_or(Kind::Local);
             let parent = if parents.is_null(row) { 0 } else { span_id(parents.value(row)) };
             let names = strings.names(&mut self.symbols, row, kind);

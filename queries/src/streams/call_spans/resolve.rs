@@ -2,10 +2,10 @@
 
 use tracescale_models::interval::{self, self_time};
 
+use super::CallSpans;
 use super::links::SpanKey;
 use super::rows::{Row, duration};
-use super::store::{Kind, Span};
-use super::{CallSpans, SCANNED};
+use super::store::{Kind, SCANNED, Span};
 use crate::streams::{Counters, after, seconds};
 
 /// Buffers that live as long as the operator, so that resolving a trace allocates nothing.

@@ -2,12 +2,16 @@
 
 use std::collections::BTreeMap;
 
-use crate::streams::hash::FastMap;
+use crate::hash::FastMap;
 use crate::streams::symbols::Symbol;
 
 /// End of a list.
 pub(super) const NONE: u32 = u32::MAX;
 const SECOND: i64 = 1_000_000_000;
+/// Spans of one trace that a new span is compared with when it arrives. Larger traces are paired once, when they are due.
+pub(super) const SCANNED: u32 = 256;
+/// Traces that are warmed together: their spans fit the innermost cache.
+pub(super) const WARMED: usize = 32;
 
 /// The part of `SpanKind` that matters here.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -59,6 +63,8 @@ pub(super) struct Store {
     live: usize,
     traces: FastMap<u128, Trace>,
     schedule: BTreeMap<i64, Vec<u128>>,
+    /// Memory of [`Store::warm`].
+    warming: Vec<u32>,
 }
 
 // === impl Span ===
@@ -94,11 +100,23 @@ impl Span {
     }
 }
 
+// === impl Trace ===
+
+impl Trace {
+    /// Makes the trace due at `deadline`, unless it is earlier. The second in whose list it belongs from now on.
+    fn due_at(&mut self, deadline: i64) -> Option<i64> {
+        let second = (deadline.div_euclid(SECOND) + 1).min(i64::MAX.div_euclid(SECOND));
+        let earlier = second < self.due;
+        self.due = self.due.min(second);
+        earlier.then_some(second)
+    }
+}
+
 // === impl Store ===
 
 impl Default for Store {
     fn default() -> Self {
-        Self { slab: Vec::new(), free: NONE, live: 0, traces: FastMap::default(), schedule: BTreeMap::new() }
+        Self { slab: Vec::new(), free: NONE, live: 0, traces: FastMap::default(), schedule: BTreeMap::new(), warming: Vec::new() }
     }
 }
 
@@ -135,6 +153,11 @@ impl Store {
         })
     }
 
+    /// Brings the spans of these traces into the caches.
+    pub(super) fn warm(&mut self, ids: impl Iterator<Item = u128>) {
+        warm(&self.traces, &self.slab, ids, &mut self.warming);
+    }
+
     /// Keeps a span; something is to be done about it at `deadline`. Returns its place.
     pub(super) fn insert(&mut self, id: u128, mut span: Span, deadline: i64) -> u32 {
         let trace = self.traces.entry(id).or_insert(Trace { head: NONE, spans: 0, due: i64::MAX });
@@ -150,17 +173,15 @@ impl Store {
         trace.head = place;
         trace.spans += 1;
         self.live += 1;
-        self.schedule(id, deadline);
+        if let Some(second) = trace.due_at(deadline) {
+            self.schedule.entry(second).or_default().push(id);
+        }
         place
     }
 
     /// Asks for the trace to be looked at no later than `deadline`.
     pub(super) fn schedule(&mut self, id: u128, deadline: i64) {
-        let second = (deadline.div_euclid(SECOND) + 1).min(i64::MAX.div_euclid(SECOND));
-        if let Some(trace) = self.traces.get_mut(&id)
-            && second < trace.due
-        {
-            trace.due = second;
+        if let Some(second) = self.traces.get_mut(&id).and_then(|trace| trace.due_at(deadline)) {
             self.schedule.entry(second).or_default().push(id);
         }
     }
@@ -172,6 +193,9 @@ impl Store {
             let second = *first.key();
             if second > now.div_euclid(SECOND) {
                 return None;
+            }
+            if first.get().len().is_multiple_of(WARMED) {
+                warm(&self.traces, &self.slab, first.get().iter().rev().take(WARMED).copied(), &mut self.warming);
             }
             let Some(id) = first.get_mut().pop() else {
                 first.remove();
@@ -222,5 +246,18 @@ impl Store {
                 at = span.next;
             }
         }
+    }
+}
+
+/// Visits every span of these traces. Spans have waited for seconds among millions, and each is found through the one before:
+/// asked for trace by trace, most of the time goes by waiting for memory. Asked for side by side, they come together.
+fn warm(traces: &FastMap<u128, Trace>, slab: &[Span], ids: impl Iterator<Item = u128>, at: &mut Vec<u32>) {
+    at.clear();
+    at.extend(ids.filter_map(|id| traces.get(&id)).filter(|trace| trace.spans <= SCANNED).map(|trace| trace.head));
+    while !at.is_empty() {
+        at.retain_mut(|place| {
+            *place = slab.get(*place as usize).map_or(NONE, |span| span.next);
+            *place != NONE
+        });
     }
 }

@@ -27,9 +27,9 @@ use self::points::Points;
 use self::rows::Rows;
 use self::series::{Observed, Series};
 use super::columns::Columns;
-use super::hash::FastMap;
 use super::{Config, Counters, EncodeHistogram};
 use crate::derive::{Derive, DeriveError};
+use crate::hash::FastMap;
 
 /// The operator.
 #[derive(Debug)]
