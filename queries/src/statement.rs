@@ -11,6 +11,7 @@ use datafusion::sql::sqlparser::dialect::GenericDialect;
 use datafusion::sql::sqlparser::parser::Parser;
 
 use crate::problem::Complaint;
+use crate::refused;
 use crate::window::{WINDOW_END, WindowCall, normalize};
 
 /// Which relations a query reads.
@@ -20,7 +21,7 @@ pub(crate) struct Relations {
     pub(crate) windowed: Vec<WindowCall>,
     /// By name, common table expressions excluded.
     pub(crate) plain: BTreeSet<String>,
-    /// Malformed window calls.
+    /// Malformed window calls, and what no query may contain.
     pub(crate) complaints: Vec<Complaint>,
     common: BTreeSet<String>,
 }
@@ -43,7 +44,7 @@ pub(crate) fn parse_view(sql: &str) -> Result<ViewStatement, Complaint> {
             let name = view.name.0.last().and_then(|part| part.as_ident()).map(normalize);
             let name =
                 name.filter(|_| view.name.0.len() == 1).ok_or_else(|| Complaint::new(format!("{} is not a plain name", view.name)))?;
-            Ok(ViewStatement { name, query: *view.query })
+            refused::view(&view.query).map_or(Ok(ViewStatement { name, query: *view.query }), Err)
         }
         other => Err(Complaint::new(format!("expected CREATE VIEW, found: {}", first_words(&other.to_string()))).hint(FORM)),
     }
@@ -188,9 +189,15 @@ impl Visitor for Relations {
                 if let TableFactor::Table { name, args: None, .. } = factor {
                     self.plain.extend(name.0.last().and_then(|part| part.as_ident()).map(normalize));
                 }
+                self.complaints.extend(refused::table(factor));
             }
             Err(complaint) => self.complaints.push(complaint),
         }
+        ControlFlow::Continue(())
+    }
+
+    fn pre_visit_expr(&mut self, expression: &Expr) -> ControlFlow<()> {
+        self.complaints.extend(refused::expression(expression));
         ControlFlow::Continue(())
     }
 }

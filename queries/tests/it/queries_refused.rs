@@ -1,0 +1,70 @@
+//! What no query may contain is told where the SQL is read, before anything of it is computed.
+
+use std::time::Duration;
+
+use tracescale_queries::snapshot::history_query;
+use tracescale_queries::{Engine, EngineConfig, EngineParts, QueryError, QueryLimits, ViewSource};
+
+/// Expressions that take all memory or minutes while they are planned.
+const HUGE: [(&str, &str); 12] = [
+    ("array_length(range(0, 10000000000))", "range"),
+    ("array_length(Generate_Series(0, 10000000000))", "generate_series"),
+    ("length(repeat('x', 2000000000))", "repeat"),
+    ("length(\"repeat\"('x', 2000000000))", "repeat"),
+    ("length(lpad('x', 2000000000))", "lpad"),
+    ("length(rpad('x', 2000000000, 'y'))", "rpad"),
+    ("array_length(array_repeat(1, 2000000000))", "array_repeat"),
+    ("array_length(list_resize([1], 2000000000))", "list_resize"),
+    ("arrow_cast(NULL, 'FixedSizeBinary(2000000000)')", "arrow_cast"),
+    ("array_length(CAST(NULL AS INT[2000000000]))", "INT[2000000000]"),
+    ("(SELECT count(*) FROM range(0, 10000000000))", "range"),
+    ("(SELECT count(*) FROM (SELECT unnest(range(0, 10000000000))))", "range"),
+];
+
+/// Guarantees: a query whose result is as large as a number in it is refused with a hint, wherever in the query it stands.
+#[tokio::test]
+async fn what_grows_with_a_number_is_refused() {
+    for (expression, named) in HUGE {
+        let error = history_query(&format!("WITH a AS (SELECT {expression} AS x) SELECT x FROM a"), &[]).await.unwrap_err();
+        let QueryError::Invalid { message, hint, .. } = &error else { panic!("{expression}: {error:?}") };
+        assert!(message.contains(named) && hint.is_some(), "{expression}: {error}");
+    }
+    // Ordinary calls stay what they are.
+    for (expression, expected) in [("array_slice([1, 2, 3], 1, 2)", "[1, 2]"), ("replace('a_b', '_', '-')", "a-b")] {
+        let rows = history_query(&format!("SELECT {expression} AS x"), &[]).await.unwrap();
+        let text = cell(&rows[0]);
+        assert_eq!(text, expected);
+    }
+}
+
+/// Guarantees: the same holds for views over streams and for views over views.
+#[tokio::test]
+async fn views_are_refused_likewise() {
+    let over_stream = "CREATE VIEW a AS SELECT window_end, array_length(range(0, 10000000000)) AS x, lpad('x', 2000000000) AS y \
+         FROM TUMBLE(spans, end_time, INTERVAL '1 minute') GROUP BY window_end";
+    let over_view = "CREATE VIEW c AS SELECT window_end, repeat('x', 2000000000) AS x FROM b";
+    let plain = "CREATE VIEW b AS SELECT window_end, count(*) AS n FROM TUMBLE(spans, end_time, INTERVAL '1 minute') GROUP BY window_end";
+    let endless = "CREATE VIEW d AS SELECT b.window_end, x.n FROM b, \
+         (WITH RECURSIVE t AS (SELECT 1 AS n UNION ALL SELECT n + 1 AS n FROM t) SELECT n FROM t) AS x";
+    let views =
+        [over_stream, over_view, endless, plain].map(|sql| ViewSource { name: "v".into(), sql: sql.into(), origin: "v.sql".into() });
+    let parts = EngineParts { views: views.into(), ..EngineParts::default() };
+    let problems = Engine::with_parts(EngineConfig::default(), parts).await.unwrap_err();
+    let of =
+        |view: &str, word: &str| problems.iter().any(|wrong| wrong.view == view && wrong.message.contains(word) && wrong.hint.is_some());
+    assert!(of("v", "RECURSIVE") && of("a", "range") && of("a", "lpad") && of("c", "repeat"), "{problems:?}");
+}
+
+/// Guarantees: a recursion without end ends at the time limit.
+#[tokio::test]
+async fn an_endless_recursion_ends_at_the_limit() {
+    let engine = Engine::with_parts(EngineConfig::default(), EngineParts::default()).await.unwrap();
+    let sql = "WITH RECURSIVE t AS (SELECT 1 AS n UNION ALL SELECT n + 1 AS n FROM t) SELECT max(n) FROM t";
+    let limits = QueryLimits { time: Duration::from_millis(300), ..QueryLimits::default() };
+    let error = engine.tables().query_within(sql, &[], limits).await.unwrap_err();
+    assert!(matches!(error, QueryError::TimedOut { .. }), "{error:?}");
+}
+
+fn cell(rows: &arrow::record_batch::RecordBatch) -> String {
+    arrow::util::display::array_value_to_string(rows.column(0), 0).unwrap()
+}
