@@ -5,6 +5,7 @@ pub mod board;
 pub mod check;
 pub mod cli;
 pub mod clock;
+pub mod columns;
 pub mod conclusion;
 pub mod config;
 pub mod console;
