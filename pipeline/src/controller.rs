@@ -24,6 +24,7 @@ use tracescale_sinks::{Outcome, SinkError};
 use crate::conclusion::{Conclusion, Ending};
 use crate::discovery::Discovery;
 use crate::rules::{Answers, RuleFailure};
+use crate::warning::{Troubles, Warning, chain};
 
 /// How often a sink is asked for a target's capacity when nothing else makes us ask.
 const OBSERVE_EVERY: Duration = Duration::from_secs(15);
@@ -111,37 +112,6 @@ pub enum Effect {
     Warn(Warning),
 }
 
-/// Something people should know; each says what it is about.
-#[derive(Debug)]
-pub enum Warning {
-    /// A rule could not be evaluated.
-    RuleFailed {
-        /// The rule.
-        rule: RuleName,
-        /// Why.
-        failure: RuleFailure,
-    },
-    /// A rule named targets that it does not serve, or that nobody described.
-    UnknownTargets {
-        /// The rule.
-        rule: RuleName,
-        /// Some of the names.
-        names: Vec<String>,
-    },
-    /// A rule was due again before its last evaluation came back.
-    RuleLate {
-        /// The rule.
-        rule: RuleName,
-    },
-    /// A sink refused or failed.
-    SinkFailed {
-        /// The target.
-        target: TargetName,
-        /// Why.
-        error: SinkError,
-    },
-}
-
 /// All decision state.
 #[derive(Debug)]
 pub struct Controller {
@@ -149,6 +119,10 @@ pub struct Controller {
     rules: BTreeMap<RuleName, Rule>,
     decider: Decider,
     discovery: Discovery,
+    /// Rules that fail.
+    failing: Troubles<RuleName>,
+    /// Rules that name targets that they do not serve.
+    straying: Troubles<RuleName>,
     draining: bool,
     now: Timestamp,
 }
@@ -190,6 +164,8 @@ impl Controller {
             rules: BTreeMap::new(),
             decider: Decider::new(),
             discovery,
+            failing: Troubles::default(),
+            straying: Troubles::default(),
             draining: false,
             now: Timestamp::MIN,
         };
@@ -260,6 +236,8 @@ impl Controller {
         let (targets, rules) = (&mut self.targets, &self.rules);
         targets.values_mut().for_each(|target| target.proposals.retain(|rule, _| rules.contains_key(rule)));
         self.decider.retain(|name| targets.contains_key(name));
+        self.failing.retain(|name| rules.contains_key(name));
+        self.straying.retain(|name| rules.contains_key(name));
     }
 
     fn advanced(&mut self, now: Timestamp, emissions: &[Emission], snapshot: &Snapshot) -> Vec<Effect> {
@@ -341,13 +319,20 @@ impl Controller {
                     answers.proposals.into_iter().partition(|(target, _)| serves(target));
                 proposals = known;
                 let names: Vec<_> = unknown.into_keys().map(String::from).chain(answers.not_names).take(5).collect();
-                if !names.is_empty() {
-                    effects.push(Effect::Warn(Warning::UnknownTargets { rule: name.clone(), names }));
+                if names.is_empty() {
+                    let _ = self.straying.right(now, name);
+                } else if let Some(times) = self.straying.wrong(now, name.clone(), &names.join(", "), 1) {
+                    effects.push(Effect::Warn(Warning::UnknownTargets { rule: name.clone(), names, times }));
+                }
+                if self.failing.right(now, name) {
+                    effects.push(Effect::Warn(Warning::RuleRecovered { rule: name.clone() }));
                 }
                 MissingReason::NoRow
             }
             Err(failure) => {
-                effects.push(Effect::Warn(Warning::RuleFailed { rule: name.clone(), failure }));
+                if let Some(times) = self.failing.wrong(now, name.clone(), &chain(&failure), 1) {
+                    effects.push(Effect::Warn(Warning::RuleFailed { rule: name.clone(), failure, times }));
+                }
                 MissingReason::RuleFailed
             }
         };

@@ -22,4 +22,5 @@ pub mod rules;
 pub mod run;
 pub mod telemetry;
 pub mod topology;
+pub mod warning;
 pub mod windows;
