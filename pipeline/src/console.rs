@@ -147,6 +147,7 @@ impl Console {
             for emission in emissions {
                 self.emission(emission);
             }
+            self.board.forget(self.now);
         }
         match self.style {
             Style::Table if now.since(self.drawn) >= REDRAW || now < self.drawn => self.draw(self.now),
@@ -191,6 +192,7 @@ impl Console {
             concurrency: number("concurrency"),
             self_time: number("self_time"),
             instances: number("instances"),
+            shown_at: self.now,
         };
         let old = self.board.services.insert(service.to_owned(), new);
         if self.style == Style::Log && old.is_none_or(|old| old.presence != presence) {
