@@ -12,7 +12,7 @@ use datafusion::sql::sqlparser::parser::Parser;
 
 use crate::problem::Complaint;
 use crate::refused;
-use crate::window::{WINDOW_END, WindowCall, normalize};
+use crate::window::{SHAPE, WINDOW_END, WindowCall, normalize};
 
 /// Which relations a query reads.
 #[derive(Debug, Default)]
@@ -158,7 +158,9 @@ fn arguments(args: Vec<FunctionArg>) -> FunctionArguments {
 fn one_statement(sql: &str) -> Result<Statement, Complaint> {
     let mut statements = Parser::parse_sql(&GenericDialect {}, sql).map_err(|error| {
         let text = error.to_string();
-        Complaint::new(text.trim_start_matches("sql parser error: ").to_owned())
+        let complaint = Complaint::new(text.trim_start_matches("sql parser error: ").to_owned());
+        // The parser knows TABLE(stream), not the spelling of Flink and Calcite.
+        if sql.to_ascii_uppercase().contains("(TABLE ") { complaint.hint(SHAPE) } else { complaint }
     })?;
     match (statements.pop(), statements.is_empty()) {
         (Some(statement), true) => Ok(statement),
