@@ -259,6 +259,12 @@ impl Console {
             Warning::UnknownTargets { rule, names, times } => {
                 tracing::warn!(%rule, ?names, times, "rule named targets that it does not serve or that no document describes")
             }
+            Warning::Unanswered { names } => {
+                tracing::warn!(
+                    ?names,
+                    "no rule ever had a row for these targets; naming them in `targets` of a rule makes silence count as missing"
+                );
+            }
             Warning::RuleLate { rule } => tracing::warn!(%rule, "rule is due again before its last evaluation came back"),
             Warning::SinkFailed { target, error } => {
                 tracing::warn!(%target, kind = error.kind.as_str(), error = %chain(error), "sink failed");

@@ -123,6 +123,8 @@ pub struct Controller {
     failing: Troubles<RuleName>,
     /// Rules that name targets that they do not serve.
     straying: Troubles<RuleName>,
+    /// Targets that no rule answers for.
+    unanswered: Troubles<()>,
     draining: bool,
     now: Timestamp,
 }
@@ -142,6 +144,8 @@ struct Rule {
     spec: Arc<RuleSpec>,
     due: Timestamp,
     is_evaluating: bool,
+    /// Whether its query ever gave rows, or none, rather than a failure.
+    has_answered: bool,
     /// Targets it is answerable for: those its document names, or every one it ever named itself.
     members: BTreeSet<TargetName>,
 }
@@ -166,6 +170,7 @@ impl Controller {
             discovery,
             failing: Troubles::default(),
             straying: Troubles::default(),
+            unanswered: Troubles::default(),
             draining: false,
             now: Timestamp::MIN,
         };
@@ -294,7 +299,7 @@ impl Controller {
             return Vec::new();
         }
         let targets = self.table();
-        let mut effects = Vec::new();
+        let mut effects: Vec<_> = self.unanswered(now).into_iter().collect();
         for rule in self.rules.values_mut().filter(|rule| rule.due <= now && rule.spec.mode != Mode::Off) {
             rule.due = now.floor(rule.spec.every) + rule.spec.every;
             if rule.is_evaluating {
@@ -307,6 +312,22 @@ impl Controller {
         effects
     }
 
+    /// Targets of documents that no rule ever had a row for. No rule can be told missing there, so nothing is ever decided.
+    fn unanswered(&mut self, now: Timestamp) -> Option<Effect> {
+        let mut rules = self.rules.values().filter(|rule| rule.spec.mode != Mode::Off).peekable();
+        if rules.peek().is_none() || rules.any(|rule| !rule.has_answered) {
+            return None;
+        }
+        let described = self.targets.iter().filter(|(_, target)| !target.spec.discovered);
+        let is_answered = |name: &TargetName| self.rules.values().any(|rule| rule.members.contains(name));
+        let names: Vec<_> = described.map(|(name, _)| name).filter(|name| !is_answered(name)).take(5).map(TargetName::to_string).collect();
+        if names.is_empty() {
+            let _ = self.unanswered.right(now, &());
+            return None;
+        }
+        self.unanswered.wrong(now, (), &names.join(", "), 1).map(|_| Effect::Warn(Warning::Unanswered { names }))
+    }
+
     fn evaluated(&mut self, now: Timestamp, name: &RuleName, asked_at: Timestamp, answers: Result<Answers, RuleFailure>) -> Vec<Effect> {
         let Some(rule) = self.rules.get_mut(name) else { return Vec::new() };
         rule.is_evaluating = false;
@@ -314,6 +335,7 @@ impl Controller {
         let mut proposals = BTreeMap::new();
         let silence = match answers {
             Ok(answers) => {
+                rule.has_answered = true;
                 let serves = |target: &TargetName| rule.spec.serves(target) && self.targets.contains_key(target);
                 let (known, unknown): (BTreeMap<_, _>, BTreeMap<_, _>) =
                     answers.proposals.into_iter().partition(|(target, _)| serves(target));
@@ -442,7 +464,7 @@ impl Target {
 impl Rule {
     fn new(spec: RuleSpec) -> Self {
         let members = spec.targets.iter().flat_map(|scope| scope.names.iter().cloned()).collect();
-        Self { spec: Arc::new(spec), due: Timestamp::MIN, is_evaluating: false, members }
+        Self { spec: Arc::new(spec), due: Timestamp::MIN, is_evaluating: false, has_answered: false, members }
     }
 
     /// The rule as the decider needs it for one target: what was only discovered is never acted on unless people said so.

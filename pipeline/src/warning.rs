@@ -37,6 +37,11 @@ pub enum Warning {
         /// Evaluations that named such targets since it was last told, this one included.
         times: u64,
     },
+    /// Documents describe targets that no rule ever had a row for.
+    Unanswered {
+        /// Some of the names.
+        names: Vec<String>,
+    },
     /// A rule was due again before its last evaluation came back.
     RuleLate {
         /// The rule.
