@@ -6,7 +6,7 @@
 
 use std::ops::ControlFlow;
 
-use datafusion::sql::sqlparser::ast::{ArrayElemTypeDef, DataType, Expr, Query, TableFactor, Visit, Visitor};
+use datafusion::sql::sqlparser::ast::{DataType, Expr, Query, TableFactor, Visit, Visitor};
 
 use crate::problem::Complaint;
 use crate::window::normalize;
@@ -42,6 +42,10 @@ pub(crate) fn expression(expression: &Expr) -> Option<Complaint> {
                 Complaint::new(format!("{data_type} is left out: such an array is as large as its length says, also when empty"));
             Some(complaint.hint("leave out the length, as in INT[]"))
         }
+        Expr::Cube(_) => {
+            let complaint = Complaint::new("CUBE is left out: it doubles the grouping sets with each column, while the query is planned");
+            Some(complaint.hint("write GROUPING SETS ((a, b), (a), ())"))
+        }
         _ => None,
     }
 }
@@ -72,14 +76,9 @@ fn hint(function: &str) -> Option<&'static str> {
     FUNCTIONS.iter().find(|(names, _)| names.contains(&function)).map(|(_, hint)| *hint)
 }
 
+/// Whether an array of fixed length is in a type, however deep: `INT[5]`, `STRUCT<a INT[5]>`.
 fn has_length(data_type: &DataType) -> bool {
-    match data_type {
-        DataType::Array(ArrayElemTypeDef::SquareBracket(_, Some(_))) => true,
-        DataType::Array(
-            ArrayElemTypeDef::SquareBracket(inner, None) | ArrayElemTypeDef::AngleBracket(inner) | ArrayElemTypeDef::Parenthesis(inner),
-        ) => has_length(inner),
-        _ => false,
-    }
+    data_type.to_string().split('[').skip(1).any(|rest| rest.starts_with(|first: char| first.is_ascii_digit()))
 }
 
 // === impl Recursion ===

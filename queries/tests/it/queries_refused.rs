@@ -6,7 +6,7 @@ use tracescale_queries::snapshot::history_query;
 use tracescale_queries::{Engine, EngineConfig, EngineParts, QueryError, QueryLimits, ViewSource};
 
 /// Expressions that take all memory or minutes while they are planned.
-const HUGE: [(&str, &str); 12] = [
+const HUGE: [(&str, &str); 15] = [
     ("array_length(range(0, 10000000000))", "range"),
     ("array_length(Generate_Series(0, 10000000000))", "generate_series"),
     ("length(repeat('x', 2000000000))", "repeat"),
@@ -17,6 +17,9 @@ const HUGE: [(&str, &str); 12] = [
     ("array_length(list_resize([1], 2000000000))", "list_resize"),
     ("arrow_cast(NULL, 'FixedSizeBinary(2000000000)')", "arrow_cast"),
     ("array_length(CAST(NULL AS INT[2000000000]))", "INT[2000000000]"),
+    ("NULL::INT[2000000000][]", "INT[2000000000][]"),
+    ("(SELECT max(1) FROM (VALUES (1, 2)) v(a, b) GROUP BY CUBE (a, b, a + 1, a + 2, a + 3))", "CUBE"),
+    ("CAST(NULL AS STRUCT<a INT[2000000000]>)", "INT[2000000000]"),
     ("(SELECT count(*) FROM range(0, 10000000000))", "range"),
     ("(SELECT count(*) FROM (SELECT unnest(range(0, 10000000000))))", "range"),
 ];
