@@ -6,7 +6,7 @@
 
 use std::ops::ControlFlow;
 
-use datafusion::sql::sqlparser::ast::{DataType, Expr, Query, TableFactor, Visit, Visitor};
+use datafusion::sql::sqlparser::ast::{DataType, Expr, Query, Select, SetExpr, TableFactor, Visit, Visitor};
 
 use crate::problem::Complaint;
 use crate::window::normalize;
@@ -22,6 +22,18 @@ const FUNCTIONS: [(&[&str], &str); 5] = [
 
 /// Finds WITH RECURSIVE.
 struct Recursion;
+
+/// Counts how deep expressions are nested.
+#[derive(Default)]
+struct Depth {
+    expressions: usize,
+}
+
+/// Deepest nesting of an expression, longest chain of set operations, most tables in a FROM. Planning recurses over each and
+/// takes up to 14 KiB of a thread's 2 MiB for one level; a stack that overflows ends the process.
+const DEPTH_MAX: usize = 100;
+/// Most tokens of a statement, so that also dropping one that is too deep stays within the stack.
+const TOKENS_MAX: usize = 10_000;
 
 /// Whether a scalar function of that name is left out.
 pub(crate) fn is_refused(function: &str) -> bool {
@@ -63,6 +75,17 @@ pub(crate) fn table(factor: &TableFactor) -> Option<Complaint> {
     )
 }
 
+/// What is wrong with a statement of that many tokens.
+pub(crate) fn length(tokens: usize) -> Option<Complaint> {
+    let complaint = || Complaint::new(format!("the statement has {tokens} words and signs, more than {TOKENS_MAX}"));
+    (tokens > TOKENS_MAX).then(|| complaint().hint("split it into views"))
+}
+
+/// What is wrong with how deep a query is nested. Comes before everything else that recurses over it.
+pub(crate) fn depth(query: &Query) -> Option<Complaint> {
+    query.visit(&mut Depth::default()).break_value()
+}
+
 /// What is wrong with the query of a view. Views run without a time limit: the windows of all others wait for them.
 pub(crate) fn view(query: &Query) -> Option<Complaint> {
     let found = query.visit(&mut Recursion).is_break();
@@ -89,4 +112,44 @@ impl Visitor for Recursion {
     fn pre_visit_query(&mut self, query: &Query) -> ControlFlow<()> {
         if query.with.as_ref().is_some_and(|with| with.recursive) { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
     }
+}
+
+// === impl Depth ===
+
+impl Visitor for Depth {
+    type Break = Complaint;
+
+    fn pre_visit_query(&mut self, query: &Query) -> ControlFlow<Complaint> {
+        let (mut body, mut chain) = (query.body.as_ref(), 0);
+        while let SetExpr::SetOperation { left, .. } = body {
+            (body, chain) = (left, chain + 1);
+        }
+        within(chain, "set operations in a row", "read the tables in several views, or list rows with VALUES")
+    }
+
+    fn pre_visit_select(&mut self, select: &Select) -> ControlFlow<Complaint> {
+        let tables = select.from.iter().map(|from| 1 + from.joins.len()).sum();
+        within(tables, "tables in one FROM", "join some of them in a view")
+    }
+
+    fn pre_visit_expr(&mut self, _: &Expr) -> ControlFlow<Complaint> {
+        self.expressions += 1;
+        within(
+            self.expressions,
+            "levels in one expression",
+            "each operator in a chain is a level: write IN (…) for many OR, or a sub-query for parts",
+        )
+    }
+
+    fn post_visit_expr(&mut self, _: &Expr) -> ControlFlow<Complaint> {
+        self.expressions -= 1;
+        ControlFlow::Continue(())
+    }
+}
+
+fn within(count: usize, what: &str, hint: &str) -> ControlFlow<Complaint> {
+    if count <= DEPTH_MAX {
+        return ControlFlow::Continue(());
+    }
+    ControlFlow::Break(Complaint::new(format!("the query has more than {DEPTH_MAX} {what}")).hint(hint))
 }

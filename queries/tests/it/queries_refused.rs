@@ -40,6 +40,29 @@ async fn what_grows_with_a_number_is_refused() {
     }
 }
 
+/// Guarantees: what would overflow the stack of a thread is refused, however deep it is, and what is not too deep is planned.
+#[tokio::test]
+async fn what_is_too_deep_is_refused() {
+    let sum = |operators: usize| format!("SELECT 1{} AS x", "+1".repeat(operators));
+    let cast = |casts: usize| format!("SELECT 1{} AS x", "::INT".repeat(casts));
+    let unions = |unions: usize| format!("SELECT 1 AS x{}", " UNION ALL SELECT 1".repeat(unions));
+    let tables = |tables: usize| {
+        format!("SELECT 1 AS x FROM (SELECT 1) a0{}", (1..tables).map(|table| format!(", (SELECT 1) a{table}")).collect::<String>())
+    };
+    let deep: [&dyn Fn(usize) -> String; 4] = [&sum, &cast, &unions, &tables];
+    for sql in deep {
+        assert!(history_query(&sql(90), &[]).await.is_ok(), "{:.40}", sql(90));
+        for levels in [102, 1_000, 4_000, 30_000] {
+            let error = history_query(&sql(levels), &[]).await.unwrap_err();
+            assert!(matches!(&error, QueryError::Invalid { hint: Some(_), .. }), "{:.40}: {error}", sql(levels));
+        }
+    }
+    let view = format!("CREATE VIEW a AS SELECT window_end, max({}) AS x FROM b GROUP BY window_end", vec!["1"; 4_000].join(" + "));
+    let views = vec![ViewSource { name: "v".into(), sql: view, origin: "v.sql".into() }];
+    let problems = Engine::with_parts(EngineConfig::default(), EngineParts { views, ..EngineParts::default() }).await.unwrap_err();
+    assert!(problems[0].message.contains("more than 100 levels"), "{problems:?}");
+}
+
 /// Guarantees: the same holds for views over streams and for views over views.
 #[tokio::test]
 async fn views_are_refused_likewise() {
