@@ -1,7 +1,8 @@
 //! What the operator sees: the newest row of every service and the newest decision of every target, as one table.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::fmt::Write as _;
+use std::time::Duration;
 
 use tracescale_core::time::Timestamp;
 
@@ -26,6 +27,8 @@ pub struct ServiceRow {
     pub self_time: Option<f64>,
     /// Instances seen.
     pub instances: Option<f64>,
+    /// When a view last had a row of it.
+    pub shown_at: Timestamp,
 }
 
 /// The newest decision of one target, in the words of its record.
@@ -54,6 +57,9 @@ pub struct Board {
     pub header: Vec<String>,
 }
 
+/// How long a service stays when the view has no row of it any more, which is when the engine has forgotten it. A view that
+/// skips a few windows must not make services come and go.
+const FORGET_AFTER: Duration = Duration::from_secs(60);
 const HEADINGS: [&str; 12] =
     ["SERVICE", "STATE", "RATE/s", "ERR %", "P50 ms", "P99 ms", "IN FLIGHT", "SELF ms", "INST", "NOW", "WANT", "WHY"];
 /// Longest name shown; service names come from senders.
@@ -67,8 +73,9 @@ impl Board {
     /// The table as text, at most `rows_max` services; says how many were left out.
     #[must_use]
     pub fn render(&self, now: Timestamp, rows_max: usize) -> String {
+        let lines = self.lines();
         let mut cells: Vec<[String; 12]> = vec![HEADINGS.map(str::to_owned)];
-        cells.extend(self.lines().take(rows_max));
+        cells.extend(lines.iter().take(rows_max).map(|(name, row, decision)| line(name, *row, *decision)));
         let mut widths = [0_usize; 12];
         for line in &cells {
             for (width, cell) in widths.iter_mut().zip(line) {
@@ -87,7 +94,7 @@ impl Board {
             });
             let _ = writeln!(text, "{}", padded.collect::<Vec<_>>().join("  ").trim_end());
         }
-        let hidden = self.lines().count().saturating_sub(rows_max);
+        let hidden = lines.len().saturating_sub(rows_max);
         if hidden > 0 {
             let _ = writeln!(text, "… and {hidden} more (--json shows all)");
         }
@@ -97,22 +104,30 @@ impl Board {
         text
     }
 
-    /// Services with the target that scales them; then targets whose service was not seen.
-    fn lines(&self) -> impl Iterator<Item = [String; 12]> + '_ {
-        let services = self.services.iter().map(|(name, row)| {
-            let decision = self.decisions.values().find(|decision| decision.service.as_deref() == Some(name));
-            line(name, row, decision)
-        });
-        let unseen = self
-            .decisions
-            .iter()
-            .filter(|(_, decision)| decision.service.as_ref().is_none_or(|service| !self.services.contains_key(service)));
-        let absent = ServiceRow { presence: "missing".to_owned(), ..ServiceRow::default() };
-        services.chain(unseen.map(move |(name, decision)| line(name, &absent, Some(decision))))
+    /// Forgets services that the view no longer has: services that come and go must not fill the memory.
+    pub fn forget(&mut self, now: Timestamp) {
+        self.services.retain(|_, row| now < row.shown_at + FORGET_AFTER);
+    }
+
+    /// Services with the target that scales them, the first by name where there are several; then targets whose service was
+    /// not seen.
+    fn lines(&self) -> Vec<(&str, Option<&ServiceRow>, Option<&DecisionRow>)> {
+        let mut scaled: HashMap<&str, &DecisionRow> = HashMap::new();
+        for decision in self.decisions.values() {
+            if let Some(service) = decision.service.as_deref() {
+                let _ = scaled.entry(service).or_insert(decision);
+            }
+        }
+        let services = self.services.iter().map(|(name, row)| (name.as_str(), Some(row), scaled.get(name.as_str()).copied()));
+        let is_unseen = |decision: &DecisionRow| decision.service.as_ref().is_none_or(|service| !self.services.contains_key(service));
+        let unseen = self.decisions.iter().filter(|(_, decision)| is_unseen(decision));
+        services.chain(unseen.map(|(name, decision)| (name.as_str(), None, Some(decision)))).collect()
     }
 }
 
-fn line(name: &str, row: &ServiceRow, decision: Option<&DecisionRow>) -> [String; 12] {
+fn line(name: &str, row: Option<&ServiceRow>, decision: Option<&DecisionRow>) -> [String; 12] {
+    let absent = ServiceRow { presence: "missing".to_owned(), ..ServiceRow::default() };
+    let row = row.unwrap_or(&absent);
     let millis = |seconds: Option<f64>| number(seconds.map(|seconds| seconds * 1e3), 1);
     [
         rows::printable(name, NAME_WIDTH),
@@ -163,5 +178,46 @@ mod tests {
         let cells: Vec<_> = row.split_whitespace().collect();
         assert_eq!(cells, ["checkout", "active", "12.3", "–", "–", "250.0", "–", "–", "–", "2", "3", "scale", "up:", "demand"]);
         assert!(!text.contains("zebra") && text.contains("1 more"));
+    }
+
+    /// Guarantees: a table of very many services and targets is put together in one pass (service by target would take minutes),
+    /// a service stands with the first of its targets, and the others are not lost.
+    #[test]
+    fn the_table_is_linear_in_services_and_targets() {
+        let mut board = Board::default();
+        let decision = |service: &str, desired| DecisionRow {
+            service: Some(service.to_owned()),
+            current: None,
+            desired: Some(desired),
+            action: "none".to_owned(),
+            reason: "steady".to_owned(),
+        };
+        for index in 0..50_000 {
+            let name = format!("service-{index:05}");
+            board.decisions.insert(format!("target-{index:05}"), decision(&name, index));
+            board.services.insert(name, ServiceRow::default());
+        }
+        board.decisions.insert("z-second".to_owned(), decision("service-00001", 7));
+        board.decisions.insert("unseen".to_owned(), decision("elsewhere", 8));
+        let lines = board.lines();
+        assert_eq!((lines.len(), lines[1].2.unwrap().desired, lines[50_000].0), (50_001, Some(1), "unseen"));
+        assert!(lines[50_000].1.is_none() && board.render(Timestamp::EPOCH, 3).contains("49998 more"));
+    }
+
+    /// Guarantees: services that the view no longer has are forgotten, however many came and went, and those that it has stay.
+    #[test]
+    fn services_that_are_gone_are_forgotten() {
+        let mut board = Board::default();
+        let mut most = 0;
+        for second in 0..10_000 {
+            let now = Timestamp::from_secs(second);
+            for name in ["steady".to_owned(), format!("passing-{second}")] {
+                board.services.insert(name, ServiceRow { shown_at: now, ..ServiceRow::default() });
+            }
+            board.forget(now);
+            most = most.max(board.services.len());
+        }
+        assert_eq!(most, 61);
+        assert!(board.services.contains_key("steady"));
     }
 }

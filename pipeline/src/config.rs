@@ -8,13 +8,13 @@ use std::time::Duration;
 use tracescale_core::target::TargetSpec;
 use tracescale_documents::{Documents, Problem, RuleSpec, Settings};
 use tracescale_ingest as ingest;
-use tracescale_queries::{Engine, EngineConfig, ViewProblem, ViewSource, shipped, streams};
+use tracescale_queries::{Engine, EngineConfig, QueryError, ViewProblem, ViewSource, shipped, streams};
 use tracescale_sinks::{Clock, Kubernetes, Memory, Sinks, kubernetes};
 
 use crate::cli::ListenArgs;
 use crate::controller::Controller;
 use crate::discovery::Discovery;
-use crate::rules;
+use crate::{columns, rules};
 
 /// Where files go when nobody says otherwise.
 pub const DEFAULT_DATA_DIR: &str = ".tracescale";
@@ -107,23 +107,20 @@ impl Config {
         let targets = Arc::new(rules::targets_schema());
         let mut problems = Vec::new();
         for (source, rule) in &self.documents.rules {
-            let problem = |message: String, hint: Option<String>| Problem {
+            let problem = |value: Option<String>, message: String, hint: Option<String>| Problem {
                 file: source.file.clone(),
                 line: Some(source.line).filter(|line| *line > 0),
                 path: format!("rule {}: spec.sql", rule.name),
-                value: None,
+                value,
                 message,
                 hint,
             };
             match snapshot.prepare(&rule.sql, &[("targets", Arc::clone(&targets))]).await {
-                Err(error) => problems.push(problem(error.to_string(), None)),
+                Err(QueryError::Invalid { message, position: None, hint }) => problems.push(problem(None, message, hint)),
+                Err(error) => problems.push(problem(None, error.to_string(), None)),
                 Ok(prepared) => {
-                    let columns: Vec<_> = prepared.schema().fields().iter().map(|field| field.name().clone()).collect();
-                    let missing = ["target", "replicas"].into_iter().filter(|name| !columns.iter().any(|column| column == name));
-                    problems.extend(missing.map(|name| {
-                        let hint = format!("name it with `AS {name}`; the query returns {}", columns.join(", "));
-                        problem(format!("the query returns no column `{name}`"), Some(hint))
-                    }));
+                    let wrong = columns::problems(&prepared.schema());
+                    problems.extend(wrong.into_iter().map(|wrong| problem(wrong.value, wrong.message, Some(wrong.hint))));
                 }
             }
         }

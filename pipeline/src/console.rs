@@ -15,8 +15,9 @@ use tracescale_queries::Emission;
 
 use crate::board::{Board, DecisionRow, ServiceRow};
 use crate::conclusion::Conclusion;
-use crate::controller::{Event, Warning};
+use crate::controller::Event;
 use crate::rows;
+use crate::warning::{Warning, chain};
 
 /// The view that the table shows.
 const SUMMARY_VIEW: &str = "service_summary";
@@ -146,6 +147,7 @@ impl Console {
             for emission in emissions {
                 self.emission(emission);
             }
+            self.board.forget(self.now);
         }
         match self.style {
             Style::Table if now.since(self.drawn) >= REDRAW || now < self.drawn => self.draw(self.now),
@@ -190,6 +192,7 @@ impl Console {
             concurrency: number("concurrency"),
             self_time: number("self_time"),
             instances: number("instances"),
+            shown_at: self.now,
         };
         let old = self.board.services.insert(service.to_owned(), new);
         if self.style == Style::Log && old.is_none_or(|old| old.presence != presence) {
@@ -251,9 +254,16 @@ impl Console {
     /// Tells of something a rule or sink did wrong.
     pub fn warning(&self, warning: &Warning) {
         match warning {
-            Warning::RuleFailed { rule, failure } => tracing::warn!(%rule, error = %chain(failure), "rule failed"),
-            Warning::UnknownTargets { rule, names } => {
-                tracing::warn!(%rule, ?names, "rule named targets that it does not serve or that no document describes")
+            Warning::RuleFailed { rule, failure, times } => tracing::warn!(%rule, error = %chain(failure), times, "rule failed"),
+            Warning::RuleRecovered { rule } => tracing::info!(%rule, "rule works again"),
+            Warning::UnknownTargets { rule, names, times } => {
+                tracing::warn!(%rule, ?names, times, "rule named targets that it does not serve or that no document describes")
+            }
+            Warning::Unanswered { names } => {
+                tracing::warn!(
+                    ?names,
+                    "no rule ever had a row for these targets; naming them in `targets` of a rule makes silence count as missing"
+                );
             }
             Warning::RuleLate { rule } => tracing::warn!(%rule, "rule is due again before its last evaluation came back"),
             Warning::SinkFailed { target, error } => {
@@ -345,18 +355,6 @@ impl Console {
             self.style = Style::Log;
         }
     }
-}
-
-/// An error with all its causes, each said once.
-#[must_use]
-pub fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(inner) = cause {
-        text = format!("{text}: {inner}");
-        cause = inner.source();
-    }
-    text
 }
 
 /// One line on standard output.

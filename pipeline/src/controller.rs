@@ -24,6 +24,7 @@ use tracescale_sinks::{Outcome, SinkError};
 use crate::conclusion::{Conclusion, Ending};
 use crate::discovery::Discovery;
 use crate::rules::{Answers, RuleFailure};
+use crate::warning::{Troubles, Warning, chain};
 
 /// How often a sink is asked for a target's capacity when nothing else makes us ask.
 const OBSERVE_EVERY: Duration = Duration::from_secs(15);
@@ -111,37 +112,6 @@ pub enum Effect {
     Warn(Warning),
 }
 
-/// Something people should know; each says what it is about.
-#[derive(Debug)]
-pub enum Warning {
-    /// A rule could not be evaluated.
-    RuleFailed {
-        /// The rule.
-        rule: RuleName,
-        /// Why.
-        failure: RuleFailure,
-    },
-    /// A rule named targets that it does not serve, or that nobody described.
-    UnknownTargets {
-        /// The rule.
-        rule: RuleName,
-        /// Some of the names.
-        names: Vec<String>,
-    },
-    /// A rule was due again before its last evaluation came back.
-    RuleLate {
-        /// The rule.
-        rule: RuleName,
-    },
-    /// A sink refused or failed.
-    SinkFailed {
-        /// The target.
-        target: TargetName,
-        /// Why.
-        error: SinkError,
-    },
-}
-
 /// All decision state.
 #[derive(Debug)]
 pub struct Controller {
@@ -149,6 +119,12 @@ pub struct Controller {
     rules: BTreeMap<RuleName, Rule>,
     decider: Decider,
     discovery: Discovery,
+    /// Rules that fail.
+    failing: Troubles<RuleName>,
+    /// Rules that name targets that they do not serve.
+    straying: Troubles<RuleName>,
+    /// Targets that no rule answers for.
+    unanswered: Troubles<()>,
     draining: bool,
     now: Timestamp,
 }
@@ -168,6 +144,8 @@ struct Rule {
     spec: Arc<RuleSpec>,
     due: Timestamp,
     is_evaluating: bool,
+    /// Whether its query ever gave rows, or none, rather than a failure.
+    has_answered: bool,
     /// Targets it is answerable for: those its document names, or every one it ever named itself.
     members: BTreeSet<TargetName>,
 }
@@ -190,6 +168,9 @@ impl Controller {
             rules: BTreeMap::new(),
             decider: Decider::new(),
             discovery,
+            failing: Troubles::default(),
+            straying: Troubles::default(),
+            unanswered: Troubles::default(),
             draining: false,
             now: Timestamp::MIN,
         };
@@ -260,6 +241,8 @@ impl Controller {
         let (targets, rules) = (&mut self.targets, &self.rules);
         targets.values_mut().for_each(|target| target.proposals.retain(|rule, _| rules.contains_key(rule)));
         self.decider.retain(|name| targets.contains_key(name));
+        self.failing.retain(|name| rules.contains_key(name));
+        self.straying.retain(|name| rules.contains_key(name));
     }
 
     fn advanced(&mut self, now: Timestamp, emissions: &[Emission], snapshot: &Snapshot) -> Vec<Effect> {
@@ -316,7 +299,7 @@ impl Controller {
             return Vec::new();
         }
         let targets = self.table();
-        let mut effects = Vec::new();
+        let mut effects: Vec<_> = self.unanswered(now).into_iter().collect();
         for rule in self.rules.values_mut().filter(|rule| rule.due <= now && rule.spec.mode != Mode::Off) {
             rule.due = now.floor(rule.spec.every) + rule.spec.every;
             if rule.is_evaluating {
@@ -329,6 +312,22 @@ impl Controller {
         effects
     }
 
+    /// Targets of documents that no rule ever had a row for. No rule can be told missing there, so nothing is ever decided.
+    fn unanswered(&mut self, now: Timestamp) -> Option<Effect> {
+        let mut rules = self.rules.values().filter(|rule| rule.spec.mode != Mode::Off).peekable();
+        if rules.peek().is_none() || rules.any(|rule| !rule.has_answered) {
+            return None;
+        }
+        let described = self.targets.iter().filter(|(_, target)| !target.spec.discovered);
+        let is_answered = |name: &TargetName| self.rules.values().any(|rule| rule.members.contains(name));
+        let names: Vec<_> = described.map(|(name, _)| name).filter(|name| !is_answered(name)).take(5).map(TargetName::to_string).collect();
+        if names.is_empty() {
+            let _ = self.unanswered.right(now, &());
+            return None;
+        }
+        self.unanswered.wrong(now, (), &names.join(", "), 1).map(|_| Effect::Warn(Warning::Unanswered { names }))
+    }
+
     fn evaluated(&mut self, now: Timestamp, name: &RuleName, asked_at: Timestamp, answers: Result<Answers, RuleFailure>) -> Vec<Effect> {
         let Some(rule) = self.rules.get_mut(name) else { return Vec::new() };
         rule.is_evaluating = false;
@@ -336,18 +335,26 @@ impl Controller {
         let mut proposals = BTreeMap::new();
         let silence = match answers {
             Ok(answers) => {
+                rule.has_answered = true;
                 let serves = |target: &TargetName| rule.spec.serves(target) && self.targets.contains_key(target);
                 let (known, unknown): (BTreeMap<_, _>, BTreeMap<_, _>) =
                     answers.proposals.into_iter().partition(|(target, _)| serves(target));
                 proposals = known;
                 let names: Vec<_> = unknown.into_keys().map(String::from).chain(answers.not_names).take(5).collect();
-                if !names.is_empty() {
-                    effects.push(Effect::Warn(Warning::UnknownTargets { rule: name.clone(), names }));
+                if names.is_empty() {
+                    let _ = self.straying.right(now, name);
+                } else if let Some(times) = self.straying.wrong(now, name.clone(), &names.join(", "), 1) {
+                    effects.push(Effect::Warn(Warning::UnknownTargets { rule: name.clone(), names, times }));
+                }
+                if self.failing.right(now, name) {
+                    effects.push(Effect::Warn(Warning::RuleRecovered { rule: name.clone() }));
                 }
                 MissingReason::NoRow
             }
             Err(failure) => {
-                effects.push(Effect::Warn(Warning::RuleFailed { rule: name.clone(), failure }));
+                if let Some(times) = self.failing.wrong(now, name.clone(), &chain(&failure), 1) {
+                    effects.push(Effect::Warn(Warning::RuleFailed { rule: name.clone(), failure, times }));
+                }
                 MissingReason::RuleFailed
             }
         };
@@ -457,7 +464,7 @@ impl Target {
 impl Rule {
     fn new(spec: RuleSpec) -> Self {
         let members = spec.targets.iter().flat_map(|scope| scope.names.iter().cloned()).collect();
-        Self { spec: Arc::new(spec), due: Timestamp::MIN, is_evaluating: false, members }
+        Self { spec: Arc::new(spec), due: Timestamp::MIN, is_evaluating: false, has_answered: false, members }
     }
 
     /// The rule as the decider needs it for one target: what was only discovered is never acted on unless people said so.

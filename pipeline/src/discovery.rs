@@ -57,11 +57,9 @@ fn found(emission: &Emission, row: usize) -> Option<Found> {
     let column = |name: &str| emission.rows.column_by_name(name);
     let text = |name: &str| column(name).and_then(|column| rows::text(column, row));
     let service = text("service_name")?;
-    let namespace = text("service_namespace");
-    let name = match namespace {
-        Some(namespace) => TargetName::sanitized(&format!("{namespace}.{service}"))?,
-        None => TargetName::sanitized(service)?,
-    };
+    // The conventions say that an empty namespace is none.
+    let namespace = text("service_namespace").filter(|namespace| !namespace.is_empty());
+    let name = TargetName::of_service(namespace, service);
     let instances = column("instances").and_then(|column| rows::number(column, row)).filter(|count| *count >= 1.0);
     let unnamed = || TargetRef::Memory(MemoryRef { name: name.to_string(), replicas: 1 });
     let spec = TargetSpec {

@@ -15,8 +15,9 @@ use tracescale_ingest::{Config, Receiver, Stats};
 
 use crate::cli::{ListenArgs, RecordArgs};
 use crate::clock;
-use crate::console::{chain, print_line};
+use crate::console::print_line;
 use crate::telemetry::{self, Logs};
+use crate::warning::chain;
 
 /// Time between two lines of progress.
 const PROGRESS: Duration = Duration::from_secs(5);

@@ -26,7 +26,7 @@ use crate::journal::Journal;
 use crate::late::Late;
 use crate::metrics::Metrics;
 use crate::rules::Evaluator;
-use crate::windows::Windows;
+use crate::windows::{ViewTroubles, Windows};
 
 /// The sender that all recorded requests count as.
 const SOURCE: &str = "replay";
@@ -74,6 +74,7 @@ pub async fn run(config: &Config, file: &Path, speed: Speed, mut console: Consol
             engine: config.engine().await.map_err(|problems| anyhow::anyhow!("{} views do not work", problems.len()))?.0,
             late: Late::new(&config.data_dir, clock::now()),
             metrics: metrics.clone(),
+            failing: ViewTroubles::default(),
         },
         controller: config.controller(),
         evaluator: Evaluator::default(),

@@ -2,8 +2,8 @@
 
 use arrow::array::{Array, ArrayRef, AsArray, RecordBatch};
 use arrow::datatypes::{
-    DataType, Float64Type, Int8Type, Int16Type, Int32Type, Int64Type, TimestampNanosecondType, UInt8Type, UInt16Type, UInt32Type,
-    UInt64Type,
+    DataType, Float32Type, Float64Type, Int8Type, Int16Type, Int32Type, Int64Type, TimestampNanosecondType, UInt8Type, UInt16Type,
+    UInt32Type, UInt64Type,
 };
 use serde_json::{Map, Number, Value};
 use tracescale_core::time::Timestamp;
@@ -29,6 +29,7 @@ pub fn value(column: &ArrayRef, row: usize) -> Value {
         DataType::Boolean => Value::Bool(column.as_boolean().value(row)),
         DataType::Timestamp(_, _) => time(column, row).map_or(Value::Null, |time| Value::String(time.to_string())),
         DataType::Float64 => Number::from_f64(column.as_primitive::<Float64Type>().value(row)).map_or(Value::Null, Value::Number),
+        DataType::Float32 => Number::from_f64(column.as_primitive::<Float32Type>().value(row).into()).map_or(Value::Null, Value::Number),
         DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View | DataType::Dictionary(_, _) => {
             text(column, row).map_or(Value::Null, |text| Value::String(text.to_owned()))
         }

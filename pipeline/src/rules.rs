@@ -15,12 +15,10 @@ use tracescale_core::time::Timestamp;
 use tracescale_documents::RuleSpec;
 use tracescale_queries::{Prepared, QueryError, QueryLimits, Snapshot};
 
-use crate::rows;
+use crate::{columns, rows};
 
 /// Longest one run of a rule's query may take.
 const QUERY_MAX: Duration = Duration::from_secs(5);
-/// Columns of a rule's row that are evidence rather than inputs.
-const EVIDENCE: [&str; 9] = ["target", "replicas", "window_end", "is_final", "n_eff", "confidence", "completeness", "age", "presence"];
 
 /// What a rule said.
 #[derive(Debug, Default)]
@@ -159,7 +157,7 @@ struct Columns<'a> {
 impl<'a> Columns<'a> {
     fn of(batch: &'a RecordBatch) -> Self {
         let fields = batch.schema_ref().fields().iter().zip(batch.columns());
-        let inputs = fields.filter(|(field, _)| !EVIDENCE.contains(&field.name().as_str()));
+        let inputs = fields.filter(|(field, _)| !columns::is_known(field.name()));
         Self { batch, inputs: inputs.map(|(field, column)| (field.name().as_str(), column)).collect() }
     }
 

@@ -30,7 +30,7 @@ use crate::journal::Journal;
 use crate::late::Late;
 use crate::metrics::{self, Metrics};
 use crate::rules::{Evaluator, RuleFailure};
-use crate::windows::Windows;
+use crate::windows::{ViewTroubles, Windows};
 
 /// Events waiting for the controller, which takes microseconds for each; a full channel slows windows down, nothing is lost.
 const EVENTS: usize = 1024;
@@ -70,7 +70,8 @@ pub async fn live(config: Config, mut console: Console) -> anyhow::Result<()> {
     let sinks: Arc<dyn ScaleTarget> = Arc::new(config.sinks(clock::system()));
     let (engine, losses) = config.engine().await.map_err(|problems| anyhow!("{} views do not work", problems.len()))?;
     metrics.losses(losses);
-    let windows = Windows { engine, late: Late::new(&config.data_dir, clock::now()), metrics: metrics.clone() };
+    let windows =
+        Windows { engine, late: Late::new(&config.data_dir, clock::now()), metrics: metrics.clone(), failing: ViewTroubles::default() };
 
     let (events_in, events) = mpsc::channel(EVENTS);
     let (evaluations_in, evaluations) = mpsc::channel(EVALUATIONS);

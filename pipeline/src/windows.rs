@@ -1,15 +1,18 @@
 //! The windows stage: owns the engine, feeds it requests in the order of the queue and moves its time on.
 
+use std::collections::BTreeMap;
+
 use tokio::sync::mpsc;
 use tracescale_core::time::Timestamp;
 use tracescale_ingest::Admitted;
-use tracescale_queries::Engine;
+use tracescale_queries::{Emission, Engine, EngineStats};
 use tracing::Instrument;
 
 use crate::clock;
 use crate::controller::Event;
 use crate::late::Late;
 use crate::metrics::Metrics;
+use crate::warning::Troubles;
 
 /// The stage's parts.
 #[derive(Debug)]
@@ -20,6 +23,16 @@ pub struct Windows {
     pub late: Late,
     /// Our own metrics.
     pub metrics: Metrics,
+    /// Views that fail.
+    pub failing: ViewTroubles,
+}
+
+/// Views that fail on their rows, from what the engine counts.
+#[derive(Debug, Default)]
+pub struct ViewTroubles {
+    troubles: Troubles<String>,
+    /// Failures that were counted at the last look, by view.
+    counted: BTreeMap<String, u64>,
 }
 
 // === impl Windows ===
@@ -73,7 +86,33 @@ impl Windows {
             }
         }
         self.metrics.windows(self.engine.stats());
+        for (view, told) in self.failing.look(now, self.engine.stats(), &emissions) {
+            match told {
+                Some((times, error)) => tracing::warn!(view, error, times, "a view failed on its rows"),
+                None => tracing::info!(view, "a view works again"),
+            }
+        }
         Ok(Event::Advanced { emissions, snapshot: self.engine.tables() })
+    }
+}
+
+// === impl ViewTroubles ===
+
+impl ViewTroubles {
+    /// What is to be told of which views: how often one failed and why, or that it works again, as its windows show.
+    fn look<'a>(&mut self, now: Timestamp, stats: &'a EngineStats, emissions: &[Emission]) -> Vec<(&'a str, Option<(u64, &'a str)>)> {
+        let mut news = Vec::new();
+        for (view, (total, message)) in &stats.failures {
+            let counted = self.counted.entry(view.clone()).or_default();
+            let times = *total - std::mem::replace(counted, *total);
+            if times > 0 {
+                let told = self.troubles.wrong(now, view.clone(), message, times);
+                news.extend(told.map(|times| (view.as_str(), Some((times, message.as_str())))));
+            } else if emissions.iter().any(|emission| emission.view == *view) && self.troubles.right(now, view) {
+                news.push((view, None));
+            }
+        }
+        news
     }
 }
 
@@ -82,4 +121,43 @@ pub fn next_tick(now: Timestamp, deadline: Option<Timestamp>) -> Timestamp {
     let second = std::time::Duration::from_secs(1);
     let tick = now.floor(second) + second;
     deadline.map_or(tick, |deadline| deadline.min(tick))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use arrow::array::RecordBatch;
+    use arrow::datatypes::Schema;
+
+    use super::*;
+
+    /// Guarantees: a view that fails is told once a minute with a count, and works again when it emits without failing.
+    #[test]
+    fn a_failing_view_is_told_once_a_minute() {
+        let at = |seconds: i64| Timestamp::from_secs(1_767_600_000 + seconds);
+        let mut stats = EngineStats::default();
+        let emission = Emission {
+            view: "load".to_owned(),
+            window_start: at(0),
+            window_end: at(60),
+            is_final: true,
+            revision: 0,
+            rows: RecordBatch::new_empty(Arc::new(Schema::empty())),
+            evidence_time: at(60),
+        };
+        let mut views = ViewTroubles::default();
+        let mut told = Vec::new();
+        for second in 0..90 {
+            if (10..80).contains(&second) {
+                stats.failures.entry("load".to_owned()).or_insert((0, "divided by zero".to_owned())).0 += 2;
+            }
+            let emissions: &[Emission] = if second % 5 == 0 { std::slice::from_ref(&emission) } else { &[] };
+            for (view, news) in views.look(at(second), &stats, emissions) {
+                told.push((second, view.to_owned(), news.map(|(times, error)| (times, error.to_owned()))));
+            }
+        }
+        let failed = |times| Some((times, "divided by zero".to_owned()));
+        assert_eq!(told, [(10, "load".to_owned(), failed(2)), (70, "load".to_owned(), failed(120)), (80, "load".to_owned(), None)]);
+    }
 }

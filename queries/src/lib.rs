@@ -28,6 +28,7 @@ mod output;
 mod pane;
 pub mod problem;
 mod query;
+mod refused;
 mod registry;
 mod relation;
 mod rollup;

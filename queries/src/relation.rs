@@ -56,7 +56,10 @@ fn parse(factor: &TableFactor) -> Result<Option<WindowCall>, DataFusionError> {
 }
 
 fn planned(plan: LogicalPlan, factor: TableFactor) -> RelationPlanning {
-    let alias: Option<TableAlias> = if let TableFactor::Table { alias, .. } = factor { alias } else { None };
+    let alias: Option<TableAlias> = match factor {
+        TableFactor::Table { alias, .. } | TableFactor::TableFunction { alias, .. } => alias,
+        _ => None,
+    };
     RelationPlanning::Planned(Box::new(PlannedRelation::new(plan, alias)))
 }
 

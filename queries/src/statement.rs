@@ -9,9 +9,11 @@ use datafusion::sql::sqlparser::ast::{
 };
 use datafusion::sql::sqlparser::dialect::GenericDialect;
 use datafusion::sql::sqlparser::parser::Parser;
+use datafusion::sql::sqlparser::tokenizer::{Token, Tokenizer};
 
 use crate::problem::Complaint;
-use crate::window::{WINDOW_END, WindowCall, normalize};
+use crate::refused;
+use crate::window::{SHAPE, WINDOW_END, WindowCall, normalize};
 
 /// Which relations a query reads.
 #[derive(Debug, Default)]
@@ -20,7 +22,7 @@ pub(crate) struct Relations {
     pub(crate) windowed: Vec<WindowCall>,
     /// By name, common table expressions excluded.
     pub(crate) plain: BTreeSet<String>,
-    /// Malformed window calls.
+    /// Malformed window calls, and what no query may contain.
     pub(crate) complaints: Vec<Complaint>,
     common: BTreeSet<String>,
 }
@@ -43,19 +45,20 @@ pub(crate) fn parse_view(sql: &str) -> Result<ViewStatement, Complaint> {
             let name = view.name.0.last().and_then(|part| part.as_ident()).map(normalize);
             let name =
                 name.filter(|_| view.name.0.len() == 1).ok_or_else(|| Complaint::new(format!("{} is not a plain name", view.name)))?;
-            Ok(ViewStatement { name, query: *view.query })
+            if let Some(complaint) = refused::depth(&view.query) {
+                return Err(complaint);
+            }
+            refused::view(&view.query).map_or(Ok(ViewStatement { name, query: *view.query }), Err)
         }
-        other => Err(Complaint::new(format!("expected CREATE VIEW, found: {}", first_words(&other.to_string()))).hint(FORM)),
+        _ => Err(Complaint::new(format!("expected CREATE VIEW, found: {}", first_words(sql))).hint(FORM)),
     }
 }
 
 /// Parses one query; any other statement is refused.
 pub(crate) fn parse_query(sql: &str) -> Result<Query, Complaint> {
     match one_statement(sql)? {
-        Statement::Query(query) => Ok(*query),
-        other => {
-            Err(Complaint::new(format!("only queries are allowed here, found: {}", first_words(&other.to_string()))).hint("write SELECT …"))
-        }
+        Statement::Query(query) => refused::depth(&query).map_or(Ok(*query), Err),
+        _ => Err(Complaint::new(format!("only queries are allowed here, found: {}", first_words(sql))).hint("write SELECT …")),
     }
 }
 
@@ -155,10 +158,19 @@ fn arguments(args: Vec<FunctionArg>) -> FunctionArguments {
 }
 
 fn one_statement(sql: &str) -> Result<Statement, Complaint> {
-    let mut statements = Parser::parse_sql(&GenericDialect {}, sql).map_err(|error| {
-        let text = error.to_string();
-        Complaint::new(text.trim_start_matches("sql parser error: ").to_owned())
-    })?;
+    let unreadable = |text: String| {
+        let complaint = Complaint::new(text.trim_start_matches("sql parser error: ").to_owned());
+        // The parser knows TABLE(stream), not the spelling of Flink and Calcite.
+        if sql.to_ascii_uppercase().contains("(TABLE ") { complaint.hint(SHAPE) } else { complaint }
+    };
+    let dialect = GenericDialect {};
+    let tokens = Tokenizer::new(&dialect, sql).tokenize_with_location().map_err(|error| unreadable(error.to_string()))?;
+    let words = tokens.iter().filter(|token| !matches!(token.token, Token::Whitespace(_))).count();
+    if let Some(complaint) = refused::length(words) {
+        return Err(complaint);
+    }
+    let mut parser = Parser::new(&dialect).with_tokens_with_locations(tokens);
+    let mut statements = parser.parse_statements().map_err(|error| unreadable(error.to_string()))?;
     match (statements.pop(), statements.is_empty()) {
         (Some(statement), true) => Ok(statement),
         (None, _) => Err(Complaint::new("there is no SQL statement")),
@@ -188,9 +200,15 @@ impl Visitor for Relations {
                 if let TableFactor::Table { name, args: None, .. } = factor {
                     self.plain.extend(name.0.last().and_then(|part| part.as_ident()).map(normalize));
                 }
+                self.complaints.extend(refused::table(factor));
             }
             Err(complaint) => self.complaints.push(complaint),
         }
+        ControlFlow::Continue(())
+    }
+
+    fn pre_visit_expr(&mut self, expression: &Expr) -> ControlFlow<()> {
+        self.complaints.extend(refused::expression(expression));
         ControlFlow::Continue(())
     }
 }

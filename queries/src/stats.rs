@@ -53,7 +53,6 @@ pub struct EngineStats {
 impl EngineStats {
     pub(crate) fn failed(&mut self, view: &str, error: &DataFusionError) {
         let message = error.strip_backtrace();
-        tracing::warn!(view, error = message, "a view failed on its rows");
         let failure = self.failures.entry(view.to_owned()).or_default();
         *failure = (failure.0 + 1, message);
     }

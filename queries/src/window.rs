@@ -6,7 +6,9 @@
 use std::time::Duration;
 
 use arrow::compute::kernels::cast_utils::parse_interval_month_day_nano;
-use datafusion::sql::sqlparser::ast::{Expr, FunctionArg, FunctionArgExpr, Ident, ObjectName, TableFactor, Value};
+use datafusion::sql::sqlparser::ast::{
+    Expr, Function, FunctionArg, FunctionArgExpr, FunctionArguments, Ident, ObjectName, TableFactor, Value,
+};
 use tracescale_core::time::{Timestamp, nanos};
 
 use crate::problem::Complaint;
@@ -16,7 +18,8 @@ pub(crate) const WINDOW_START: &str = "window_start";
 /// See [`WINDOW_START`].
 pub(crate) const WINDOW_END: &str = "window_end";
 
-const SHAPE: &str =
+/// What to write.
+pub(crate) const SHAPE: &str =
     "write HOP(stream, time_column, INTERVAL '5 seconds', INTERVAL '1 minute') or TUMBLE(stream, time_column, INTERVAL '1 minute')";
 const MAX_PANES: i64 = 100_000;
 
@@ -69,25 +72,33 @@ impl Windows {
 // === impl WindowCall ===
 
 impl WindowCall {
-    /// The call in a table factor; `None` when it is something else.
+    /// The call in a table factor; `None` when it is something else. The spelling of the standard is read as well:
+    /// `TABLE(HOP(TABLE(stream), DESCRIPTOR(time_column), …))`, each of the three where it is written.
     pub(crate) fn parse(factor: &TableFactor) -> Result<Option<Self>, Complaint> {
-        let TableFactor::Table { name, args: Some(args), .. } = factor else { return Ok(None) };
+        let (name, args) = match factor {
+            TableFactor::Table { name, args: Some(args), .. } => (name, &args.args),
+            TableFactor::TableFunction { expr: Expr::Function(call), .. } => match &call.args {
+                FunctionArguments::List(list) => (&call.name, &list.args),
+                _ => return Ok(None),
+            },
+            _ => return Ok(None),
+        };
         let function = name.to_string().to_ascii_lowercase();
         let arity = match function.as_str() {
             "hop" => 4,
             "tumble" => 3,
             _ => return Ok(None),
         };
-        if args.args.len() != arity {
-            return Err(Complaint::new(format!("{factor} has {} arguments and needs {arity}", args.args.len())).hint(SHAPE));
+        if args.len() != arity {
+            return Err(Complaint::new(format!("{factor} has {} arguments and needs {arity}", args.len())).hint(SHAPE));
         }
-        let expressions: Option<Vec<&Expr>> = args.args.iter().map(unnamed).collect();
+        let expressions: Option<Vec<&Expr>> = args.iter().map(unnamed).collect();
         let Some(expressions) = expressions else {
             return Err(Complaint::new(format!("{factor} has named arguments")).hint(SHAPE));
         };
-        let relation = relation(expressions[0])
+        let relation = relation(inside("table", expressions[0]))
             .ok_or_else(|| Complaint::new(format!("the first argument of {function} is {}, not a stream", expressions[0])).hint(SHAPE))?;
-        let time_column = relation_column(expressions[1])
+        let time_column = relation_column(inside("descriptor", expressions[1]))
             .ok_or_else(|| Complaint::new(format!("the second argument of {function} is {}, not a column", expressions[1])).hint(SHAPE))?;
         let size = interval(expressions[arity - 1])?;
         let slide = if arity == 4 { interval(expressions[2])? } else { size };
@@ -113,6 +124,15 @@ fn unnamed(argument: &FunctionArg) -> Option<&Expr> {
     match argument {
         FunctionArg::Unnamed(FunctionArgExpr::Expr(expression)) => Some(expression),
         _ => None,
+    }
+}
+
+/// The argument of `wrapper(…)`, or the expression itself when it is not wrapped.
+fn inside<'a>(wrapper: &str, expression: &'a Expr) -> &'a Expr {
+    let Expr::Function(Function { name, args: FunctionArguments::List(list), .. }) = expression else { return expression };
+    match &list.args[..] {
+        [argument] if name.to_string().eq_ignore_ascii_case(wrapper) => unnamed(argument).unwrap_or(expression),
+        _ => expression,
     }
 }
 

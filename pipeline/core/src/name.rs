@@ -80,12 +80,6 @@ macro_rules! name {
                 Ok(Self(text))
             }
 
-            /// The nearest name to any text, as discovery needs it for service names; `None` when nothing usable is left.
-            #[must_use]
-            pub fn sanitized(text: &str) -> Option<Self> {
-                sanitize(text).map(Self)
-            }
-
             /// The name as text.
             #[must_use]
             pub fn as_str(&self) -> &str {
@@ -124,6 +118,31 @@ macro_rules! name {
 
 name!(TargetName);
 
+impl TargetName {
+    /// The name of the target that a service gets when no document describes one; no two services share it.
+    ///
+    /// `namespace.service`, or the service alone, where that is a name. Otherwise, and where it could be divided into another
+    /// namespace and service, the nearest name with a hash of both at its end.
+    #[must_use]
+    pub fn of_service(namespace: Option<&str>, service: &str) -> Self {
+        let text = namespace.map_or_else(|| service.to_owned(), |namespace| format!("{namespace}.{service}"));
+        // The first dot divides: `a.b` is service `b` of namespace `a` and nothing else.
+        let is_plain = !namespace.unwrap_or(service).contains('.');
+        if is_plain && check(&text).is_ok() {
+            return Self(text);
+        }
+        let hash = format!("-{:08x}", hash([namespace.unwrap_or_default(), "\0", service].concat().as_bytes()));
+        let mut nearest = sanitize(&text).unwrap_or_else(|| "service".to_owned());
+        nearest.truncate(MAX_NAME - hash.len());
+        Self(nearest.trim_end_matches(['-', '.']).to_owned() + &hash)
+    }
+}
+
+/// FNV-1a: the same on every machine and in every version, so that a name survives both.
+fn hash(bytes: &[u8]) -> u32 {
+    bytes.iter().fold(0x811c_9dc5, |hash, byte| (hash ^ u32::from(*byte)).wrapping_mul(0x0100_0193))
+}
+
 // === impl RuleName ===
 
 name!(RuleName);
@@ -140,8 +159,37 @@ mod tests {
         assert_eq!(TargetName::try_new("Check"), Err(NameError::Character('C')));
         assert_eq!(TargetName::try_new("-a"), Err(NameError::Edge));
         assert_eq!(TargetName::try_new("a".repeat(254)), Err(NameError::TooLong(254)));
-        assert_eq!(TargetName::sanitized("Order Service/v2_").map(String::from).as_deref(), Some("order-service-v2"));
-        assert_eq!(TargetName::sanitized("___"), None);
+        assert_eq!(sanitize("Order Service/v2_").as_deref(), Some("order-service-v2"));
+        assert_eq!(sanitize("___"), None);
         assert!(check(&sanitize(&"é".repeat(300)).unwrap_or_else(|| "x".into())).is_ok());
+    }
+
+    /// Guarantees: what is a name stays as it is, and no two services get one name, however alike theirs look.
+    #[test]
+    fn services_do_not_share_a_name() {
+        let name = |namespace, service: &str| TargetName::of_service(namespace, service).to_string();
+        assert_eq!((name(Some("shop"), "checkout"), name(None, "cart-2")), ("shop.checkout".to_owned(), "cart-2".to_owned()));
+        assert_eq!((name(None, "a b"), name(Some("shop"), "a.b")), ("a-b-c1825f04".to_owned(), "shop.a.b".to_owned()));
+        let long = "x".repeat(300);
+        let services = [
+            (None, "a b"),
+            (None, "a/b"),
+            (None, "a-b"),
+            (None, "A-b"),
+            (None, "a-b-"),
+            (Some("a"), "b"),
+            (None, "a.b"),
+            (Some("a"), "b.c"),
+            (Some("a.b"), "c"),
+            (None, "a.b.c"),
+            (None, "___"),
+            (None, "日本"),
+            (Some("_"), "_"),
+            (None, long.as_str()),
+            (None, &long[1..]),
+        ];
+        let names: std::collections::BTreeSet<_> = services.iter().map(|(namespace, service)| name(*namespace, service)).collect();
+        assert_eq!(names.len(), services.len(), "{names:?}");
+        assert!(names.iter().all(|name| check(name).is_ok()), "{names:?}");
     }
 }

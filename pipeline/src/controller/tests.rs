@@ -196,6 +196,54 @@ fn a_rule_keeps_to_its_targets() {
     assert_eq!(effects.iter().filter(|effect| matches!(effect, Effect::Record(_))).count(), 1);
 }
 
+/// Guarantees: a rule that fails, or names targets that nobody knows, is told once a minute and not at each evaluation, and
+/// that it works again is told once.
+#[test]
+fn a_failing_rule_does_not_fill_the_log() {
+    let mut controller = controller();
+    let ghost = TargetName::try_new("ghost").unwrap();
+    let mut told = Vec::new();
+    for seconds in (5..200).step_by(5) {
+        let answers = match seconds {
+            ..100 => Err(RuleFailure::QueueFull),
+            100..150 => Ok(demand(&ghost, seconds, 3.0)),
+            _ => Ok(demand(&cart(), seconds, 1.0)),
+        };
+        told.extend(evaluated(&mut controller, seconds, answers).into_iter().filter_map(|effect| match effect {
+            Effect::Warn(Warning::RuleFailed { times, .. }) => Some((seconds, "failed", times)),
+            Effect::Warn(Warning::RuleRecovered { .. }) => Some((seconds, "works", 1)),
+            Effect::Warn(Warning::UnknownTargets { times, .. }) => Some((seconds, "strays", times)),
+            _ => None,
+        }));
+    }
+    assert_eq!(told, [(5, "failed", 1), (65, "failed", 12), (100, "strays", 1), (100, "works", 1)]);
+}
+
+/// Guarantees: a target of a document that no rule ever had a row for is told once every rule was evaluated, once a minute, and
+/// no more when a rule answers for it.
+#[tokio::test]
+async fn targets_without_an_answer_are_told() {
+    let mut controller = controller();
+    let snapshot = snapshot().await;
+    let mut told = Vec::new();
+    for seconds in (5..200).step_by(5) {
+        let effects = controller.handle(at(seconds), Event::Advanced { emissions: Vec::new(), snapshot: snapshot.clone() });
+        let names =
+            effects.iter().find_map(|effect| if let Effect::Warn(Warning::Unanswered { names }) = effect { Some(names) } else { None });
+        told.extend(names.map(|names| (seconds, names.join(","))));
+        let _ = evaluated(
+            &mut controller,
+            seconds,
+            match seconds {
+                ..20 => Err(RuleFailure::QueueFull),
+                20..100 => Ok(Answers::default()),
+                _ => Ok(demand(&cart(), seconds, 1.0)),
+            },
+        );
+    }
+    assert_eq!(told, [(25, "cart".to_owned()), (85, "cart".to_owned())]);
+}
+
 /// Guarantees: after the clock stepped back an hour, rules fall due as before and not an hour later.
 #[tokio::test]
 async fn a_clock_that_steps_back_stops_nothing() {

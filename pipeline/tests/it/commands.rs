@@ -34,6 +34,26 @@ fn check_tells_every_problem() {
     assert!(rule.stderr.contains("b.yaml") && rule.stderr.contains("nothing"), "{}", rule.stderr);
 }
 
+/// Guarantees: a rule whose columns have types that decisions cannot read is refused with file, path, value and hint, and one
+/// whose numbers convert without loss is not.
+#[test]
+fn check_refuses_wrong_column_types() {
+    let dir = tempfile::tempdir().unwrap();
+    let rule = |sql: &str| {
+        let head = "apiVersion: tracescale.io/v1alpha1\nkind: ScalingRule\nmetadata: {name: b}\nspec:\n  policy: {max: 3}\n";
+        fs::write(dir.path().join("b.yaml"), format!("{head}  sql: |\n    {sql}\n")).unwrap();
+        run(dir.path(), &["check", "."])
+    };
+    let wrong = rule("SELECT 1 AS target, 'many' AS replicas, 0.5 AS is_final FROM targets");
+    assert_eq!(wrong.status.code(), Some(64), "{}", wrong.stderr);
+    for part in ["b.yaml", "rule b: spec.sql", "target (Int64)", "replicas (Utf8)", "is_final (Float64)", "hint: write CAST", "3 problems"]
+    {
+        assert!(wrong.stderr.contains(part), "{part} is missing in:\n{}", wrong.stderr);
+    }
+    let right = rule("SELECT target, CAST(current AS REAL) AS replicas, NULL AS age, CAST(ready AS INT) AS n_eff FROM targets");
+    assert!(right.status.success(), "{}", right.stderr);
+}
+
 /// Guarantees: the examples that ship are valid, and so are the shipped rules.
 #[test]
 fn shipped_documents_are_valid() {

@@ -170,3 +170,32 @@ async fn attributes_are_reached_by_key() {
     assert_eq!(text(&live[0].rows, &columns), ["blue blue 14.0 0"]);
     assert_eq!(text(&plain[0], &columns), ["blue blue 14.0 0"]);
 }
+
+/// Guarantees: windows spelled as the SQL standard has it are the same windows, live and over history, under their alias too; the
+/// one spelling that the parser does not know is told with the one that it does.
+#[tokio::test]
+async fn the_standard_spelling_of_windows_is_read() {
+    let batch = spans(&[span(1_001_000, "cart", 1.0), span(1_003_000, "cart", 2.0)]);
+    let select = |from: &str| {
+        format!("SELECT w.window_end, count(*) AS requests, sum(w.duration) AS seconds FROM {from} AS w GROUP BY w.window_end")
+    };
+    let rest = "INTERVAL '5' SECOND, INTERVAL '10' SECOND)";
+    let spellings = [
+        format!("HOP(spans, end_time, {rest}"),
+        format!("HOP(TABLE(spans), DESCRIPTOR(end_time), {rest}"),
+        format!("TABLE(HOP(TABLE(spans), DESCRIPTOR(end_time), {rest})"),
+        format!("table(hop(spans, descriptor(end_time), {rest})"),
+    ];
+    for spelling in &spellings {
+        let select = select(spelling);
+        let mut engine = engine(&[&format!("CREATE VIEW load AS {select}")]).await;
+        engine.push("a", vec![(Stream::Spans, batch.clone())], at(1_003)).await.unwrap();
+        let live = engine.advance(at(1_005)).await.unwrap();
+        assert_eq!(text(&live[0].rows, &["requests", "seconds"]), ["2 3.0"], "{spelling}");
+        let plain = history_query(&select, &[("spans", batch.clone())]).await.unwrap();
+        let rows: Vec<_> = plain.iter().flat_map(|rows| text(rows, &["requests", "seconds"])).collect();
+        assert_eq!(rows, ["2 3.0", "2 3.0"], "{spelling}");
+    }
+    let unknown = history_query(&select("HOP(TABLE spans, DESCRIPTOR(end_time), INTERVAL '5 seconds', INTERVAL '10 seconds')"), &[]).await;
+    assert!(unknown.unwrap_err().to_string().contains("write HOP(stream, time_column"));
+}
