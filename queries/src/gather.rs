@@ -71,7 +71,8 @@ mod tests {
     fn batch(rows: &[(Option<&'static str>, i64)]) -> RecordBatch {
         let names: DictionaryArray<Int32Type> = rows.iter().map(|(name, _)| *name).collect();
         let numbers = arrow::array::Int64Array::from_iter_values(rows.iter().map(|(_, number)| *number));
-        RecordBatch::try_from_iter([("name", Arc::new(names) as ArrayRef), ("number", Arc::new(numbers) as ArrayRef)]).unwrap()
+        let columns = [("name", Arc::new(names) as ArrayRef, true), ("number", Arc::new(numbers) as ArrayRef, false)];
+        RecordBatch::try_from_iter_with_nullable(columns).unwrap()
     }
 
     proptest! {
