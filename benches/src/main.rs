@@ -34,6 +34,8 @@ enum Command {
     Memory(commands::memory::Args),
     /// Far too much load, recovery, and SIGTERM under load: memory, refusals, and exact counts.
     Overload(commands::overload::Args),
+    /// From a burst to the scale call, in real time.
+    Reaction(commands::reaction::Args),
     /// Receive OTLP until SIGTERM or Ctrl-C and drop the rows: the near side of `versus`.
     Receive(commands::receive::Args),
     /// Receive-and-drop beside rotel's blackhole exporter, in turns (started by `benches/versus`).
@@ -55,6 +57,7 @@ fn main() -> ExitCode {
         Command::Rules(args) => commands::rules::run(&args),
         Command::Memory(args) => commands::memory::run(&args),
         Command::Overload(args) => commands::overload::run(&args),
+        Command::Reaction(args) => commands::reaction::run(&args),
         Command::Receive(args) => commands::receive::run(&args),
         Command::Versus(args) => commands::versus::run(&args),
         Command::Bodies(args) => commands::bodies::run(&args),

@@ -49,7 +49,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
         args.server.queue_bytes() >> 20
     );
     runtime()?.block_on(async {
-        let running = args.server.start(false).await?;
+        let running = args.server.start(false, &[]).await?;
         println!("{}", steady(args, &running).await?);
         let (output, _) = running.finish().await?;
         println!("its own summary: {}\n", output.lines().last().unwrap_or_default());
@@ -126,7 +126,7 @@ async fn knee(args: &Args) -> Result<Table> {
     ];
     let mut table = Table::new(&titles);
     for &rate in &args.knee {
-        let running = args.server.start(false).await?;
+        let running = args.server.start(false, &[]).await?;
         let before = running.usage()?;
         let load = running.load(rate, Duration::from_secs(args.step), Duration::from_secs(1));
         let outcome = offer(&load, &templates, CancellationToken::new()).await?;

@@ -4,6 +4,7 @@ pub(crate) mod bodies;
 pub(crate) mod decode;
 pub(crate) mod memory;
 pub(crate) mod overload;
+pub(crate) mod reaction;
 pub(crate) mod receive;
 pub(crate) mod rules;
 pub(crate) mod server;

@@ -72,7 +72,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
 
 async fn scenario(args: &Args) -> Result<()> {
     let templates = args.shape.templates(args.attributes, 64)?;
-    let running = args.server.start(true).await?;
+    let running = args.server.start(true, &[]).await?;
     let calm = Duration::from_secs(args.calm);
     let mut phases = Vec::new();
     for (name, rate, duration) in

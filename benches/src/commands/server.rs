@@ -61,15 +61,18 @@ impl Options {
         self.queue_mib << 20
     }
 
-    /// Starts the binary and waits until it listens. With `json`, its output ends with a summary for machines.
-    pub(crate) async fn start(&self, json: bool) -> Result<Running> {
+    /// Starts the binary with these documents (file name and text) and waits until it listens. With `json`, it prints for machines.
+    pub(crate) async fn start(&self, json: bool, documents: &[(&str, &str)]) -> Result<Running> {
         let folder = tempfile::tempdir()?;
         let beside = std::env::current_exe()?.with_file_name("tracescale");
         let binary = self.binary.clone().unwrap_or(beside);
         ensure!(binary.exists(), "{} does not exist: build it with `cargo build --release --workspace`", binary.display());
         let (grpc, http, metrics) = (free_port()?, free_port()?, free_port()?);
-        let config = folder.path().join("settings.yaml");
-        fs::write(&config, self.settings())?;
+        let config = folder.path().join("config");
+        fs::create_dir(&config)?;
+        for (name, text) in [("settings.yaml", self.settings().as_str())].iter().chain(documents) {
+            fs::write(config.join(name), text)?;
+        }
         let mut arguments = vec!["run".to_owned(), "--config".into(), config.display().to_string()];
         for (flag, address) in [("--grpc", grpc), ("--http", http), ("--metrics", metrics)] {
             arguments.extend([flag.to_owned(), address.to_string()]);
