@@ -22,7 +22,7 @@ use tracescale_queries::{Emission, Snapshot};
 use tracescale_sinks::{Outcome, SinkError};
 
 use crate::conclusion::{Conclusion, Ending};
-use crate::discovery::Discovery;
+use crate::discovery::{Discovery, Found};
 use crate::rules::{Answers, RuleFailure};
 use crate::warning::{Troubles, Warning, chain};
 
@@ -258,7 +258,7 @@ impl Controller {
     }
 
     /// A service whose target no document describes gets one, and its instances are its capacity.
-    fn discovered(&mut self, now: Timestamp, found: crate::discovery::Found) {
+    fn discovered(&mut self, now: Timestamp, found: Found) {
         let service = &found.spec.service;
         let namespace = service.service_namespace.as_deref();
         let described = |target: &Target| !target.spec.discovered && target.spec.service.matches(&service.service_name, namespace);
@@ -287,8 +287,7 @@ impl Controller {
             has_sink && !target.is_observing && target.observe_due <= now
         });
         let ask = |target: &mut Target| {
-            target.is_observing = true;
-            target.observe_due = now + OBSERVE_EVERY;
+            (target.is_observing, target.observe_due) = (true, now + OBSERVE_EVERY);
             Effect::Observe(Arc::clone(&target.spec))
         };
         due.map(ask).collect()
@@ -326,6 +325,12 @@ impl Controller {
             return None;
         }
         self.unanswered.wrong(now, (), &names.join(", "), 1).map(|_| Effect::Warn(Warning::Unanswered { names }))
+    }
+
+    /// No rule will ever ask for a decision about this target; a person still may order one.
+    fn is_unserved(&self, target: &TargetName) -> bool {
+        let is_for = |rule: &Rule| rule.members.contains(target) || (rule.spec.mode == Mode::Off && rule.spec.serves(target));
+        !self.rules.values().any(is_for)
     }
 
     fn evaluated(&mut self, now: Timestamp, name: &RuleName, asked_at: Timestamp, answers: Result<Answers, RuleFailure>) -> Vec<Effect> {
@@ -369,9 +374,15 @@ impl Controller {
     }
 
     fn decide(&mut self, now: Timestamp, name: &TargetName, rule: &RuleName, said: Vec<Proposal>) -> Vec<Effect> {
+        if let Some(target) = self.targets.get_mut(name) {
+            let _ = target.proposals.insert(rule.clone(), said);
+        }
+        self.decided(now, name)
+    }
+
+    fn decided(&mut self, now: Timestamp, name: &TargetName) -> Vec<Effect> {
         let acts = self.discovery.acts;
-        let Some(target) = self.targets.get_mut(name) else { return Vec::new() };
-        let _ = target.proposals.insert(rule.clone(), said);
+        let Some(target) = self.targets.get(name) else { return Vec::new() };
         let rules: Vec<RuleRef> =
             self.rules.values().filter(|rule| rule.members.contains(name)).map(|rule| rule.reference(target, acts)).collect();
         let proposals: Vec<Proposal> = target.proposals.values().flatten().cloned().collect();
@@ -396,7 +407,8 @@ impl Controller {
         match result {
             Ok(observed) => {
                 target.observed = Ok(observed);
-                Vec::new()
+                let ordered = target.spec.override_.as_ref().is_some_and(|order| order.is_active(now));
+                if ordered && !self.draining && self.is_unserved(name) { self.decided(now, name) } else { Vec::new() }
             }
             Err(error) => {
                 // A passing failure leaves the last observation standing; the decider sees its age.

@@ -82,6 +82,27 @@ fn one_call_at_a_time() {
     assert_eq!((decision(&effects).reason, has_order(&effects)), (Reason::ActionInFlight, false));
 }
 
+/// Guarantees: what a person orders is carried out although no rule has an answer for the target, but not where all rules are off.
+#[test]
+fn an_override_needs_no_rule() {
+    let documents = |mode: &str| {
+        let text = DOCUMENTS
+            .replace("service: {name: cart}", "service: {name: cart}, override: {replicas: 7, until: 2030-01-01T00:00:00Z, reason: sale}");
+        tracescale_documents::parse("test", &text.replace("enforce", mode)).unwrap()
+    };
+    for (mode, ordered) in [("enforce", true), ("recommend", true), ("off", false)] {
+        let documents = documents(mode);
+        let rules = documents.rules.into_iter().map(|(_, rule)| rule).collect();
+        let mut controller =
+            Controller::new(documents.targets.into_iter().map(|(_, target)| target).collect(), rules, Discovery::default());
+        let effects = observe(&mut controller, 0, 1);
+        assert_eq!(has_order(&effects), ordered, "{mode}");
+        if ordered {
+            assert_eq!((decision(&effects).desired, decision(&effects).reason), (Some(7), Reason::OverrideActive));
+        }
+    }
+}
+
 /// Guarantees: a target whose calls fail is left alone for a while that doubles, and its decisions are recorded all the same.
 #[test]
 fn failing_calls_back_off() {
