@@ -19,6 +19,7 @@ from opentelemetry.proto.trace.v1 import trace_pb2
 
 ZSTD = b"\x28\xb5\x2f\xfd"
 REMOTE_KNOWN, REMOTE = 0x100, 0x200
+NO_VALUE = 1
 CLIP = 1e6
 
 
@@ -40,7 +41,25 @@ class Span:
     namespace: str
     instance: str
     attributes: dict
+    resource: dict
     links: tuple
+
+
+@dataclass(frozen=True)
+class Point:
+    """A metric point of any kind; `data` is the message as sent, times are nanoseconds, a start of zero is none."""
+
+    series: tuple
+    service: str
+    namespace: str
+    metric: str
+    unit: str
+    kind: str
+    temporality: str
+    is_monotonic: bool
+    start: int
+    time: int
+    data: object
 
 
 def messages(path):
@@ -77,9 +96,12 @@ def traces(path):
 
 
 def metrics(path):
-    """The metrics requests of a capture that are written as protobuf."""
+    """The metrics requests of a capture."""
     for message in messages(path):
         if message.startswith(b"{"):
+            document = json.loads(message)
+            if "resourceMetrics" in document:
+                yield json_format.ParseDict(binary_ids(document), ExportMetricsServiceRequest(), ignore_unknown_fields=True)
             continue
         spans, request = parse(message, ExportTraceServiceRequest), parse(message, ExportMetricsServiceRequest)
         if request is None or (spans is not None and is_traces(spans)):
@@ -180,5 +202,40 @@ def spans(path):
                     namespace=about.get("service.namespace"),
                     instance=about.get("service.instance.id") or about.get("k8s.pod.uid") or about.get("k8s.pod.name"),
                     attributes=own,
+                    resource=about,
                     links=tuple((link.trace_id, link.span_id) for link in span.links),
                 )
+
+
+def unordered(pairs):
+    """Attributes as a key that does not depend on their order."""
+    return tuple(sorted(pair.SerializeToString(deterministic=True) for pair in pairs))
+
+
+def points(path):
+    """Every metric point of a capture that has a value, in the order it was received."""
+    for request in metrics(path):
+        for resource_metrics in request.resource_metrics:
+            resource = resource_metrics.resource.attributes
+            about = attributes(resource)
+            for scope_metrics in resource_metrics.scope_metrics:
+                scope = scope_metrics.scope
+                origin = (unordered(resource), scope.name, scope.version, unordered(scope.attributes))
+                for metric in scope_metrics.metrics:
+                    kind = metric.WhichOneof("data")
+                    data = getattr(metric, kind)
+                    for point in data.data_points:
+                        if not point.flags & NO_VALUE:
+                            yield Point(
+                                series=(origin, metric.name, metric.unit, unordered(point.attributes)),
+                                service=about.get("service.name"),
+                                namespace=about.get("service.namespace"),
+                                metric=metric.name,
+                                unit=metric.unit,
+                                kind=kind,
+                                temporality=("unspecified", "delta", "cumulative")[getattr(data, "aggregation_temporality", 0)],
+                                is_monotonic=getattr(data, "is_monotonic", False),
+                                start=point.start_time_unix_nano,
+                                time=point.time_unix_nano,
+                                data=point,
+                            )

@@ -49,7 +49,7 @@ class Windows(unittest.TestCase):
         found = {call.key[2]: (call.end // NANOS, call.wait, call.server, call.is_error) for call in windows.calls_of(given)}
         expected = {"b": (64, 2.0, 2.0, True), "w": (70, 5.0, 4.0, False), "x": (62, None, None, False), "z": (126, None, None, False)}
         self.assertEqual(found, expected)
-        row = windows.calls(given, None)[("a", None, "b", None), 60 * NANOS]
+        row = windows.calls(given)[("a", None, "b", None), 60 * NANOS]
         self.assertEqual((row["samples"], row["matched_share"], row["client_p99"], row["wait_p50"]), (1, 1.0, 4.0, 2.0))
 
     def test_self_time_is_without_the_union_of_calls(self):

@@ -12,7 +12,9 @@ SIZE, SLIDE = 60 * NANOS, 5 * NANOS
 SECONDS = SIZE / NANOS
 QUANTILES = {"p50": 0.50, "p90": 0.90, "p95": 0.95, "p99": 0.99, "p999": 0.999}
 # Columns that come from a histogram whose values are within 1 % of the samples.
-SKETCHED = tuple(f"{prefix}{name}" for prefix in ("", "client_", "server_", "wait_") for name in QUANTILES)
+SKETCHED = tuple(f"{prefix}{name}" for prefix in ("", "client_", "server_", "wait_", "self_time_") for name in QUANTILES)
+# What is left open.
+OPEN = object()
 # How long a message may be under way, and how long its producer is kept before it counts as never delivered.
 MESSAGE, GIVEN_UP = 60 * NANOS, 64 * NANOS
 # A child that ends this much later than the entry span was not waited for.
@@ -131,6 +133,15 @@ def load(spans, key):
     return table
 
 
+def workloads(spans, key):
+    """workloads: how many instances of what runs somewhere had entry spans; none when they do not tell themselves apart."""
+    table = {}
+    for at, rows in grouped((span for span in spans if span.is_entry), key).items():
+        known = {span.instance for span in rows} - {None}
+        table[at] = {"samples": len(rows), "instances": len(known) or None, "n_eff": n_eff([span.weight for span in rows])}
+    return table
+
+
 def peer(span):
     """Whom a call goes to, by what the caller says."""
     keys = ("service.peer.name", "peer.service", "db.system.name", "db.system", "messaging.destination.name", "messaging.destination")
@@ -162,7 +173,7 @@ def calls_of(spans):
             yield Call(caller.end + (GIVEN_UP if message else 0), key, caller.weight, caller.is_error, duration(caller), None, None)
 
 
-def calls(spans, _key):
+def calls(spans):
     """calls: one row per edge between two services."""
     table = {}
     for at, rows in grouped(calls_of(spans), lambda call: call.key).items():
@@ -213,10 +224,28 @@ def own_work(spans, key):
     return table
 
 
+def summary(spans, key):
+    """service_summary: the views of a service side by side. Where no request ended it is as idle as they say, its errors zero or unknown."""
+    ended, own, table = latency(spans, key), own_work(spans, key), load(spans, key)
+    for at, row in table.items():
+        there, work = ended.get(at, {}), own.get(at, {})
+        row.update({column: there.get(column) for column in (*QUANTILES, "max")})
+        row.update({column: there.get(column, OPEN) for column in ("error_rate", "error_ratio")})
+        row["presence"] = "active" if there and work else OPEN
+        row.update({"self_time": work.get("mean"), "self_time_p99": work.get("p99")})
+        row["service_time"] = row["mean_sojourn"] if row["self_time"] is None else row["self_time"]
+        row["offered_load"] = None if row["service_time"] is None else row["arrival_rate"] * row["service_time"]
+    return table
+
+
 def differs(column, expected, actual):
-    """Why two values are not the same, or none. Counts are equal, sums equal up to rounding, quantiles within 1 %."""
-    if actual is None or expected is None:
-        return None if actual is expected else f"expected {expected}, got {actual}"
+    """Why two values are not the same, or none. Counts are equal, sums equal up to rounding, quantiles within 1 % (of a range: of its ends)."""
+    if isinstance(expected, tuple):
+        low, high = expected
+        inside = isinstance(actual, int | float) and low <= actual <= high
+        return None if inside else differs(column, min(expected, key=lambda end: abs(end - (actual or 0))), actual)
+    if actual is None or expected is None or isinstance(expected, str):
+        return None if actual == expected else f"expected {expected}, got {actual}"
     if isinstance(actual, bool) or not isinstance(actual, int | float) or not math.isfinite(actual):
         return f"expected {expected}, got {actual!r}"
     relative = 0.01 if column in SKETCHED else 1e-6
