@@ -1,4 +1,5 @@
 -- Levels: gauges, and cumulative sums that may also fall (UpDownCounter), such as queue lengths and requests in flight.
+-- Values that are not finite are left out, since a single one would spoil the mean of all.
 -- total adds up the levels of all series (pods, partitions), assuming that each reports equally often.
 CREATE VIEW metric_gauges AS
 SELECT window_start, window_end, service_name, service_namespace, metric_name, unit,
@@ -11,6 +12,6 @@ SELECT window_start, window_end, service_name, service_namespace, metric_name, u
        CAST(NULL AS DOUBLE) AS confidence,
        count(*) AS samples
 FROM HOP(metrics, time, INTERVAL '5 seconds', INTERVAL '1 minute')
-WHERE value IS NOT NULL AND NOT no_recorded_value
+WHERE abs(value) <= 1.7976931348623157e308 AND NOT no_recorded_value
   AND (metric_kind = 'gauge' OR (metric_kind = 'sum' AND NOT is_monotonic AND temporality = 'cumulative'))
 GROUP BY window_start, window_end, service_name, service_namespace, metric_name, unit;

@@ -29,11 +29,12 @@ pub struct FractionAbove {
 // === impl ExplicitHistogram ===
 
 impl ExplicitHistogram {
-    /// Whether counts and bounds fit together.
+    /// Whether counts and bounds fit together. The bucket above the last bound has no bound of its own, not even an infinite one.
     #[must_use]
     pub fn is_well_formed(&self) -> bool {
         (self.counts.is_empty() && self.bounds.is_empty() || self.counts.len() == self.bounds.len() + 1)
             && self.bounds.is_sorted_by(|a, b| a < b)
+            && self.bounds.iter().all(|bound| bound.is_finite())
     }
 
     /// The share of values above `threshold`. Rounds a threshold between two edges down, which overstates: an objective is
@@ -74,7 +75,7 @@ impl ExplicitHistogram {
     pub fn estimated_sum(&self) -> Option<f64> {
         self.sum.or_else(|| {
             let weigh = |(place, count): (usize, &f64)| self.edges(place).map(|(low, high)| count * 0.5 * (low + high));
-            (!self.counts.is_empty() && self.is_well_formed()).then(|| self.counts.iter().enumerate().filter_map(weigh).sum())
+            (!self.bounds.is_empty() && self.is_well_formed()).then(|| self.counts.iter().enumerate().filter_map(weigh).sum())
         })
     }
 
@@ -193,5 +194,16 @@ mod tests {
         let expected = 80.0 * 0.05 + 15.0 * 0.175 + 4.0 * 0.375 + 0.505;
         assert!((unknown.estimated_sum().unwrap() - expected).abs() < 1e-9);
         assert_eq!(histogram().estimated_sum(), Some(9.0));
+    }
+
+    /// Guarantees: what is not known is not zero: without bounds there is nothing to estimate a sum from, and an infinite bound is
+    /// no bound.
+    #[test]
+    fn sums_without_bounds_are_unknown() {
+        let unbounded = ExplicitHistogram { bounds: Vec::new(), counts: vec![4.0], count: 4.0, sum: None };
+        assert_eq!((unbounded.is_well_formed(), unbounded.estimated_sum()), (true, None));
+        let mut infinite = histogram();
+        infinite.bounds[2] = f64::INFINITY;
+        assert!(!infinite.is_well_formed());
     }
 }

@@ -168,8 +168,9 @@ fn what_does_not_grow() {
         bounds: vec![1.0],
         ..cumulative(990.0, 1000.0, 5.0)
     };
-    assert!(differ.push(&[gauge, empty, broken]).is_empty());
-    assert_eq!(differ.counters.increments_malformed_points.load(Ordering::Relaxed), 1);
+    let unbounded = TestPoint { series: 4, kind: "histogram", count: Some(4), buckets: vec![4], ..cumulative(990.0, 1000.0, 5.0) };
+    assert!(differ.push(&[gauge, empty, broken, unbounded]).is_empty());
+    assert_eq!(differ.counters.increments_malformed_points.load(Ordering::Relaxed), 2);
 }
 
 /// Guarantees: series are bounded in number, and the silent ones are forgotten in time.

@@ -95,9 +95,7 @@ impl<'a> Points<'a> {
                 let value = self.exponential(row);
                 if is_delta { AnyPoint::DeltaExponential(self.point(row, value)) } else { AnyPoint::Exponential(self.point(row, value)) }
             }
-            Kind::Summary => {
-                AnyPoint::Summary(self.point(row, Totals { count: float(optional(self.count, row)?), sum: optional(self.sum, row)? }))
-            }
+            Kind::Summary => AnyPoint::Summary(self.point(row, Totals { count: float(optional(self.count, row)?), sum: self.sum(row)? })),
             Kind::Sum | Kind::Other => return None,
         };
         Some((self.series.value(row), point))
@@ -108,12 +106,17 @@ impl<'a> Points<'a> {
         Point { start: optional(self.start, row).filter(|start| *start > 0), time: self.time.value(row), value }
     }
 
+    /// A sum that is not a number says no more than none.
+    fn sum(&self, row: usize) -> Option<f64> {
+        optional(self.sum, row).filter(|sum| sum.is_finite())
+    }
+
     fn explicit(&self, row: usize) -> Option<ExplicitHistogram> {
         let counts: Vec<f64> = integers(self.bucket_counts, row).iter().copied().map(float).collect();
         let count = optional(self.count, row).map_or_else(|| counts.iter().sum(), float);
         let bounds =
             if self.bounds.is_null(row) { Vec::new() } else { list(self.bounds, row).as_primitive_opt::<Float64Type>()?.values().to_vec() };
-        Some(ExplicitHistogram { bounds, counts, count, sum: optional(self.sum, row) })
+        Some(ExplicitHistogram { bounds, counts, count, sum: self.sum(row) })
     }
 
     fn exponential(&self, row: usize) -> ExponentialHistogram {
@@ -127,7 +130,7 @@ impl<'a> Points<'a> {
             zero_threshold: optional(self.zero_threshold, row).unwrap_or(0.0),
             positive: buckets(self.positive),
             negative: buckets(self.negative),
-            sum: optional(self.sum, row),
+            sum: self.sum(row),
         }
     }
 }
