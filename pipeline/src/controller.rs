@@ -338,31 +338,27 @@ impl Controller {
         rule.is_evaluating = false;
         let mut effects = Vec::new();
         let mut proposals = BTreeMap::new();
-        let silence = match answers {
-            Ok(answers) => {
-                rule.has_answered = true;
-                let serves = |target: &TargetName| rule.spec.serves(target) && self.targets.contains_key(target);
-                let (known, unknown): (BTreeMap<_, _>, BTreeMap<_, _>) =
-                    answers.proposals.into_iter().partition(|(target, _)| serves(target));
-                proposals = known;
-                let names: Vec<_> = unknown.into_keys().map(String::from).chain(answers.not_names).take(5).collect();
-                if names.is_empty() {
-                    let _ = self.straying.right(now, name);
-                } else if let Some(times) = self.straying.wrong(now, name.clone(), &names.join(", "), 1) {
-                    effects.push(Effect::Warn(Warning::UnknownTargets { rule: name.clone(), names, times }));
-                }
-                if self.failing.right(now, name) {
-                    effects.push(Effect::Warn(Warning::RuleRecovered { rule: name.clone() }));
-                }
-                MissingReason::NoRow
+        let (answers, failure) = Answers::with_failure(answers);
+        if let Some(failure) = failure {
+            if let Some(times) = self.failing.wrong(now, name.clone(), &chain(&failure), 1) {
+                effects.push(Effect::Warn(Warning::RuleFailed { rule: name.clone(), failure, times }));
             }
-            Err(failure) => {
-                if let Some(times) = self.failing.wrong(now, name.clone(), &chain(&failure), 1) {
-                    effects.push(Effect::Warn(Warning::RuleFailed { rule: name.clone(), failure, times }));
-                }
-                MissingReason::RuleFailed
+        } else if self.failing.right(now, name) {
+            effects.push(Effect::Warn(Warning::RuleRecovered { rule: name.clone() }));
+        }
+        let silence = if answers.is_some() { MissingReason::NoRow } else { MissingReason::RuleFailed };
+        if let Some(answers) = answers {
+            rule.has_answered = true;
+            let serves = |target: &TargetName| rule.spec.serves(target) && self.targets.contains_key(target);
+            let (known, unknown): (BTreeMap<_, _>, BTreeMap<_, _>) = answers.proposals.into_iter().partition(|(target, _)| serves(target));
+            proposals = known;
+            let names: Vec<_> = unknown.into_keys().map(String::from).chain(answers.not_names).take(5).collect();
+            if names.is_empty() {
+                let _ = self.straying.right(now, name);
+            } else if let Some(times) = self.straying.wrong(now, name.clone(), &names.join(", "), 1) {
+                effects.push(Effect::Warn(Warning::UnknownTargets { rule: name.clone(), names, times }));
             }
-        };
+        }
         rule.members.extend(proposals.keys().cloned());
         let members: Vec<_> = rule.members.iter().cloned().collect();
         for target in members {

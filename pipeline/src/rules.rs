@@ -8,7 +8,7 @@ use arrow::array::{ArrayRef, BooleanArray, Int64Array, RecordBatch, StringArray}
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use serde_json::Value;
 use tracescale_core::capacity::Observed;
-use tracescale_core::decide::{Demand, Evidence, Presence, Proposal, Scalar};
+use tracescale_core::decide::{Demand, Evidence, MissingReason, Presence, Proposal, Scalar};
 use tracescale_core::policy::RuleName;
 use tracescale_core::target::{TargetName, TargetRef, TargetSpec};
 use tracescale_core::time::Timestamp;
@@ -27,6 +27,8 @@ pub struct Answers {
     pub proposals: BTreeMap<TargetName, Vec<Proposal>>,
     /// Values of its `target` column that are not names.
     pub not_names: BTreeSet<String>,
+    /// Targets for which it returned several rows of one window: what it says of them is missing.
+    pub ambiguous: BTreeSet<TargetName>,
 }
 
 /// Why a rule said nothing.
@@ -86,6 +88,10 @@ impl Evaluator {
             read_all(rule, &finals, now, &mut complete)?;
             answers.add(complete);
         }
+        for target in &answers.ambiguous {
+            let missing = Proposal::new(rule.name.clone(), now, Demand::Missing(MissingReason::RuleFailed), Evidence::default());
+            let _ = answers.proposals.insert(target.clone(), vec![missing]);
+        }
         Ok(answers)
     }
 }
@@ -93,6 +99,18 @@ impl Evaluator {
 // === impl Answers ===
 
 impl Answers {
+    /// What a rule said, and what was wrong with it: a rule that says several things of one target still speaks for the others.
+    #[must_use]
+    pub fn with_failure(said: Result<Self, RuleFailure>) -> (Option<Self>, Option<RuleFailure>) {
+        match said {
+            Ok(answers) => {
+                let several = answers.ambiguous.first().cloned().map(RuleFailure::SeveralRows);
+                (Some(answers), several)
+            }
+            Err(failure) => (None, Some(failure)),
+        }
+    }
+
     /// Adds what the same rule says over final windows: nothing while there is none, and nothing new where it reads no windows.
     fn add(&mut self, complete: Self) {
         for (target, proposals) in complete.proposals {
@@ -102,6 +120,7 @@ impl Answers {
             said.extend(new);
         }
         self.not_names.extend(complete.not_names);
+        self.ambiguous.extend(complete.ambiguous);
     }
 }
 
@@ -129,7 +148,8 @@ fn read(
         let demand = Demand::from_column(rows::number(replicas, row).or_else(|| not_a_number(replicas, row)));
         let proposal = Proposal::new(rule.name.clone(), now, demand, evidence.read(row, now));
         if !seen.insert(target.clone()) {
-            return Err(RuleFailure::SeveralRows(target));
+            let _ = answers.ambiguous.insert(target);
+            continue;
         }
         let said = answers.proposals.entry(target).or_default();
         said.push(proposal);

@@ -268,9 +268,18 @@ impl Values {
                 Ok(Arc::new(TimestampNanosecondArray::from_iter_values(starts)))
             }
             Self::Strings { values, .. } => {
-                let keys: Int32Array =
-                    numbers.iter().map(|number| i32::try_from(*number).ok()?.checked_sub(1).filter(|key| *key >= 0)).collect();
-                let values = Arc::new(StringArray::from_iter_values(values.iter()));
+                // States keep only the strings that they use: a request with very many would be copied with each batch of groups.
+                let mut codes: FastMap<u32, i32> = FastMap::default();
+                let mut used: Vec<&str> = Vec::new();
+                let mut code = |number: u32| {
+                    let place = (number as usize).checked_sub(1)?;
+                    Some(*codes.entry(number).or_insert_with(|| {
+                        used.push(&values[place]);
+                        i32::try_from(used.len() - 1).unwrap_or_default()
+                    }))
+                };
+                let keys: Int32Array = numbers.iter().map(|number| code(*number)).collect();
+                let values = Arc::new(StringArray::from(used));
                 Ok(Arc::new(DictionaryArray::<Int32Type>::try_new(keys, values)?))
             }
         }

@@ -247,7 +247,7 @@ impl<R: Read> Iterator for Reader<R> {
 }
 
 fn message(body: Vec<u8>, offset: u64) -> Result<Message, ReadError> {
-    let json = body.trim_ascii_start().first() == Some(&b'{');
+    let json = body.first() == Some(&b'{');
     let (encoding, signal) = if json {
         (Encoding::Json, sniff_json(&body).ok_or(ReadError::UnknownSignal { offset })?)
     } else {

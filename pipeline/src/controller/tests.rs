@@ -82,6 +82,18 @@ fn one_call_at_a_time() {
     assert_eq!((decision(&effects).reason, has_order(&effects)), (Reason::ActionInFlight, false));
 }
 
+/// Guarantees: a rule that says several things of one target still speaks for the others, and is told of.
+#[test]
+fn one_ambiguous_target_does_not_silence_a_rule() {
+    let mut controller = controller();
+    let other = TargetName::try_new("other").unwrap();
+    let answers = Answers { ambiguous: BTreeSet::from([other]), ..demand(&cart(), 5, 3.0) };
+    let effects = evaluated(&mut controller, 5, Ok(answers));
+    assert_eq!((decision(&effects).action, has_order(&effects)), (Action::ScaleUp, true));
+    let told = |effect: &Effect| matches!(effect, Effect::Warn(Warning::RuleFailed { failure: RuleFailure::SeveralRows(_), .. }));
+    assert!(effects.iter().any(told));
+}
+
 /// Guarantees: what a person orders is carried out although no rule has an answer for the target, but not where all rules are off.
 #[test]
 fn an_override_needs_no_rule() {
@@ -237,7 +249,7 @@ fn a_failing_rule_does_not_fill_the_log() {
             _ => None,
         }));
     }
-    assert_eq!(told, [(5, "failed", 1), (65, "failed", 12), (100, "strays", 1), (100, "works", 1)]);
+    assert_eq!(told, [(5, "failed", 1), (65, "failed", 12), (100, "works", 1), (100, "strays", 1)]);
 }
 
 /// Guarantees: a target of a document that no rule ever had a row for is told once every rule was evaluated, once a minute, and
