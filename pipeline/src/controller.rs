@@ -311,7 +311,7 @@ impl Controller {
         effects
     }
 
-    /// Targets of documents that no rule ever had a row for. No rule can be told missing there, so nothing is ever decided.
+    /// Targets of documents that no rule ever had a row for. No rule can be told missing there, so nothing is decided but what a person orders.
     fn unanswered(&mut self, now: Timestamp) -> Option<Effect> {
         let mut rules = self.rules.values().filter(|rule| rule.spec.mode != Mode::Off).peekable();
         if rules.peek().is_none() || rules.any(|rule| !rule.has_answered) {

@@ -64,6 +64,15 @@ fn oneline(json: &[u8]) -> Vec<u8> {
     json.iter().copied().filter(|byte| *byte != b'\n').collect()
 }
 
+/// Guarantees: a protobuf body is not taken for JSON when the length of its first resource is the code of an opening brace.
+#[test]
+fn a_length_is_not_a_brace() {
+    let body = [&[0x0a, b'{', 0x1a, 121][..], &[b's'; 121]].concat();
+    let messages = read(&[frame(&body), frame(METRICS)].concat());
+    let encodings: Vec<_> = messages.into_iter().map(|message| message.unwrap().encoding).collect();
+    assert_eq!(encodings, [Encoding::Protobuf, Encoding::Json]);
+}
+
 /// Guarantees: protobuf requests tell their signal by structure; one without items is metrics.
 #[test]
 fn signals_are_told_apart() {
