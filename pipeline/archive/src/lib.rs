@@ -1,0 +1,1 @@
+//! What is kept: the write-ahead log, the Parquet archive, and the log of its commits.

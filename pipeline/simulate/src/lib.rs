@@ -1,0 +1,1 @@
+//! Simulated services, the baselines that scale them, and scores.
