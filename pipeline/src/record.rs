@@ -38,7 +38,9 @@ async fn record(args: &RecordArgs) -> anyhow::Result<()> {
     let mut interrupt = signal(SignalKind::interrupt())?;
     let file = File::create(&args.out).with_context(|| format!("capture {}", args.out.display()))?;
     let mut writer = Writer::new(BufWriter::new(file), format_of(&args.out));
-    let (bound, mut requests) = Receiver::bind(config(&args.listen), clock::system()).await.context("receiver")?;
+    let config = config(&args.listen);
+    let max_bytes = config.max_request_bytes;
+    let (bound, mut requests) = Receiver::bind(config, clock::system()).await.context("receiver")?;
     let stats = bound.stats();
     tracing::info!(grpc = %bound.grpc_addr, http = %bound.http_addr, out = %args.out.display(), "recording; Ctrl-C ends it");
     let stop = CancellationToken::new();
@@ -50,8 +52,9 @@ async fn record(args: &RecordArgs) -> anyhow::Result<()> {
             tokio::select! {
                 request = requests.recv() => match request {
                     Some(request) => {
-                        bytes += request.body.len() as u64;
-                        match writer.write(request.signal, request.encoding, &request.body) {
+                        let body = request.body.open(max_bytes).context("a request cannot be decompressed again")?;
+                        bytes += body.len() as u64;
+                        match writer.write(request.signal, request.encoding, &body) {
                             Ok(()) => written += 1,
                             // JSON has no NaN: the request was acknowledged, so its loss is told; the recording goes on.
                             Err(error @ WriteError::Transcode(_)) => tracing::error!(error = %chain(&error), "a request was not recorded"),

@@ -26,6 +26,7 @@ mod keys;
 mod life;
 mod output;
 mod pane;
+pub mod past;
 pub mod problem;
 mod query;
 mod refused;
@@ -47,6 +48,7 @@ mod window;
 
 pub use config::{Emission, EngineConfig, EngineParts, ViewSource};
 pub use engine::Engine;
+pub use past::{FilesRead, Past, PastFile, PastLimits, PastQuery, PastTable};
 pub use problem::{EngineError, QueryError, ViewProblem};
 pub use snapshot::{Prepared, QueryLimits, Snapshot};
 pub use stats::EngineStats;

@@ -10,7 +10,9 @@ use arrow::record_batch::RecordBatch;
 use datafusion::common::ScalarValue;
 use datafusion::common::tree_node::TreeNode;
 use datafusion::error::DataFusionError;
+use datafusion::execution::FunctionRegistry;
 use datafusion::execution::TaskContext;
+use datafusion::execution::context::SessionState;
 use datafusion::execution::runtime_env::RuntimeEnv;
 use datafusion::logical_expr::{ColumnarValue, Expr, LogicalPlan, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, Volatility};
 use datafusion::physical_plan::execution_plan::reset_plan_states;
@@ -109,6 +111,13 @@ impl Planned {
         }
         result
     }
+}
+
+/// Gives a session `latest()` with a fixed answer.
+pub(crate) fn register_latest(state: &mut SessionState, newest: Option<Timestamp>) -> Result<(), DataFusionError> {
+    let value = Arc::new(AtomicI64::new(newest.map_or(NONE, Timestamp::as_nanos)));
+    let _ = state.register_udf(Arc::new(ScalarUDF::new_from_impl(Latest { signature: Signature::nullary(Volatility::Stable), value })))?;
+    Ok(())
 }
 
 /// Whether no node of an optimized plan brings rows of different windows together. Says no when in doubt.

@@ -17,6 +17,7 @@ mod problem;
 mod reader;
 mod rule;
 mod settings;
+pub mod storage;
 mod target;
 mod tree;
 
@@ -24,6 +25,7 @@ pub use load::{MAX_FILES, load};
 pub use problem::Problem;
 pub use rule::{RuleSpec, TargetScope};
 pub use settings::{Discovery, Limits, Receiver, Secret, Settings, Telemetry, Tls, Windows};
+pub use storage::Storage;
 pub use tracescale_core::target::TargetSpec;
 
 /// `apiVersion` of every document.

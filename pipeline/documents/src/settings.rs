@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::reader::{At, Fields, Reader};
+use crate::storage::{self, Storage};
 
 /// All settings.
 #[derive(Clone, Debug, PartialEq)]
@@ -17,7 +18,9 @@ pub struct Settings {
     pub windows: Windows,
     /// Targets that are found in resource attributes.
     pub discovery: Discovery,
-    /// Where files are kept; `None` keeps none.
+    /// What is kept of the telemetry.
+    pub storage: Storage,
+    /// Where files are kept; `None` is a directory of the caller's choice.
     pub data_dir: Option<PathBuf>,
 }
 
@@ -126,6 +129,7 @@ impl Default for Settings {
                 source_timeout: Duration::from_secs(90),
             },
             discovery: Discovery { enabled: true, act: false, namespaces: Vec::new(), max_targets: 10_000 },
+            storage: Storage::default(),
             data_dir: None,
         }
     }
@@ -163,8 +167,8 @@ pub(crate) struct FileRef {
     pub(crate) tokens: bool,
 }
 
-const MIB: usize = 1 << 20;
-const GIB: usize = 1 << 30;
+pub(crate) const MIB: usize = 1 << 20;
+pub(crate) const GIB: usize = 1 << 30;
 
 /// Reads the `spec` of settings; what cannot be read keeps its default.
 pub(crate) fn read(reader: &mut Reader, spec: &At<'_>) -> (Settings, Vec<FileRef>) {
@@ -205,6 +209,7 @@ pub(crate) fn read(reader: &mut Reader, spec: &At<'_>) -> (Settings, Vec<FileRef
         count(reader, &mut fields, "maxTargets", 1..=1_000_000, &mut discovery.max_targets);
         fields.finish(reader);
     }
+    storage::read(reader, &mut fields, &mut settings.storage);
     settings.data_dir = fields.take(reader, "dataDir").and_then(|at| reader.text(&at).map(PathBuf::from));
     fields.finish(reader);
     (settings, files)
@@ -243,7 +248,7 @@ fn receiver(reader: &mut Reader, at: &At<'_>, receiver: &mut Receiver, files: &m
     fields.finish(reader);
 }
 
-fn section<'a>(reader: &mut Reader, fields: &mut Fields<'a>, name: &'static str) -> Option<Fields<'a>> {
+pub(crate) fn section<'a>(reader: &mut Reader, fields: &mut Fields<'a>, name: &'static str) -> Option<Fields<'a>> {
     let at = fields.take(reader, name)?;
     reader.fields(&at)
 }
@@ -256,7 +261,13 @@ fn address(reader: &mut Reader, fields: &mut Fields<'_>, name: &'static str, fie
     }
 }
 
-fn time(reader: &mut Reader, fields: &mut Fields<'_>, name: &'static str, range: std::ops::RangeInclusive<Duration>, field: &mut Duration) {
+pub(crate) fn time(
+    reader: &mut Reader,
+    fields: &mut Fields<'_>,
+    name: &'static str,
+    range: std::ops::RangeInclusive<Duration>,
+    field: &mut Duration,
+) {
     if let Some(at) = fields.take(reader, name)
         && let Some(value) = reader.duration(&at, *range.start(), *range.end())
     {
@@ -264,7 +275,13 @@ fn time(reader: &mut Reader, fields: &mut Fields<'_>, name: &'static str, range:
     }
 }
 
-fn size(reader: &mut Reader, fields: &mut Fields<'_>, name: &'static str, range: std::ops::RangeInclusive<usize>, field: &mut usize) {
+pub(crate) fn size(
+    reader: &mut Reader,
+    fields: &mut Fields<'_>,
+    name: &'static str,
+    range: std::ops::RangeInclusive<usize>,
+    field: &mut usize,
+) {
     if let Some(at) = fields.take(reader, name)
         && let Some(value) = reader.bytes(&at, *range.start(), *range.end())
     {

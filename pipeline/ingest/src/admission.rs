@@ -6,21 +6,22 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use bytes::Bytes;
 use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::{Semaphore, SemaphorePermit, mpsc};
 use tracescale_core::time::Timestamp;
 
 use crate::config::Config;
 use crate::decode::{Decoded, Encoding, Signal};
+use crate::receipt::Receipt;
 use crate::stats::{Gauge, Refusal, Stats};
 use crate::status::Refused;
+use crate::wire::WireBody;
 
 /// Who sent a request: the peer's address without its port, so that a reconnecting client stays one source.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Source(IpAddr);
 
-/// One acknowledged request on its way to the windows.
+/// One admitted request on its way to the windows.
 #[derive(Debug)]
 pub struct Admitted {
     /// Which service it was sent to.
@@ -33,8 +34,10 @@ pub struct Admitted {
     pub received_at: Timestamp,
     /// Its rows.
     pub decoded: Decoded,
-    /// The request as it was sent, decompressed.
-    pub body: Bytes,
+    /// The request as it was sent.
+    pub body: WireBody,
+    /// What the client's answer waits for, with [`Acknowledge::Kept`](crate::Acknowledge::Kept).
+    pub receipt: Option<Receipt>,
     /// Its share of the byte budget, given back when dropped: keep it as long as the rows or the body are held.
     pub permit: Permit,
 }

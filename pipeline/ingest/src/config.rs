@@ -4,6 +4,8 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
+use crate::receipt::Acknowledge;
+
 /// Settings of one receiver. Build with `Config { grpc: …, ..Config::default() }`.
 #[derive(Clone, Debug)]
 pub struct Config {
@@ -37,6 +39,8 @@ pub struct Config {
     pub max_connection_age: Option<Duration>,
     /// What a refused client is told to wait before it tries again; whole seconds over HTTP.
     pub retry_after: Duration,
+    /// When clients are told that a request is accepted.
+    pub acknowledge: Acknowledge,
     /// How long in-flight requests get to finish once shutdown has begun.
     pub drain_timeout: Duration,
 }
@@ -84,6 +88,7 @@ impl Default for Config {
             connect_timeout: Duration::from_secs(30),
             max_connection_age: None,
             retry_after: Duration::from_secs(1),
+            acknowledge: Acknowledge::Queued,
             drain_timeout: Duration::from_secs(30),
         }
     }

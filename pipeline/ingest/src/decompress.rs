@@ -13,9 +13,12 @@ use crate::status::Refused;
 
 /// How a body is compressed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Compression {
+pub enum Compression {
+    /// Not at all.
     Identity,
+    /// gzip, any number of members.
     Gzip,
+    /// Zstandard, any number of frames.
     Zstd,
 }
 

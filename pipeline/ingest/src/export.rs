@@ -15,9 +15,11 @@ use crate::config::Config;
 use crate::decode::{Decoded, Encoding, Signal};
 use crate::decompress::{Compression, decompress};
 use crate::health::Health;
+use crate::receipt::{Acknowledge, Receipt};
 use crate::server::{Clock, DecodeFn};
 use crate::stats::{Protocol, Refusal, Stats};
 use crate::status::{Accepted, Refused};
+use crate::wire::WireBody;
 
 /// What all connections share.
 pub(crate) struct Context {
@@ -44,7 +46,9 @@ pub(crate) struct Call {
 
 /// A request whose rows exist.
 struct Work {
-    body: Bytes,
+    body: WireBody,
+    /// Bytes of the body after decompression.
+    length: usize,
     decoded: Decoded,
     permit: Permit,
 }
@@ -54,9 +58,9 @@ const INLINE_BYTES: usize = 16 << 10;
 /// Charged for each queued request beside its bytes: vectors, schemas, strings.
 const REQUEST_OVERHEAD: usize = 1 << 10;
 
-/// Reads, decodes and queues one request. When this returns `Ok`, the rows are in the queue.
+/// Reads, decodes and queues one request. When this returns `Ok`, the rows are in the queue, or kept when answers wait for that.
 ///
-/// Whenever the caller goes away and this future is dropped, nothing is queued, and whatever was held is given back.
+/// When the caller goes away before the request is queued and this future is dropped, whatever was held is given back.
 pub(crate) async fn export<B>(context: &Context, call: Call, body: &mut B) -> Result<Accepted, Refused>
 where
     B: Body<Data = Bytes> + Unpin,
@@ -80,13 +84,21 @@ where
     let permit = std::mem::replace(&mut entry.permit, context.admission.permit());
     let work = decode(context, Call { compression, ..call }, message.bytes, permit).await?;
     let accepted = outcome(call.signal, &work.decoded);
-    context.stats.record_accepted(call.signal, call.protocol, call.encoding, wire, work.body.len());
-    context.stats.record_items(call.signal, work.decoded.items, accepted.rejected);
+    let Work { body, length, decoded, permit } = work;
+    let items = decoded.items;
     if let Some(place) = place {
-        let Work { body, decoded, permit } = work;
         let Call { signal, encoding, source, received_at, .. } = call;
-        place.send(Admitted { signal, encoding, source, received_at, decoded, body, permit });
+        let (receipt, waiting) = match config.acknowledge {
+            Acknowledge::Kept => Some(Receipt::new()).unzip(),
+            Acknowledge::Queued => (None, None),
+        };
+        place.send(Admitted { signal, encoding, source, received_at, decoded, body, receipt, permit });
+        if let Some(waiting) = waiting {
+            waiting.signed().await?;
+        }
     }
+    context.stats.record_accepted(call.signal, call.protocol, call.encoding, wire, length);
+    context.stats.record_items(call.signal, items, accepted.rejected);
     context.stats.record_duration((context.clock)().since(call.received_at));
     Ok(accepted)
 }
@@ -98,16 +110,12 @@ async fn decode(context: &Context, call: Call, wire: Bytes, mut permit: Permit) 
     let (decode, limit) = (Arc::clone(&context.decode), context.config.max_request_bytes);
     let small = call.compression == Compression::Identity && wire.len() <= INLINE_BYTES;
     let job = move || {
-        let held = wire.len();
-        let body = decompress(call.compression, wire, limit, &mut permit)?;
-        if call.compression != Compression::Identity {
-            permit.shrink(held);
-        }
+        let body = decompress(call.compression, wire.clone(), limit, &mut permit)?;
         let decoded = decode(call.signal, call.encoding, &body, call.received_at)
             .map_err(|error| Refused::new(Refusal::Malformed, error.to_string()))?;
         let rows: usize = decoded.batches.iter().map(|(_, batch)| batch.get_array_memory_size()).sum();
-        permit.settle(body.len() + rows + REQUEST_OVERHEAD);
-        Ok(Work { body, decoded, permit })
+        permit.settle(wire.len() + rows + REQUEST_OVERHEAD);
+        Ok(Work { body: WireBody { compression: call.compression, bytes: wire }, length: body.len(), decoded, permit })
     };
     // A panic is a defect of ours in the face of one request; the others need not suffer.
     let guarded = move || catch_unwind(AssertUnwindSafe(job)).unwrap_or_else(|_| Err(internal()));

@@ -25,6 +25,8 @@ pub enum Refusal {
     Draining,
     /// The body stood still or took too long. Retryable.
     Stalled,
+    /// It could not be written to disk. Retryable.
+    NotKept,
     /// Larger than `max_request_bytes`, before or after decompression.
     TooLarge,
     /// Not OTLP, not what the compression header says, or not one whole message.
@@ -99,11 +101,12 @@ impl Protocol {
 
 impl Refusal {
     /// Every reason.
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 14] = [
         Self::QueueFull,
         Self::Concurrency,
         Self::Draining,
         Self::Stalled,
+        Self::NotKept,
         Self::TooLarge,
         Self::Malformed,
         Self::Unauthenticated,
@@ -123,6 +126,7 @@ impl Refusal {
             Self::Concurrency => "concurrency",
             Self::Draining => "draining",
             Self::Stalled => "stalled",
+            Self::NotKept => "not_kept",
             Self::TooLarge => "too_large",
             Self::Malformed => "malformed",
             Self::Unauthenticated => "unauthenticated",
@@ -138,7 +142,7 @@ impl Refusal {
     /// Whether a client that keeps to the OTLP specification sends the request again.
     #[must_use]
     pub const fn is_retryable(self) -> bool {
-        matches!(self, Self::QueueFull | Self::Concurrency | Self::Draining | Self::Stalled)
+        matches!(self, Self::QueueFull | Self::Concurrency | Self::Draining | Self::Stalled | Self::NotKept)
     }
 }
 

@@ -40,7 +40,7 @@ impl Refused {
 
     pub(crate) const fn code(&self) -> Code {
         match self.reason {
-            Refusal::QueueFull | Refusal::Concurrency | Refusal::Draining => Code::Unavailable,
+            Refusal::QueueFull | Refusal::Concurrency | Refusal::Draining | Refusal::NotKept => Code::Unavailable,
             Refusal::Stalled => Code::DeadlineExceeded,
             Refusal::TooLarge => Code::ResourceExhausted,
             Refusal::Malformed | Refusal::UnsupportedMediaType => Code::InvalidArgument,
@@ -54,7 +54,7 @@ impl Refused {
     pub(crate) const fn http(&self) -> StatusCode {
         match self.reason {
             // 408 would be the name for a stalled body, but OTLP clients drop what a 408 answers; the data is still good.
-            Refusal::QueueFull | Refusal::Draining | Refusal::Stalled => StatusCode::SERVICE_UNAVAILABLE,
+            Refusal::QueueFull | Refusal::Draining | Refusal::Stalled | Refusal::NotKept => StatusCode::SERVICE_UNAVAILABLE,
             Refusal::Concurrency => StatusCode::TOO_MANY_REQUESTS,
             Refusal::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
             Refusal::Malformed | Refusal::Aborted => StatusCode::BAD_REQUEST,

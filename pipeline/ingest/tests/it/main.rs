@@ -11,5 +11,6 @@ mod receiver_drain;
 mod receiver_grpc;
 mod receiver_http;
 mod receiver_overload;
+mod receiver_receipt;
 mod receiver_tls;
 mod rows;

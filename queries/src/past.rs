@@ -1,0 +1,296 @@
+//! SQL over what was recorded: Parquet files of an archive together with rows that are in memory only, with the functions of
+//! rules and the window calls of views.
+//!
+//! ```text
+//! catalogue ─▶ PastTable { files, rows } ─▶ Past::prepare(sql) ─▶ PastQuery ─▶ batches, as they come
+//!                           └─ files that the statistics rule out are not opened
+//! ```
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use arrow::datatypes::SchemaRef;
+use arrow::record_batch::RecordBatch;
+use datafusion::catalog::TableProvider;
+use datafusion::error::DataFusionError;
+use datafusion::execution::context::SessionState;
+use datafusion::execution::object_store::ObjectStoreUrl;
+use datafusion::execution::runtime_env::{RuntimeEnv, RuntimeEnvBuilder};
+use datafusion::execution::{SendableRecordBatchStream, SessionStateBuilder};
+use datafusion::physical_plan::display::DisplayableExecutionPlan;
+use datafusion::physical_plan::{ExecutionPlan, execute_stream};
+use datafusion::prelude::SessionContext;
+use datafusion::sql::sqlparser::ast::Query;
+use futures::{Stream, StreamExt};
+use object_store::ObjectStore;
+use tracescale_core::time::Timestamp;
+
+use crate::functions;
+use crate::problem::{Complaint, QueryError};
+use crate::query;
+use crate::relation::HistoryPlanner;
+use crate::session::{self, Functions};
+use crate::statement;
+use crate::window::WINDOW_END;
+
+mod table;
+
+use table::{Provider, Tally};
+
+/// A recorded table.
+#[derive(Clone, Debug)]
+pub struct PastTable {
+    /// Its name in SQL.
+    pub name: String,
+    /// Its columns. A file that lacks one reads as NULL there.
+    pub schema: SchemaRef,
+    /// The column of event time.
+    pub time_column: String,
+    /// Its files.
+    pub files: Vec<PastFile>,
+    /// Its rows that are in no file.
+    pub rows: Vec<RecordBatch>,
+}
+
+/// A Parquet file, and what is known of it without opening it.
+#[derive(Clone, Debug)]
+pub struct PastFile {
+    /// Where it is in the store.
+    pub path: String,
+    /// Its size, in bytes.
+    pub bytes: u64,
+    /// Its rows.
+    pub rows: u64,
+    /// Least and greatest event time.
+    pub time: (Timestamp, Timestamp),
+    /// Least and greatest value of text columns, where known.
+    pub texts: BTreeMap<String, (String, String)>,
+}
+
+/// What queries over the past may take.
+#[derive(Clone, Copy, Debug)]
+pub struct PastLimits {
+    /// Bytes of intermediate results in memory; sorts and joins beyond it go to temporary files.
+    pub memory: usize,
+    /// Threads that one query keeps busy.
+    pub threads: usize,
+}
+
+/// Recorded tables to query.
+#[derive(Debug)]
+pub struct Past {
+    tables: BTreeMap<String, PastTable>,
+    functions: Functions,
+    limits: PastLimits,
+    runtime: Arc<RuntimeEnv>,
+    store: ObjectStoreUrl,
+}
+
+/// A planned query.
+#[derive(Debug)]
+pub struct PastQuery {
+    plan: Arc<dyn ExecutionPlan>,
+    context: SessionContext,
+    reads: BTreeMap<String, Arc<Tally>>,
+}
+
+/// How many files of a table a query opens.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct FilesRead {
+    /// Files that the table has.
+    pub of: u64,
+    /// Files that the statistics leave.
+    pub read: u64,
+    /// Bytes of those.
+    pub bytes: u64,
+}
+
+/// Where the files of the archive are, to DataFusion: one store, whatever it is.
+const STORE: &str = "archive://files";
+
+// === impl PastLimits ===
+
+impl Default for PastLimits {
+    fn default() -> Self {
+        Self { memory: 1 << 30, threads: std::thread::available_parallelism().map_or(1, usize::from) }
+    }
+}
+
+// === impl Past ===
+
+impl Past {
+    /// Tables over the files of a store, if there is one.
+    ///
+    /// # Errors
+    /// When the limits leave no room to work in.
+    pub fn new(tables: Vec<PastTable>, store: Option<Arc<dyn ObjectStore>>, limits: PastLimits) -> Result<Self, QueryError> {
+        let builder = RuntimeEnvBuilder::new().with_memory_limit(limits.memory, 1.0);
+        let runtime = builder.build_arc().map_err(|error| QueryError::planning(&error))?;
+        let url = ObjectStoreUrl::parse(STORE).map_err(|error| QueryError::planning(&error))?;
+        if let Some(store) = store {
+            let _ = runtime.register_object_store(url.as_ref(), store);
+        }
+        let tables = tables.into_iter().map(|table| (table.name.clone(), table)).collect();
+        let functions = Functions::new(functions::all(), Vec::new());
+        Ok(Self { tables, functions, limits, runtime, store: url })
+    }
+
+    /// The tables, by name.
+    #[must_use]
+    pub fn tables(&self) -> &BTreeMap<String, PastTable> {
+        &self.tables
+    }
+
+    /// The names of all functions that a query may call.
+    #[must_use]
+    pub fn functions(&self) -> BTreeSet<String> {
+        let state = self.state(&HashMap::new());
+        let names = state.scalar_functions().keys().chain(state.aggregate_functions().keys()).chain(state.window_functions().keys());
+        names.cloned().chain(["quantile", "latest", "window_seconds", "hop", "tumble"].map(str::to_owned)).collect()
+    }
+
+    /// The recorded tables that a query names.
+    ///
+    /// # Errors
+    /// When the SQL does not parse.
+    pub fn reads(sql: &str) -> Result<BTreeSet<String>, QueryError> {
+        let relations = statement::relations(&statement::parse_query(sql)?);
+        let windowed = relations.windowed.iter().map(|call| call.relation_name());
+        Ok(relations.plain.iter().cloned().chain(windowed).collect())
+    }
+
+    /// Plans a query: the same SQL as in rules and views, over everything that was recorded. `latest()` is the newest
+    /// window end that every view of the query has.
+    ///
+    /// # Errors
+    /// [`QueryError::Invalid`] when the SQL does not parse, is not a query, or names something unknown.
+    pub async fn prepare(&self, sql: &str) -> Result<PastQuery, QueryError> {
+        let mut query = statement::parse_query(sql)?;
+        let relations = statement::relations(&query);
+        if let Some(complaint) = relations.complaints.into_iter().next() {
+            return Err(complaint.into());
+        }
+        let windowed = relations.windowed.iter().map(|call| call.relation_name());
+        let names: BTreeSet<String> = relations.plain.iter().cloned().chain(windowed).collect();
+        if let Some(unknown) = names.iter().find(|name| !self.tables.contains_key(*name)) {
+            return Err(self.unknown(unknown).into());
+        }
+        let sizes: Vec<f64> = relations.windowed.iter().map(|call| call.windows.size.as_secs_f64()).collect();
+        statement::rewrite(&mut query, if let [size] = sizes[..] { Some(size) } else { None })?;
+        self.plan(&query, &names).await.map_err(|error| QueryError::planning(&error))
+    }
+
+    async fn plan(&self, query: &Query, names: &BTreeSet<String>) -> Result<PastQuery, DataFusionError> {
+        let mut providers: HashMap<String, Arc<dyn TableProvider>> = HashMap::new();
+        let mut reads = BTreeMap::new();
+        for table in names.iter().filter_map(|name| self.tables.get(name)) {
+            let provider = Provider::new(table.clone(), self.store.clone());
+            let _ = reads.insert(table.name.clone(), provider.tally());
+            let _ = providers.insert(table.name.clone(), Arc::new(provider));
+        }
+        let mut state = self.state(&providers);
+        let newest = names.iter().filter_map(|name| self.tables.get(name)).filter(|table| table.schema.index_of(WINDOW_END).is_ok());
+        query::register_latest(&mut state, newest.filter_map(PastTable::newest).min())?;
+        let context = SessionContext::new_with_state(state);
+        for (name, provider) in providers {
+            let _ = context.register_table(name.as_str(), provider)?;
+        }
+        let state = context.state();
+        let logical = session::plan(&state, query).await?;
+        let plan = state.create_physical_plan(&logical).await?;
+        Ok(PastQuery { plan, context, reads })
+    }
+
+    fn state(&self, providers: &HashMap<String, Arc<dyn TableProvider>>) -> SessionState {
+        let planner = Arc::new(HistoryPlanner { tables: providers.clone() });
+        let state = session::history(&self.functions, planner, Arc::clone(&self.runtime));
+        let mut config = state.config().clone().with_target_partitions(self.limits.threads);
+        let options = config.options_mut();
+        options.execution.parquet.pushdown_filters = true;
+        options.execution.parquet.reorder_filters = true;
+        // Each plan runs once here.
+        options.optimizer.enable_dynamic_filter_pushdown = true;
+        SessionStateBuilder::new_from_existing(state).with_config(config).build()
+    }
+
+    fn unknown(&self, name: &str) -> Complaint {
+        let known: Vec<&str> = self.tables.keys().map(String::as_str).collect();
+        let complaint = Complaint::new(format!("nothing is recorded under the name {name}"));
+        match name {
+            "activity" | "call_spans" | "increments" => complaint
+                .hint("derived streams are not archived; read the views over them: service_load, calls, service_self_time, metric_rates"),
+            _ if known.is_empty() => complaint.hint("the archive is empty"),
+            _ => complaint.hint(format!("there are: {}", known.join(", "))),
+        }
+    }
+}
+
+// === impl PastTable ===
+
+impl PastTable {
+    /// The newest event time of any row, as far as statistics and rows tell.
+    fn newest(&self) -> Option<Timestamp> {
+        let rows = self.rows.iter().filter_map(|rows| table::times(rows, &self.time_column)).map(|(_, newest)| newest);
+        self.files.iter().map(|file| file.time.1).chain(rows).max()
+    }
+}
+
+// === impl PastQuery ===
+
+impl PastQuery {
+    /// The columns of the result.
+    #[must_use]
+    pub fn schema(&self) -> SchemaRef {
+        self.plan.schema()
+    }
+
+    /// How many files of each table it opens.
+    #[must_use]
+    pub fn files(&self) -> BTreeMap<String, FilesRead> {
+        self.reads.iter().map(|(name, tally)| (name.clone(), tally.read())).collect()
+    }
+
+    /// The plan as indented text; after [`PastQuery::run`] also what each step did and how long it took.
+    #[must_use]
+    pub fn explain(&self, with_metrics: bool) -> String {
+        let display = if with_metrics {
+            DisplayableExecutionPlan::with_metrics(self.plan.as_ref())
+        } else {
+            DisplayableExecutionPlan::new(self.plan.as_ref())
+        };
+        display.indent(false).to_string()
+    }
+
+    /// Runs it. Rows come as they are made.
+    ///
+    /// # Errors
+    /// [`QueryError::Failed`] when it cannot begin; the stream has errors of its own.
+    pub fn run(&self) -> Result<impl Stream<Item = Result<RecordBatch, QueryError>> + Send + use<>, QueryError> {
+        let stream: SendableRecordBatchStream =
+            execute_stream(Arc::clone(&self.plan), self.context.task_ctx()).map_err(QueryError::running)?;
+        Ok(stream.map(|rows| rows.map_err(QueryError::running)))
+    }
+
+    /// Runs it and collects all rows.
+    ///
+    /// # Errors
+    /// [`QueryError::Failed`] when a row or a file makes it fail.
+    pub async fn collect(&self) -> Result<Vec<RecordBatch>, QueryError> {
+        let mut stream = self.run()?;
+        let mut rows = Vec::new();
+        while let Some(batch) = stream.next().await {
+            rows.push(batch?);
+        }
+        Ok(rows)
+    }
+}
+
+// === impl Tally ===
+
+impl Tally {
+    fn read(&self) -> FilesRead {
+        let [of, read, bytes] = [&self.of, &self.read, &self.bytes].map(|count| count.load(Ordering::Relaxed));
+        FilesRead { of, read, bytes }
+    }
+}
