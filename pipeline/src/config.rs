@@ -32,7 +32,7 @@ pub struct Config {
     pub receiver: ingest::Config,
     /// Address of `/metrics`.
     pub metrics: SocketAddr,
-    /// Directory of the journal and of late rows.
+    /// Directory of the journal, the write-ahead log and, unless it is elsewhere, the archive.
     pub data_dir: PathBuf,
 }
 

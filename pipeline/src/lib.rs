@@ -13,7 +13,6 @@ pub mod controller;
 pub mod discovery;
 pub mod explain;
 pub mod journal;
-pub mod late;
 pub mod metrics;
 pub mod record;
 pub mod replay;

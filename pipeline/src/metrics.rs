@@ -60,7 +60,7 @@ struct Reaction(Histogram);
 #[derive(Clone, Debug, Default)]
 struct Counted {
     receiver: Arc<Mutex<Option<Arc<Stats>>>>,
-    engine: Arc<Mutex<(EngineStats, u64)>>,
+    engine: Arc<Mutex<EngineStats>>,
     losses: Arc<Mutex<Option<Arc<Counters>>>>,
 }
 
@@ -101,12 +101,7 @@ impl Metrics {
 
     /// Takes over the engine's counts.
     pub fn windows(&self, stats: &EngineStats) {
-        self.counted.engine.lock().unwrap_or_else(PoisonError::into_inner).0 = stats.clone();
-    }
-
-    /// So many late rows of this run were not kept.
-    pub fn late_rows_not_kept(&self, rows: u64) {
-        self.counted.engine.lock().unwrap_or_else(PoisonError::into_inner).1 = rows;
+        *self.counted.engine.lock().unwrap_or_else(PoisonError::into_inner) = stats.clone();
     }
 
     /// Counts an event of the controller.
@@ -178,7 +173,7 @@ impl Collector for Counted {
             )?;
         }
         let engine = self.engine.lock().unwrap_or_else(PoisonError::into_inner);
-        windows(&mut encoder, &engine.0, engine.1)
+        windows(&mut encoder, &engine)
     }
 }
 
@@ -198,13 +193,12 @@ fn receiver(encoder: &mut DescriptorEncoder<'_>, stats: &Stats) -> Result<(), st
     counts.gauge("connections", "Open connections", stats.connections())
 }
 
-fn windows(encoder: &mut DescriptorEncoder<'_>, stats: &EngineStats, late_not_kept: u64) -> Result<(), std::fmt::Error> {
+fn windows(encoder: &mut DescriptorEncoder<'_>, stats: &EngineStats) -> Result<(), std::fmt::Error> {
     let stream = |stream: &Stream| ("stream", stream.name().to_owned());
     let mut counts = Section { encoder };
     counts.counters("rows", "Rows by stream", stats.rows.iter().map(|(name, rows)| (vec![stream(name)], *rows)))?;
     let late = stats.late_rows.iter().map(|((name, service), rows)| (vec![stream(name), ("service", service.clone())], *rows));
     counts.counters("late_rows", "Rows too late for every window, by stream and service", late)?;
-    counts.counters("late_rows_not_kept", "Late rows beyond what one run keeps", [(vec![], late_not_kept)])?;
     let future = stats.future_rows.iter().map(|((name, source), rows)| (vec![stream(name), ("source", source.clone())], *rows));
     counts.counters("future_rows", "Rows from clocks that run ahead, by stream and source", future)?;
     let kinds = [("provisional", stats.provisional_emissions), ("final", stats.final_emissions), ("skipped", stats.skipped_provisional)];

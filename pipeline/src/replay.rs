@@ -23,7 +23,6 @@ use crate::config::Config;
 use crate::console::{Console, Totals};
 use crate::controller::{Controller, Effect, Event};
 use crate::journal::Journal;
-use crate::late::Late;
 use crate::metrics::Metrics;
 use crate::rules::Evaluator;
 use crate::windows::{ViewTroubles, Windows};
@@ -72,7 +71,6 @@ pub async fn run(config: &Config, file: &Path, speed: Speed, mut console: Consol
     let mut replay = Replay {
         windows: Windows {
             engine: config.engine().await.map_err(|problems| anyhow::anyhow!("{} views do not work", problems.len()))?.0,
-            late: Late::new(&config.data_dir, clock::now()),
             metrics: metrics.clone(),
             failing: ViewTroubles::default(),
         },
@@ -190,7 +188,6 @@ impl Replay<'_> {
             self.advance_to(self.pace.now() + settle).await?;
         }
         self.journal.flush()?;
-        self.windows.late.finish()?;
         self.console.finish()
     }
 }

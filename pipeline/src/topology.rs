@@ -27,7 +27,6 @@ use crate::config::Config;
 use crate::console::Console;
 use crate::controller::{Controller, Effect, Event};
 use crate::journal::Journal;
-use crate::late::Late;
 use crate::metrics::{self, Metrics};
 use crate::rules::{Evaluator, RuleFailure};
 use crate::windows::{ViewTroubles, Windows};
@@ -70,8 +69,7 @@ pub async fn live(config: Config, mut console: Console) -> anyhow::Result<()> {
     let sinks: Arc<dyn ScaleTarget> = Arc::new(config.sinks(clock::system()));
     let (engine, losses) = config.engine().await.map_err(|problems| anyhow!("{} views do not work", problems.len()))?;
     metrics.losses(losses);
-    let windows =
-        Windows { engine, late: Late::new(&config.data_dir, clock::now()), metrics: metrics.clone(), failing: ViewTroubles::default() };
+    let windows = Windows { engine, metrics: metrics.clone(), failing: ViewTroubles::default() };
 
     let (events_in, events) = mpsc::channel(EVENTS);
     let (evaluations_in, evaluations) = mpsc::channel(EVALUATIONS);

@@ -10,7 +10,6 @@ use tracing::Instrument;
 
 use crate::clock;
 use crate::controller::Event;
-use crate::late::Late;
 use crate::metrics::Metrics;
 use crate::warning::Troubles;
 
@@ -19,8 +18,6 @@ use crate::warning::Troubles;
 pub struct Windows {
     /// The engine.
     pub engine: Engine,
-    /// Where rows go that came too late.
-    pub late: Late,
     /// Our own metrics.
     pub metrics: Metrics,
     /// Views that fail.
@@ -61,7 +58,7 @@ impl Windows {
         // The controller may be gone already when the process ends for another reason.
         let _ = events.send(self.advance(clock::now()).await?).await;
         let _ = events.send(Event::Drained).await;
-        self.late.finish()
+        Ok(())
     }
 
     /// Feeds one request; its share of the byte budget is free when this returns.
@@ -79,12 +76,6 @@ impl Windows {
         let span = tracing::info_span!("advance windows", emissions = tracing::field::Empty);
         let emissions = self.engine.advance(now).instrument(span.clone()).await?;
         let _ = span.record("emissions", emissions.len());
-        for (stream, rows) in self.engine.take_late() {
-            match self.late.write(stream, &rows) {
-                Ok(dropped) => self.metrics.late_rows_not_kept(dropped),
-                Err(error) => tracing::warn!(%error, stream = stream.name(), rows = rows.num_rows(), "could not keep late rows"),
-            }
-        }
         self.metrics.windows(self.engine.stats());
         for (view, told) in self.failing.look(now, self.engine.stats(), &emissions) {
             match told {

@@ -14,7 +14,7 @@ use crate::derive::Derive;
 pub struct EngineConfig {
     /// How far the watermark trails the newest event time: a window is final this long after its end.
     pub lateness: Duration,
-    /// How far behind the watermark a row may be and still change a window that was final; later rows only go to the archive.
+    /// How far behind the watermark a row may be and still change a window that was final; later rows are counted, and in the archive only.
     pub allowed_lateness: Duration,
     /// How long after the last row the wall clock takes over the watermark, on top of `lateness`.
     pub idle: Duration,

@@ -6,7 +6,7 @@
 //!
 //! No call reads a clock: `push` is told when rows were received, `advance` is told the time.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -40,8 +40,6 @@ pub struct Engine {
     /// Watermarks of feeds that do not run on their stream's own time column.
     others: BTreeMap<usize, Watermark>,
     life: Life,
-    late: VecDeque<(Stream, RecordBatch)>,
-    late_rows: usize,
     stats: EngineStats,
     now: Option<Timestamp>,
     backlog: bool,
@@ -59,9 +57,6 @@ struct Arrival<'a> {
     source: &'a str,
     cap: Timestamp,
 }
-
-/// Late rows that wait to be taken.
-const MAX_LATE_ROWS: usize = 1 << 18;
 
 const DECODED: [Stream; 4] = [Stream::Spans, Stream::SpanEvents, Stream::SpanLinks, Stream::Metrics];
 
@@ -95,8 +90,8 @@ impl Engine {
         let others = catalog.feeds.iter().enumerate().filter(|(_, feed)| own(feed));
         let others = others.map(|(index, _)| (index, Watermark::new(config.lateness, config.idle))).collect();
         let life = Life::new(config.source_timeout, config.max_groups_per_view);
-        let (late, stats) = (VecDeque::new(), EngineStats::default());
-        Ok(Self { config, catalog, functions, derives, streams, others, life, late, late_rows: 0, stats, now: None, backlog: false })
+        let stats = EngineStats::default();
+        Ok(Self { config, catalog, functions, derives, streams, others, life, stats, now: None, backlog: false })
     }
 
     /// Takes rows of decoded streams that `source` (a sender's address) sent at `received_at`. Rows are aggregated when a
@@ -179,11 +174,13 @@ impl Engine {
         Ok(emissions)
     }
 
-    /// Takes the rows that came too late for every window, so that they can be archived. Up to 262,144 rows wait; when more do,
-    /// the oldest are dropped and counted.
-    pub fn take_late(&mut self) -> Vec<(Stream, RecordBatch)> {
-        self.late_rows = 0;
-        std::mem::take(&mut self.late).into()
+    /// How far back rows matter to windows that are not final yet: an engine that is fed again everything that was received
+    /// in this time before its predecessor ended makes the windows that it still owed.
+    #[must_use]
+    pub fn look_back(&self) -> Duration {
+        let of = |view: &crate::view::PaneView| view.windows.size + view.windows.slide + self.delay(self.catalog.feeds[view.feed].stream);
+        let longest = self.catalog.views.iter().map(of).max().unwrap_or_default();
+        longest + self.config.lateness + self.config.allowed_lateness + self.config.idle
     }
 
     /// Counters and gauges, as of the last [`Engine::advance`].
@@ -212,14 +209,6 @@ impl Engine {
         }
         if let Some(late) = admitted.late {
             count_late(&mut self.stats, stream, &late);
-            self.late_rows += late.num_rows();
-            self.late.push_back((stream, late));
-            // Nobody takes them: bounded, and said.
-            while self.late_rows > MAX_LATE_ROWS {
-                let Some((_, dropped)) = self.late.pop_front() else { break };
-                self.late_rows -= dropped.num_rows();
-                self.stats.late_dropped += dropped.num_rows() as u64;
-            }
         }
         let Some(kept) = admitted.kept else { return Ok(()) };
         self.feed(stream, &kept, arrival)?;

@@ -17,7 +17,7 @@ use datafusion::error::DataFusionError;
 use datafusion::execution::context::SessionState;
 use datafusion::execution::object_store::ObjectStoreUrl;
 use datafusion::execution::runtime_env::{RuntimeEnv, RuntimeEnvBuilder};
-use datafusion::execution::{SendableRecordBatchStream, SessionStateBuilder};
+use datafusion::execution::{SendableRecordBatchStream, SessionStateBuilder, TaskContext};
 use datafusion::physical_plan::display::DisplayableExecutionPlan;
 use datafusion::physical_plan::{ExecutionPlan, execute_stream};
 use datafusion::prelude::SessionContext;
@@ -91,7 +91,7 @@ pub struct Past {
 #[derive(Debug)]
 pub struct PastQuery {
     plan: Arc<dyn ExecutionPlan>,
-    context: SessionContext,
+    context: Arc<TaskContext>,
     reads: BTreeMap<String, Arc<Tally>>,
 }
 
@@ -199,7 +199,7 @@ impl Past {
         let state = context.state();
         let logical = session::plan(&state, query).await?;
         let plan = state.create_physical_plan(&logical).await?;
-        Ok(PastQuery { plan, context, reads })
+        Ok(PastQuery { plan, context: context.task_ctx(), reads })
     }
 
     fn state(&self, providers: &HashMap<String, Arc<dyn TableProvider>>) -> SessionState {
@@ -268,7 +268,7 @@ impl PastQuery {
     /// [`QueryError::Failed`] when it cannot begin; the stream has errors of its own.
     pub fn run(&self) -> Result<impl Stream<Item = Result<RecordBatch, QueryError>> + Send + use<>, QueryError> {
         let stream: SendableRecordBatchStream =
-            execute_stream(Arc::clone(&self.plan), self.context.task_ctx()).map_err(QueryError::running)?;
+            execute_stream(Arc::clone(&self.plan), Arc::clone(&self.context)).map_err(QueryError::running)?;
         Ok(stream.map(|rows| rows.map_err(QueryError::running)))
     }
 

@@ -18,8 +18,6 @@ pub struct EngineStats {
     pub rows: BTreeMap<Stream, u64>,
     /// Rows that came after the allowed lateness, by stream and service.
     pub late_rows: BTreeMap<(Stream, String), u64>,
-    /// Late rows that nobody took in time for the archive.
-    pub late_dropped: u64,
     /// How often the SQL of a view failed on actual rows, and what it said last, by view.
     pub failures: BTreeMap<String, (u64, String)>,
     /// Rows whose event time was further in the future than `max_future_skew`, by stream and source.

@@ -221,7 +221,7 @@ async fn measure(args: &Args, mut input: Input, parts: EngineParts, warm_up: usi
         stages.advances += 1;
         stages.slowest_advance = stages.slowest_advance.max(elapsed.wall);
         stages.emitted_rows += emissions.iter().map(|emission| emission.rows.num_rows() as u64).sum::<u64>();
-        let late: usize = engine.take_late().iter().map(|(_, rows)| rows.num_rows()).sum();
+        let late: u64 = engine.stats().late_rows.values().sum();
         ensure!(late == 0, "{late} rows were late");
     }
     let stats = engine.stats();

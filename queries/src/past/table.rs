@@ -21,7 +21,7 @@ use datafusion::execution::object_store::ObjectStoreUrl;
 use datafusion::logical_expr::utils::conjunction;
 use datafusion::logical_expr::{Expr, TableProviderFilterPushDown, TableType};
 use datafusion::physical_expr::PhysicalExpr;
-use datafusion::physical_optimizer::pruning::PruningPredicate;
+use datafusion::physical_optimizer::pruning::PruningPredicateBuilder;
 use datafusion::physical_plan::ExecutionPlan;
 use datafusion::physical_plan::union::UnionExec;
 use tracescale_core::time::Timestamp;
@@ -68,7 +68,7 @@ impl Provider {
     fn files(&self, predicate: Option<&Arc<dyn PhysicalExpr>>) -> Result<Vec<PastFile>, DataFusionError> {
         let files = &self.table.files;
         let Some(predicate) = predicate else { return Ok(files.clone()) };
-        let pruning = PruningPredicate::try_new(Arc::clone(predicate), Arc::clone(&self.table.schema))?;
+        let pruning = PruningPredicateBuilder::new().with_file_schema(Arc::clone(&self.table.schema)).try_build(Arc::clone(predicate))?;
         let known = Known { files, time_column: &self.table.time_column, schema: &self.table.schema };
         let keep = pruning.prune(&known)?;
         Ok(files.iter().zip(keep).filter(|(_, keep)| *keep).map(|(file, _)| file.clone()).collect())

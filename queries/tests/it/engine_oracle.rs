@@ -107,7 +107,7 @@ async fn live(create: &[String], view: &str, batches: &[Vec<Span>], advances: bo
     for later in (30..=180).step_by(30) {
         emissions.extend(engine.advance(now + std::time::Duration::from_secs(later)).await.unwrap());
     }
-    assert!(engine.take_late().is_empty());
+    assert!(engine.stats().late_rows.is_empty());
     assert_eq!(engine.stats().revisions, 0, "rows within the lateness are not late");
     emissions.retain(|emission| emission.is_final && emission.view == view);
     emissions
