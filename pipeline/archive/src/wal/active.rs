@@ -1,0 +1,153 @@
+//! The segment that is written to.
+
+use std::fs::{self, File};
+use std::io::{self, Seek, SeekFrom, Write};
+use std::path::{Path, PathBuf};
+
+use tracescale_core::time::Timestamp;
+
+use super::format::{SEGMENT_HEADER, SegmentHeader};
+use super::segment::{self, sync_dir};
+use super::{Lsn, WalError};
+
+/// The newest segment, open for writing.
+#[derive(Debug)]
+pub(super) struct Active {
+    pub(super) first: Lsn,
+    /// Where the last good group ends.
+    pub(super) end: u64,
+    /// The newest time of a record.
+    pub(super) newest: Option<Timestamp>,
+    path: PathBuf,
+    file: File,
+    /// Whether part of a failed group may still stand behind `end`.
+    leftover: bool,
+}
+
+// === impl Active ===
+
+impl Active {
+    /// Makes a new segment and makes it durable. One of the same name holds no record and is overwritten: a crash or
+    /// a full disk left it behind.
+    pub(super) fn create(dir: &Path, first: Lsn) -> Result<Self, WalError> {
+        let path = segment::path(dir, first);
+        let write = || {
+            let mut file = File::options().write(true).create(true).truncate(true).open(&path)?;
+            file.write_all(&SegmentHeader::encode(first))?;
+            Ok(file)
+        };
+        let file = write().map_err(|error| {
+            // Best effort: what cannot be removed is overwritten by the next attempt.
+            let _ = fs::remove_file(&path);
+            WalError::io("create", &path)(error)
+        })?;
+        file.sync_all().map_err(poisoned(&path))?;
+        sync_dir(dir).map_err(poisoned(dir))?;
+        Ok(Self { first, end: SEGMENT_HEADER as u64, newest: None, path, file, leftover: false })
+    }
+
+    /// Goes on with a segment whose records end at `end`; cuts off what stands behind, and makes the rest durable, which a process
+    /// that was killed may have left to the operating system.
+    pub(super) fn resume(dir: &Path, first: Lsn, end: u64, newest: Option<Timestamp>) -> Result<Self, WalError> {
+        let path = segment::path(dir, first);
+        let file = File::options().write(true).open(&path).map_err(WalError::io("open", &path))?;
+        let mut active = Self { first, end, newest, path, file, leftover: true };
+        active.clear_leftover()?;
+        active.file.sync_all().map_err(poisoned(&active.path))?;
+        sync_dir(dir).map_err(poisoned(dir))?;
+        Ok(active)
+    }
+
+    /// Whether it holds any record.
+    pub(super) const fn is_empty(&self) -> bool {
+        self.end == SEGMENT_HEADER as u64
+    }
+
+    /// Writes a group behind the last one. When that fails the segment is as it was before, or will be before the next group.
+    pub(super) fn write(&mut self, group: &[u8]) -> Result<(), WalError> {
+        self.clear_leftover()?;
+        if let Err(error) = self.file.write_all(group) {
+            self.leftover = true;
+            // Most often it works at once, which keeps readers from seeing half a group. If not, the next write tries again.
+            let _ = self.clear_leftover();
+            return Err(WalError::io("write", &self.path)(error));
+        }
+        self.end += group.len() as u64;
+        Ok(())
+    }
+
+    /// Makes everything written durable.
+    pub(super) fn sync(&self) -> Result<(), WalError> {
+        self.file.sync_data().map_err(poisoned(&self.path))
+    }
+
+    /// Makes it fit to be followed by another segment.
+    pub(super) fn seal(&mut self) -> Result<(), WalError> {
+        self.clear_leftover()?;
+        self.sync()
+    }
+
+    /// Writes to a device from here on that takes all and can sync nothing.
+    #[cfg(test)]
+    pub(super) fn break_syncing(&mut self) {
+        self.file = File::options().write(true).open("/dev/null").unwrap();
+    }
+
+    fn clear_leftover(&mut self) -> Result<(), WalError> {
+        if !self.leftover {
+            return Ok(());
+        }
+        let clear = |file: &mut File| -> io::Result<()> {
+            file.set_len(self.end)?;
+            file.seek(SeekFrom::Start(self.end)).map(drop)
+        };
+        clear(&mut self.file).map_err(WalError::io("cut", &self.path))?;
+        self.leftover = false;
+        Ok(())
+    }
+}
+
+/// For `map_err`: an error of syncing, which is final. The system may have dropped what it could not write and then say that
+/// all is well, so trying again would prove nothing.
+pub(super) fn poisoned(path: &Path) -> impl FnOnce(io::Error) -> WalError {
+    let path = path.to_owned();
+    move |error| WalError::Poisoned { path, cause: error.to_string() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Guarantees: a write that fails and cannot even be taken back is taken back before the next one.
+    #[test]
+    fn a_leftover_is_removed_later() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut active = Active::create(dir.path(), Lsn(1)).unwrap();
+        active.write(b"first").unwrap();
+        // The device refuses to be written to for want of space, and refuses to be cut.
+        let file = std::mem::replace(&mut active.file, File::options().write(true).open("/dev/full").unwrap());
+        assert!(active.write(b"second").unwrap_err().is_retryable());
+        assert!(active.leftover);
+        let refused = active.write(b"second").unwrap_err();
+        assert!(matches!(refused, WalError::Io { action: "cut", .. }), "{refused:?}");
+
+        active.file = file;
+        active.file.write_all(b"half of what fai").unwrap();
+        active.write(b"third").unwrap();
+        active.sync().unwrap();
+        let bytes = fs::read(&active.path).unwrap();
+        assert_eq!(&bytes[SEGMENT_HEADER..], b"firstthird");
+    }
+
+    /// Guarantees: an error of syncing is told as final, not as a lack of space.
+    #[test]
+    fn a_failed_sync_is_final() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut active = Active::create(dir.path(), Lsn(1)).unwrap();
+        active.break_syncing();
+        active.write(b"group").unwrap();
+        let error = active.sync().unwrap_err();
+        assert!(matches!(&error, WalError::Poisoned { path, .. } if *path == active.path), "{error:?}");
+        assert!(!error.is_retryable());
+    }
+}
