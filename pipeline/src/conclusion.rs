@@ -53,6 +53,18 @@ pub enum Ending {
 
 // === impl Ending ===
 
+impl Ending {
+    /// Stable word.
+    #[must_use]
+    pub const fn as_str(&self) -> &'static str {
+        match self {
+            Self::Applied { .. } => "applied",
+            Self::Failed { .. } => "failed",
+            Self::Withheld { .. } => "withheld",
+        }
+    }
+}
+
 impl From<&Result<Outcome, SinkError>> for Ending {
     fn from(result: &Result<Outcome, SinkError>) -> Self {
         match result {

@@ -81,6 +81,12 @@ impl Source {
     pub fn new(address: IpAddr) -> Self {
         Self(address.to_canonical())
     }
+
+    /// The address.
+    #[must_use]
+    pub const fn address(self) -> IpAddr {
+        self.0
+    }
 }
 
 impl fmt::Display for Source {

@@ -1,0 +1,228 @@
+//! The archiving stage: cuts the write-ahead log into Parquet files, and keeps the archive in order.
+//!
+//! It reads nothing but the log, so that a crash changes nothing: what is not committed is read and cut again. When the
+//! store of the archive fails, the log grows up to its bound; receiving and deciding go on.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use tokio_util::sync::CancellationToken;
+use tracescale_archive::wal::{Lsn, Reader};
+use tracescale_archive::{Archive, ArchiveError, Cut, Location, Options, Retention, Store, streams::Ids};
+use tracescale_core::time::Timestamp;
+
+use crate::archived::Rows;
+use crate::clock;
+use crate::keep::Shared;
+use crate::metrics::Metrics;
+use crate::warning::{Troubles, chain};
+
+/// How often the log is looked at.
+const TICK: Duration = Duration::from_secs(1);
+/// Rows of one cut, about: with [`CUT_BYTES`] what the stage holds in memory.
+const CUT_ROWS: usize = 1 << 18;
+/// Bytes of one cut's rows in memory, about.
+const CUT_BYTES: usize = 128 << 20;
+/// Bytes of bodies read at once.
+const READ_BYTES: usize = 2 << 20;
+/// Bytes in the log that are cut before their time.
+const EARLY_BYTES: u64 = 24 << 20;
+/// How often old hours are looked for.
+const EXPIRE_EVERY: Duration = Duration::from_secs(600);
+/// Shortest pause after a failure of the store; doubles up to [`PAUSE_MAX`].
+const PAUSE_MIN: Duration = Duration::from_secs(1);
+/// Longest pause after a failure of the store.
+const PAUSE_MAX: Duration = Duration::from_secs(60);
+
+/// What the stage is told.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// Where the archive is.
+    pub location: Location,
+    /// How its files are named and merged.
+    pub options: Options,
+    /// Which ids are kept.
+    pub ids: Ids,
+    /// How long rows wait in the log.
+    pub every: Duration,
+    /// What is kept.
+    pub retention: Retention,
+}
+
+/// The stage's parts.
+#[derive(Debug)]
+pub struct Archiving {
+    settings: Settings,
+    log: Reader,
+    shared: Arc<Shared>,
+    metrics: Metrics,
+    archive: Option<Archive>,
+    troubles: Troubles<&'static str>,
+    pause: Duration,
+    /// When records began to wait.
+    waiting: Option<Timestamp>,
+    /// What was appended when the last cut was made.
+    cut_bytes: u64,
+    expired: Timestamp,
+}
+
+/// How a look at the log ended.
+enum Progress {
+    /// There is more to do now.
+    More,
+    /// Everything is done for now.
+    Idle,
+}
+
+// === impl Archiving ===
+
+impl Archiving {
+    /// A stage that has not looked at anything yet.
+    #[must_use]
+    pub fn new(settings: Settings, log: Reader, shared: Arc<Shared>, metrics: Metrics) -> Self {
+        Self {
+            settings,
+            log,
+            shared,
+            metrics,
+            archive: None,
+            troubles: Troubles::default(),
+            pause: PAUSE_MIN,
+            waiting: None,
+            cut_bytes: 0,
+            expired: Timestamp::MIN,
+        }
+    }
+
+    /// Runs until `stop`, and then until everything in the log is archived, or the store fails.
+    ///
+    /// # Errors
+    /// When another process writes under our name, or the log is not that of the archive: going on would lose rows.
+    pub async fn run(mut self, stop: CancellationToken) -> anyhow::Result<()> {
+        loop {
+            let stopping = stop.is_cancelled();
+            match self.step(clock::now(), stopping).await {
+                Ok(Progress::More) => {}
+                Ok(Progress::Idle) if stopping => return Ok(()),
+                Ok(Progress::Idle) => wait(TICK, &stop).await,
+                Err(error) if is_final(&error) => return Err(error.into()),
+                Err(error) => {
+                    self.failed(&error);
+                    if stopping {
+                        // The log has it; the next run goes on.
+                        return Ok(());
+                    }
+                    wait(self.pause, &stop).await;
+                    self.pause = (self.pause * 2).min(PAUSE_MAX);
+                }
+            }
+        }
+    }
+
+    fn failed(&mut self, error: &ArchiveError) {
+        self.metrics.archive_failed();
+        if let Some(times) = self.troubles.wrong(clock::now(), "archive", &chain(error), 1) {
+            tracing::error!(error = %chain(error), times, "the archive cannot be written; the write-ahead log keeps what waits");
+        }
+    }
+
+    async fn step(&mut self, now: Timestamp, all: bool) -> Result<Progress, ArchiveError> {
+        let through = self.open(now).await?;
+        let durable = self.log.durable();
+        if durable > through && self.is_due(now, all) {
+            let done = self.cut(through, now).await?;
+            self.recovered(now);
+            return Ok(if done { Progress::Idle } else { Progress::More });
+        }
+        let Some(archive) = &mut self.archive else { return Ok(Progress::Idle) };
+        if all {
+            return Ok(Progress::Idle);
+        }
+        let compacted = archive.compact(now).await?;
+        if now.since(self.expired) >= EXPIRE_EVERY {
+            self.expired = now;
+            let expired = archive.expire(now, &self.settings.retention).await?;
+            if expired.files > 0 {
+                tracing::info!(files = expired.files, rows = expired.rows, bytes = expired.bytes, "old hours left the archive");
+            }
+        }
+        self.recovered(now);
+        Ok(if compacted.more { Progress::More } else { Progress::Idle })
+    }
+
+    /// Opens the archive, or finds out what became of a cut that failed half-way. Returns the position that is archived.
+    async fn open(&mut self, now: Timestamp) -> Result<Lsn, ArchiveError> {
+        let through = match &mut self.archive {
+            Some(archive) => archive.settle(now).await?,
+            None => {
+                let store = Store::open(&self.settings.location)?;
+                let archive = Archive::open(store, self.settings.options.clone(), now).await?;
+                let through = archive.through();
+                self.archive = Some(archive);
+                through
+            }
+        };
+        self.shared.archived.store(through, Ordering::Relaxed);
+        Ok(Lsn(through.max(1)))
+    }
+
+    fn is_due(&mut self, now: Timestamp, all: bool) -> bool {
+        let since = *self.waiting.get_or_insert(now);
+        let bytes = self.shared.appended_bytes.load(Ordering::Relaxed) - self.cut_bytes;
+        // A clock that went back must not hold anything up.
+        all || now < since || now.since(since) >= self.settings.every || bytes >= EARLY_BYTES
+    }
+
+    /// Archives what is in the log from `from` on, as much as one cut takes. True when nothing is left.
+    async fn cut(&mut self, from: Lsn, now: Timestamp) -> Result<bool, ArchiveError> {
+        let appended = self.shared.appended_bytes.load(Ordering::Relaxed);
+        let (mut rows, mut next, mut read_all) = (Rows::default(), from, false);
+        while rows.count() < CUT_ROWS && rows.bytes() < CUT_BYTES {
+            let records = self.log.read(next, READ_BYTES)?;
+            let Some(last) = records.last() else {
+                read_all = true;
+                break;
+            };
+            next = Lsn(last.lsn.0 + 1);
+            for record in &records {
+                if let Err(error) = rows.take(&record.entry) {
+                    self.metrics.record_unreadable();
+                    tracing::error!(lsn = record.lsn.0, error = %chain(&error), "a record of the write-ahead log cannot be archived");
+                }
+            }
+        }
+        let count = rows.count();
+        let cut = Cut { through: next.0, tables: rows.into_cut(self.settings.ids), ..Cut::default() };
+        if let Some(archive) = &mut self.archive {
+            let committed = archive.commit(cut, now).await?;
+            let bytes = committed.added.iter().map(|file| file.bytes).sum();
+            self.metrics.archived(count as u64, committed.added.len() as u64, bytes);
+            self.shared.archived.store(archive.through(), Ordering::Relaxed);
+        }
+        if read_all {
+            self.waiting = None;
+            self.cut_bytes = appended;
+        }
+        Ok(read_all)
+    }
+
+    fn recovered(&mut self, now: Timestamp) {
+        self.pause = PAUSE_MIN;
+        if self.troubles.right(now, &"archive") {
+            tracing::info!("the archive can be written again");
+        }
+    }
+}
+
+/// Whether going on would lose rows or write over those of others.
+fn is_final(error: &ArchiveError) -> bool {
+    matches!(error, ArchiveError::Fenced { .. })
+}
+
+async fn wait(pause: Duration, stop: &CancellationToken) {
+    tokio::select! {
+        () = tokio::time::sleep(pause) => {}
+        () = stop.cancelled() => {}
+    }
+}
