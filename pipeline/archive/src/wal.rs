@@ -203,7 +203,7 @@ impl Wal {
         make_dir(dir)?;
         let lock = lock(dir)?;
         let mut duplicates = Duplicates::new(options.remember, options.remember_max);
-        let recovered = recovery::recover(dir, &mut duplicates)?;
+        let recovered = recovery::recover(dir, options.durability, &mut duplicates)?;
         let wal = Self {
             dir: dir.to_owned(),
             options,
@@ -361,7 +361,8 @@ impl Wal {
     /// Closes the segment that is written to and begins one with `first`.
     fn rotate(&mut self, first: Lsn) -> Result<(), WalError> {
         self.active.seal()?;
-        let Active { first, end: bytes, newest, .. } = std::mem::replace(&mut self.active, Active::create(&self.dir, first)?);
+        let active = Active::create(&self.dir, first, self.options.durability)?;
+        let Active { first, end: bytes, newest, .. } = std::mem::replace(&mut self.active, active);
         self.sealed.push_back(Sealed { first, bytes, newest });
         self.sealed_bytes += bytes;
         Ok(())

@@ -104,7 +104,7 @@ impl Reader {
                 position.file.refresh().map_err(WalError::io("read", &segment::path(&self.dir, position.first)))?;
                 Some(position)
             }
-            _ => self.locate(|firsts| match firsts.partition_point(|first| *first <= from) {
+            _ => self.locate(below, |firsts| match firsts.partition_point(|first| *first <= from) {
                 0 => firsts.first().copied(),
                 after => firsts.get(after - 1).copied(),
             })?,
@@ -133,7 +133,7 @@ impl Reader {
             }
             // Only what is behind the newest segment is complete, and only if we looked at its end after that became so.
             let current = position.first;
-            let Some(next) = self.locate(|firsts| firsts.iter().copied().find(|first| *first > current))? else {
+            let Some(next) = self.locate(batch.below, |firsts| firsts.iter().copied().find(|first| *first > current))? else {
                 return match ended {
                     Ended::Bad if matches!(self.mark, Mark::Shared(_)) => Err(WalError::Damaged { path, offset: position.file.offset() }),
                     // Where a record is half written its writer may yet take it back, and others with it.
@@ -153,11 +153,13 @@ impl Reader {
         }
     }
 
-    /// Opens the segment that `choose` picks. Its writer may release it in between; then there are others to pick from.
-    fn locate(&self, choose: impl Fn(&[Lsn]) -> Option<Lsn>) -> Result<Option<Position>, WalError> {
+    /// Opens the segment that `choose` picks of those that hold records below `below`. Its writer may release it in between; then
+    /// there are others to pick from.
+    fn locate(&self, below: Lsn, choose: impl Fn(&[Lsn]) -> Option<Lsn>) -> Result<Option<Position>, WalError> {
         let mut attempt = 0;
         loop {
-            let Some(first) = choose(&segment::list(&self.dir)?) else { return Ok(None) };
+            let firsts = segment::list(&self.dir)?;
+            let Some(first) = choose(&firsts[..firsts.partition_point(|first| *first < below)]) else { return Ok(None) };
             let path = segment::path(&self.dir, first);
             match SegmentFile::open(&path) {
                 Ok((file, SegmentHeader::Known(_))) => return Ok(Some(Position { first, next: first, file })),
@@ -187,6 +189,10 @@ impl Clone for Reader {
 impl Batch {
     fn fill(&mut self, file: &mut SegmentFile) -> io::Result<Ended> {
         loop {
+            // What follows the last durable record may be half written: do not even look.
+            if self.records.last().is_some_and(|record| record.lsn.0.saturating_add(1) >= self.below.0) {
+                return Ok(Ended::Enough);
+            }
             let step = file.step(|header| {
                 let wanted = self.records.is_empty() || header.length as usize <= self.room;
                 match header.lsn {

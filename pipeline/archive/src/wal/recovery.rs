@@ -18,7 +18,7 @@ use super::duplicates::{Duplicates, fingerprint};
 use super::format::{SEGMENT_HEADER, SegmentHeader};
 use super::scan::{self, Scan};
 use super::segment::{self, sync_dir};
-use super::{Lsn, WalError};
+use super::{Durability, Lsn, WalError};
 
 /// Where damaged files are kept. They do not count against the budget, and nobody deletes them but the operator.
 const QUARANTINE: &str = "quarantine";
@@ -84,7 +84,7 @@ pub(super) struct Recovered {
 }
 
 /// Reads the whole log in `dir`, repairs it and fills `duplicates`.
-pub(super) fn recover(dir: &Path, duplicates: &mut Duplicates) -> Result<Recovered, WalError> {
+pub(super) fn recover(dir: &Path, durability: Durability, duplicates: &mut Duplicates) -> Result<Recovered, WalError> {
     let firsts = segment::list(dir)?;
     let mut report = Recovery { next: Lsn(1), first: Lsn(1), records: 0, torn: None, quarantined: Vec::new() };
     let mut sealed = Vec::new();
@@ -100,9 +100,9 @@ pub(super) fn recover(dir: &Path, duplicates: &mut Duplicates) -> Result<Recover
     }
     report.first = firsts.first().copied().unwrap_or(report.next);
     let active = match sealed.pop() {
-        Some(Sealed { first, bytes, newest }) if bytes >= SEGMENT_HEADER as u64 => Active::resume(dir, first, bytes, newest)?,
+        Some(newest) if newest.bytes >= SEGMENT_HEADER as u64 => Active::resume(dir, newest, durability)?,
         // None at all, or one whose header was cut off.
-        _ => Active::create(dir, report.next)?,
+        _ => Active::create(dir, report.next, durability)?,
     };
     Ok(Recovered { sealed, active, report })
 }
