@@ -23,6 +23,7 @@ pub(super) struct Active {
     file: File,
     /// Whether part of a failed group may still stand behind `end`.
     leftover: bool,
+    sealed: bool,
 }
 
 // === impl Active ===
@@ -43,7 +44,7 @@ impl Active {
             WalError::io("create", &path)(error)
         })?;
         persist(dir, &path, &file, durability)?;
-        Ok(Self { first, end: SEGMENT_HEADER as u64, newest: None, path, file, leftover: false })
+        Ok(Self { first, end: SEGMENT_HEADER as u64, newest: None, path, file, leftover: false, sealed: false })
     }
 
     /// Goes on with a segment; cuts off what stands behind its end, and makes the rest durable if it is to be: a process that was
@@ -52,7 +53,7 @@ impl Active {
         let Sealed { first, bytes: end, newest } = segment;
         let path = segment::path(dir, first);
         let file = File::options().write(true).open(&path).map_err(WalError::io("open", &path))?;
-        let mut active = Self { first, end, newest, path, file, leftover: true };
+        let mut active = Self { first, end, newest, path, file, leftover: true, sealed: false };
         active.clear_leftover()?;
         persist(dir, &active.path, &active.file, durability)?;
         Ok(active)
@@ -81,10 +82,18 @@ impl Active {
         self.file.sync_data().map_err(poisoned(&self.path))
     }
 
-    /// Makes it fit to be followed by another segment.
+    /// Makes it fit to be followed by another segment. Nothing may be written to it afterwards, even if that other segment cannot
+    /// be made: what is left of the attempt may come back after a crash, and a segment ends where the next one begins.
     pub(super) fn seal(&mut self) -> Result<(), WalError> {
         self.clear_leftover()?;
-        self.sync()
+        self.sync()?;
+        self.sealed = true;
+        Ok(())
+    }
+
+    /// Whether another segment must follow before anything more is written.
+    pub(super) const fn is_sealed(&self) -> bool {
+        self.sealed
     }
 
     /// Writes to a device from here on that takes all and can sync nothing.

@@ -74,7 +74,7 @@ impl Reader {
     /// When `dir` cannot be listed.
     pub fn open(dir: &Path) -> Result<Self, WalError> {
         segment::list(dir)?;
-        Ok(Self { dir: dir.to_owned(), mark: Mark::Seen(Lsn(1)), position: None })
+        Ok(Self { dir: dir.to_owned(), mark: Mark::Seen(Lsn::FIRST), position: None })
     }
 
     /// One past the last durable record; for a reader of another process's log, one past the last that it read.
@@ -88,7 +88,7 @@ impl Reader {
 
     /// The records from `from` on: as many as have `max_bytes` of bodies, but at least one if there is any. Where numbers
     /// are missing, because they were released or lost, it goes on with the next that is there. So the next call continues
-    /// behind the number of the last record.
+    /// with [`Lsn::following`] of the last record.
     ///
     /// # Errors
     /// When a file cannot be read, was written by a later release, or is damaged.
@@ -112,7 +112,7 @@ impl Reader {
         if let Some(position) = position {
             self.position = self.collect(position, &mut batch)?;
         }
-        let next = batch.records.last().map(|record| Lsn(record.lsn.0.saturating_add(1)));
+        let next = batch.records.last().map(|record| record.lsn.following());
         if let Some(position) = &mut self.position {
             position.next = next.unwrap_or(from);
         }
@@ -190,7 +190,7 @@ impl Batch {
     fn fill(&mut self, file: &mut SegmentFile) -> io::Result<Ended> {
         loop {
             // What follows the last durable record may be half written: do not even look.
-            if self.records.last().is_some_and(|record| record.lsn.0.saturating_add(1) >= self.below.0) {
+            if self.records.last().is_some_and(|record| record.lsn.following() >= self.below) {
                 return Ok(Ended::Enough);
             }
             let step = file.step(|header| {

@@ -64,7 +64,7 @@ fn follow(reader: &mut Reader, mut from: Lsn) -> Vec<Record> {
     loop {
         let mut some = reader.read(from, 100).unwrap();
         let Some(last) = some.last() else { return records };
-        from = Lsn(last.lsn.0 + 1);
+        from = last.lsn.following();
         records.append(&mut some);
     }
 }

@@ -33,7 +33,7 @@ fn records_round_trip() {
     drop(wal);
     let (wal, recovery) = Wal::open(&dir.path().join("deep/down"), Options::default()).unwrap();
     assert_eq!((wal.next(), wal.first(), recovery.records), (Lsn(4), Lsn(1), 3));
-    assert_eq!(recovery.to_string(), "the log holds 3 records from 1 on and goes on with record 4");
+    assert_eq!(recovery.to_string(), "the log holds 3 records from number 1 on and goes on with record 4");
     assert!(follow(&mut wal.reader(), Lsn(1)).into_iter().map(|record| record.entry).eq(group));
 }
 
@@ -181,6 +181,33 @@ fn numbers_can_be_skipped() {
     assert_eq!(bodies(&wal.reader().read(Lsn(3), 100).unwrap()), [(10, "10".into())]);
     wal.release(Lsn(10), Timestamp::MAX).unwrap();
     assert_eq!(wal.first(), Lsn(10));
+}
+
+/// Guarantees: when a segment cannot be begun nothing is written to the one before it, whose end is the other's beginning; and
+/// it works as soon as it can.
+#[test]
+fn a_segment_that_cannot_be_begun_is_tried_again() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut wal = open(dir.path(), segments_of(150));
+    append_each(&mut wal, &["1", "2"]);
+    // A directory of this name is in the way.
+    fs::create_dir(segment_path(dir.path(), 3)).unwrap();
+    let before = wal.bytes();
+    for body in ["a body that does not fit", ""] {
+        let error = wal.append(&[entry(body)]).unwrap_err();
+        assert!(matches!(&error, WalError::Io { action: "create", path, .. } if *path == segment_path(dir.path(), 3)), "{error:?}");
+        assert_eq!((wal.bytes(), wal.next()), (before, Lsn(3)));
+    }
+    assert!(matches!(wal.skip_to(Lsn(3)), Ok(())));
+    fs::create_dir(segment_path(dir.path(), 9)).unwrap();
+    wal.skip_to(Lsn(9)).unwrap_err();
+    fs::remove_dir(segment_path(dir.path(), 3)).unwrap();
+    fs::remove_dir(segment_path(dir.path(), 9)).unwrap();
+    append_each(&mut wal, &["", "10"]);
+    drop(wal);
+    assert_eq!(open(dir.path(), options()).next(), Lsn(11));
+    assert_eq!(bodies(&all(dir.path())), [(1, "1".into()), (2, "2".into()), (9, String::new()), (10, "10".into())]);
+    assert_eq!(segments(dir.path()), [1, 9]);
 }
 
 /// Guarantees: a segment of a later version is refused by name and not touched, by the writer and by readers.

@@ -114,7 +114,7 @@ fn reads_are_bounded() {
     assert_eq!(numbers(3, 11), [3, 4]);
     assert_eq!(numbers(5, 5), [5]);
     assert_eq!(numbers(6, 5), [6]);
-    assert_eq!(numbers(7, 5), []);
+    assert!(numbers(7, 5).is_empty());
     assert_eq!(numbers(0, 1_000), [1, 2, 3, 4, 5, 6]);
     assert_eq!(numbers(2, 1_000), [2, 3, 4, 5, 6]);
     append_each(&mut wal, &["ffff"]);

@@ -60,9 +60,8 @@ fn each_original_is_kept() {
     let shown = recovery.to_string().replace(dir.path().to_str().unwrap(), "…");
     assert_eq!(
         shown,
-        "the log holds 4 records from 1 on and goes on with record 6; …/00000000000000000001.wal is damaged from byte 24 on: \
-         45 bytes in one place are lost, 1 records were saved; \
-         the damaged file is kept as …/quarantine/00000000000000000001.wal.1"
+        "the log holds 4 records from number 1 on and goes on with record 6; …/00000000000000000001.wal was damaged from byte 24 on: \
+         45 bytes lost in 1 place, 1 record saved; the original is kept as …/quarantine/00000000000000000001.wal.1"
     );
     drop(wal);
     open(dir.path(), options());
