@@ -183,6 +183,17 @@ impl Default for Options {
 
 // === impl Lsn ===
 
+impl Lsn {
+    /// The number of the first record of all.
+    pub const FIRST: Self = Self(1);
+
+    /// The number after this one: where to read on behind a record.
+    #[must_use]
+    pub const fn following(self) -> Self {
+        Self(self.0.saturating_add(1))
+    }
+}
+
 impl fmt::Display for Lsn {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.0.fmt(f)
@@ -203,7 +214,7 @@ impl Wal {
         make_dir(dir)?;
         let lock = lock(dir)?;
         let mut duplicates = Duplicates::new(options.remember, options.remember_max);
-        let recovered = recovery::recover(dir, &mut duplicates)?;
+        let recovered = recovery::recover(dir, options.durability, &mut duplicates)?;
         let wal = Self {
             dir: dir.to_owned(),
             options,
@@ -227,9 +238,7 @@ impl Wal {
     /// When there is no room (see [`WalError::is_retryable`]), a body is too long, or the disk fails. The log stays usable except
     /// after [`WalError::Poisoned`].
     pub fn append(&mut self, entries: &[Entry]) -> Result<Vec<Appended>, WalError> {
-        if let Some((path, cause)) = &self.poisoned {
-            return Err(WalError::Poisoned { path: path.clone(), cause: cause.clone() });
-        }
+        self.refuse_if_poisoned()?;
         let lengths = entries.iter().map(Entry::length).collect::<Result<Vec<_>, _>>()?;
         if u64::MAX - self.next.0 <= entries.len() as u64 {
             return Err(WalError::Exhausted(self.next));
@@ -282,14 +291,14 @@ impl Wal {
     /// Gives no number below `lsn` to any record from here on. Does nothing if none would be given anyway.
     ///
     /// # Errors
-    /// As [`Wal::append`].
+    /// As [`Wal::append`]; the numbers are skipped all the same, but a restart would not know.
     pub fn skip_to(&mut self, lsn: Lsn) -> Result<(), WalError> {
         if lsn <= self.next {
             return Ok(());
         }
-        self.append(&[])?;
-        self.rotate(lsn).map_err(|error| self.remember_poison(error))?;
+        self.refuse_if_poisoned()?;
         self.next = lsn;
+        self.rotate().map_err(|error| self.remember_poison(error))?;
         self.durable.store(lsn.0, Ordering::Release);
         Ok(())
     }
@@ -335,7 +344,7 @@ impl Wal {
             group.appended.push(Appended::New(group.next));
             group.fingerprints.push(fingerprint);
             group.newest = group.newest.max(Some(entry.received_at));
-            group.next = Lsn(group.next.0 + 1);
+            group.next = group.next.following();
         }
         group
     }
@@ -344,8 +353,9 @@ impl Wal {
     fn commit(&mut self) -> Result<(), WalError> {
         let needed = self.buffer.len() as u64;
         // Before the budget is looked at: a segment that is not written to any more can be released, which may be all it takes.
-        if self.active.end + needed > self.options.segment_bytes && !self.active.is_empty() {
-            self.rotate(self.next)?;
+        let full = self.active.end + needed > self.options.segment_bytes && !self.active.is_empty();
+        if full || self.active.is_sealed() {
+            self.rotate()?;
         }
         let (budget, used) = (self.options.budget_bytes, self.bytes());
         if used.saturating_add(needed) > budget {
@@ -358,13 +368,19 @@ impl Wal {
         }
     }
 
-    /// Closes the segment that is written to and begins one with `first`.
-    fn rotate(&mut self, first: Lsn) -> Result<(), WalError> {
+    /// Closes the segment that is written to and begins the next one.
+    fn rotate(&mut self) -> Result<(), WalError> {
         self.active.seal()?;
-        let Active { first, end: bytes, newest, .. } = std::mem::replace(&mut self.active, Active::create(&self.dir, first)?);
+        let active = Active::create(&self.dir, self.next, self.options.durability)?;
+        let Active { first, end: bytes, newest, .. } = std::mem::replace(&mut self.active, active);
         self.sealed.push_back(Sealed { first, bytes, newest });
         self.sealed_bytes += bytes;
         Ok(())
+    }
+
+    fn refuse_if_poisoned(&self) -> Result<(), WalError> {
+        let poisoned = |(path, cause): &(PathBuf, String)| Err(WalError::Poisoned { path: path.clone(), cause: cause.clone() });
+        self.poisoned.as_ref().map_or(Ok(()), poisoned)
     }
 
     fn remember_poison(&mut self, error: WalError) -> WalError {

@@ -7,8 +7,9 @@ use std::path::{Path, PathBuf};
 use tracescale_core::time::Timestamp;
 
 use super::format::{SEGMENT_HEADER, SegmentHeader};
+use super::recovery::Sealed;
 use super::segment::{self, sync_dir};
-use super::{Lsn, WalError};
+use super::{Durability, Lsn, WalError};
 
 /// The newest segment, open for writing.
 #[derive(Debug)]
@@ -22,14 +23,15 @@ pub(super) struct Active {
     file: File,
     /// Whether part of a failed group may still stand behind `end`.
     leftover: bool,
+    sealed: bool,
 }
 
 // === impl Active ===
 
 impl Active {
-    /// Makes a new segment and makes it durable. One of the same name holds no record and is overwritten: a crash or
+    /// Makes a new segment, durable if its records are to be. One of the same name holds no record and is overwritten: a crash or
     /// a full disk left it behind.
-    pub(super) fn create(dir: &Path, first: Lsn) -> Result<Self, WalError> {
+    pub(super) fn create(dir: &Path, first: Lsn, durability: Durability) -> Result<Self, WalError> {
         let path = segment::path(dir, first);
         let write = || {
             let mut file = File::options().write(true).create(true).truncate(true).open(&path)?;
@@ -41,20 +43,19 @@ impl Active {
             let _ = fs::remove_file(&path);
             WalError::io("create", &path)(error)
         })?;
-        file.sync_all().map_err(poisoned(&path))?;
-        sync_dir(dir).map_err(poisoned(dir))?;
-        Ok(Self { first, end: SEGMENT_HEADER as u64, newest: None, path, file, leftover: false })
+        persist(dir, &path, &file, durability)?;
+        Ok(Self { first, end: SEGMENT_HEADER as u64, newest: None, path, file, leftover: false, sealed: false })
     }
 
-    /// Goes on with a segment whose records end at `end`; cuts off what stands behind, and makes the rest durable, which a process
-    /// that was killed may have left to the operating system.
-    pub(super) fn resume(dir: &Path, first: Lsn, end: u64, newest: Option<Timestamp>) -> Result<Self, WalError> {
+    /// Goes on with a segment; cuts off what stands behind its end, and makes the rest durable if it is to be: a process that was
+    /// killed may have left it to the operating system.
+    pub(super) fn resume(dir: &Path, segment: Sealed, durability: Durability) -> Result<Self, WalError> {
+        let Sealed { first, bytes: end, newest } = segment;
         let path = segment::path(dir, first);
         let file = File::options().write(true).open(&path).map_err(WalError::io("open", &path))?;
-        let mut active = Self { first, end, newest, path, file, leftover: true };
+        let mut active = Self { first, end, newest, path, file, leftover: true, sealed: false };
         active.clear_leftover()?;
-        active.file.sync_all().map_err(poisoned(&active.path))?;
-        sync_dir(dir).map_err(poisoned(dir))?;
+        persist(dir, &active.path, &active.file, durability)?;
         Ok(active)
     }
 
@@ -81,10 +82,18 @@ impl Active {
         self.file.sync_data().map_err(poisoned(&self.path))
     }
 
-    /// Makes it fit to be followed by another segment.
+    /// Makes it fit to be followed by another segment. Nothing may be written to it afterwards, even if that other segment cannot
+    /// be made: what is left of the attempt may come back after a crash, and a segment ends where the next one begins.
     pub(super) fn seal(&mut self) -> Result<(), WalError> {
         self.clear_leftover()?;
-        self.sync()
+        self.sync()?;
+        self.sealed = true;
+        Ok(())
+    }
+
+    /// Whether another segment must follow before anything more is written.
+    pub(super) const fn is_sealed(&self) -> bool {
+        self.sealed
     }
 
     /// Writes to a device from here on that takes all and can sync nothing.
@@ -107,9 +116,18 @@ impl Active {
     }
 }
 
+/// Makes a file and its name durable.
+fn persist(dir: &Path, path: &Path, file: &File, durability: Durability) -> Result<(), WalError> {
+    if durability == Durability::Fsync {
+        file.sync_all().map_err(poisoned(path))?;
+        sync_dir(dir).map_err(poisoned(dir))?;
+    }
+    Ok(())
+}
+
 /// For `map_err`: an error of syncing, which is final. The system may have dropped what it could not write and then say that
 /// all is well, so trying again would prove nothing.
-pub(super) fn poisoned(path: &Path) -> impl FnOnce(io::Error) -> WalError {
+fn poisoned(path: &Path) -> impl FnOnce(io::Error) -> WalError {
     let path = path.to_owned();
     move |error| WalError::Poisoned { path, cause: error.to_string() }
 }
@@ -122,7 +140,7 @@ mod tests {
     #[test]
     fn a_leftover_is_removed_later() {
         let dir = tempfile::tempdir().unwrap();
-        let mut active = Active::create(dir.path(), Lsn(1)).unwrap();
+        let mut active = Active::create(dir.path(), Lsn(1), Durability::Fsync).unwrap();
         active.write(b"first").unwrap();
         // The device refuses to be written to for want of space, and refuses to be cut.
         let file = std::mem::replace(&mut active.file, File::options().write(true).open("/dev/full").unwrap());
@@ -143,7 +161,7 @@ mod tests {
     #[test]
     fn a_failed_sync_is_final() {
         let dir = tempfile::tempdir().unwrap();
-        let mut active = Active::create(dir.path(), Lsn(1)).unwrap();
+        let mut active = Active::create(dir.path(), Lsn(1), Durability::Fsync).unwrap();
         active.break_syncing();
         active.write(b"group").unwrap();
         let error = active.sync().unwrap_err();

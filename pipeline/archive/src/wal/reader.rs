@@ -74,7 +74,7 @@ impl Reader {
     /// When `dir` cannot be listed.
     pub fn open(dir: &Path) -> Result<Self, WalError> {
         segment::list(dir)?;
-        Ok(Self { dir: dir.to_owned(), mark: Mark::Seen(Lsn(1)), position: None })
+        Ok(Self { dir: dir.to_owned(), mark: Mark::Seen(Lsn::FIRST), position: None })
     }
 
     /// One past the last durable record; for a reader of another process's log, one past the last that it read.
@@ -88,7 +88,7 @@ impl Reader {
 
     /// The records from `from` on: as many as have `max_bytes` of bodies, but at least one if there is any. Where numbers
     /// are missing, because they were released or lost, it goes on with the next that is there. So the next call continues
-    /// behind the number of the last record.
+    /// with [`Lsn::following`] of the last record.
     ///
     /// # Errors
     /// When a file cannot be read, was written by a later release, or is damaged.
@@ -104,7 +104,7 @@ impl Reader {
                 position.file.refresh().map_err(WalError::io("read", &segment::path(&self.dir, position.first)))?;
                 Some(position)
             }
-            _ => self.locate(|firsts| match firsts.partition_point(|first| *first <= from) {
+            _ => self.locate(below, |firsts| match firsts.partition_point(|first| *first <= from) {
                 0 => firsts.first().copied(),
                 after => firsts.get(after - 1).copied(),
             })?,
@@ -112,7 +112,7 @@ impl Reader {
         if let Some(position) = position {
             self.position = self.collect(position, &mut batch)?;
         }
-        let next = batch.records.last().map(|record| Lsn(record.lsn.0.saturating_add(1)));
+        let next = batch.records.last().map(|record| record.lsn.following());
         if let Some(position) = &mut self.position {
             position.next = next.unwrap_or(from);
         }
@@ -133,7 +133,7 @@ impl Reader {
             }
             // Only what is behind the newest segment is complete, and only if we looked at its end after that became so.
             let current = position.first;
-            let Some(next) = self.locate(|firsts| firsts.iter().copied().find(|first| *first > current))? else {
+            let Some(next) = self.locate(batch.below, |firsts| firsts.iter().copied().find(|first| *first > current))? else {
                 return match ended {
                     Ended::Bad if matches!(self.mark, Mark::Shared(_)) => Err(WalError::Damaged { path, offset: position.file.offset() }),
                     // Where a record is half written its writer may yet take it back, and others with it.
@@ -153,11 +153,13 @@ impl Reader {
         }
     }
 
-    /// Opens the segment that `choose` picks. Its writer may release it in between; then there are others to pick from.
-    fn locate(&self, choose: impl Fn(&[Lsn]) -> Option<Lsn>) -> Result<Option<Position>, WalError> {
+    /// Opens the segment that `choose` picks of those that hold records below `below`. Its writer may release it in between; then
+    /// there are others to pick from.
+    fn locate(&self, below: Lsn, choose: impl Fn(&[Lsn]) -> Option<Lsn>) -> Result<Option<Position>, WalError> {
         let mut attempt = 0;
         loop {
-            let Some(first) = choose(&segment::list(&self.dir)?) else { return Ok(None) };
+            let firsts = segment::list(&self.dir)?;
+            let Some(first) = choose(&firsts[..firsts.partition_point(|first| *first < below)]) else { return Ok(None) };
             let path = segment::path(&self.dir, first);
             match SegmentFile::open(&path) {
                 Ok((file, SegmentHeader::Known(_))) => return Ok(Some(Position { first, next: first, file })),
@@ -187,6 +189,10 @@ impl Clone for Reader {
 impl Batch {
     fn fill(&mut self, file: &mut SegmentFile) -> io::Result<Ended> {
         loop {
+            // What follows the last durable record may be half written: do not even look.
+            if self.records.last().is_some_and(|record| record.lsn.following() >= self.below) {
+                return Ok(Ended::Enough);
+            }
             let step = file.step(|header| {
                 let wanted = self.records.is_empty() || header.length as usize <= self.room;
                 match header.lsn {

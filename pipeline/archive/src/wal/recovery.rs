@@ -18,7 +18,7 @@ use super::duplicates::{Duplicates, fingerprint};
 use super::format::{SEGMENT_HEADER, SegmentHeader};
 use super::scan::{self, Scan};
 use super::segment::{self, sync_dir};
-use super::{Lsn, WalError};
+use super::{Durability, Lsn, WalError};
 
 /// Where damaged files are kept. They do not count against the budget, and nobody deletes them but the operator.
 const QUARANTINE: &str = "quarantine";
@@ -84,9 +84,9 @@ pub(super) struct Recovered {
 }
 
 /// Reads the whole log in `dir`, repairs it and fills `duplicates`.
-pub(super) fn recover(dir: &Path, duplicates: &mut Duplicates) -> Result<Recovered, WalError> {
+pub(super) fn recover(dir: &Path, durability: Durability, duplicates: &mut Duplicates) -> Result<Recovered, WalError> {
     let firsts = segment::list(dir)?;
-    let mut report = Recovery { next: Lsn(1), first: Lsn(1), records: 0, torn: None, quarantined: Vec::new() };
+    let mut report = Recovery { next: Lsn::FIRST, first: Lsn::FIRST, records: 0, torn: None, quarantined: Vec::new() };
     let mut sealed = Vec::new();
     for (place, first) in firsts.iter().copied().enumerate() {
         let after = firsts.get(place + 1).copied();
@@ -100,9 +100,9 @@ pub(super) fn recover(dir: &Path, duplicates: &mut Duplicates) -> Result<Recover
     }
     report.first = firsts.first().copied().unwrap_or(report.next);
     let active = match sealed.pop() {
-        Some(Sealed { first, bytes, newest }) if bytes >= SEGMENT_HEADER as u64 => Active::resume(dir, first, bytes, newest)?,
+        Some(newest) if newest.bytes >= SEGMENT_HEADER as u64 => Active::resume(dir, newest, durability)?,
         // None at all, or one whose header was cut off.
-        _ => Active::create(dir, report.next)?,
+        _ => Active::create(dir, report.next, durability)?,
     };
     Ok(Recovered { sealed, active, report })
 }
@@ -141,7 +141,10 @@ impl fmt::Display for Recovery {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.records {
             0 => write!(f, "the log is empty and goes on with record {}", self.next)?,
-            records => write!(f, "the log holds {records} records from {} on and goes on with record {}", self.first, self.next)?,
+            records => {
+                let (records, Self { first, next, .. }) = (count(records, "record"), self);
+                write!(f, "the log holds {records} from number {first} on and goes on with record {next}")?;
+            }
         }
         if let Some(torn) = &self.torn {
             write!(f, "; {torn}")?;
@@ -153,19 +156,17 @@ impl fmt::Display for Recovery {
 impl fmt::Display for Torn {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { file, offset, bytes } = self;
-        write!(f, "the last write to {} was interrupted: {bytes} bytes from byte {offset} on were cut off", file.display())
+        let bytes = count(*bytes, "byte");
+        write!(f, "the last write to {} was interrupted: {bytes} cut off at byte {offset}", file.display())
     }
 }
 
 impl fmt::Display for Quarantined {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { file, moved_to, offset, damaged, lost_bytes, records_saved } = self;
-        write!(f, "{} is damaged from byte {offset} on: {lost_bytes} bytes in ", file.display())?;
-        match damaged.len() {
-            1 => write!(f, "one place")?,
-            places => write!(f, "{places} places")?,
-        }
-        write!(f, " are lost, {records_saved} records were saved; the damaged file is kept as {}", moved_to.display())
+        let (places, lost) = (count(damaged.len() as u64, "place"), count(*lost_bytes, "byte"));
+        let (file, moved_to, saved) = (file.display(), moved_to.display(), count(*records_saved, "record"));
+        write!(f, "{file} was damaged from byte {offset} on: {lost} lost in {places}, {saved} saved; the original is kept as {moved_to}")
     }
 }
 
@@ -220,6 +221,11 @@ fn keep(file: &Path, quarantine: &Path, name: &str) -> io::Result<PathBuf> {
     sync_dir(quarantine)?;
     quarantine.parent().map_or(Ok(()), sync_dir)?;
     Ok(kept)
+}
+
+/// "1 byte", "2 bytes".
+fn count(number: u64, noun: &str) -> String {
+    format!("{number} {noun}{}", if number == 1 { "" } else { "s" })
 }
 
 fn length(range: &Range<u64>) -> u64 {

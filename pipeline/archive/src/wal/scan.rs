@@ -95,7 +95,7 @@ impl Scan {
     fn accept(&mut self, header: &RecordHeader, place: Range<u64>) {
         merge(&mut self.intact, place);
         self.records += 1;
-        self.next = Lsn(header.lsn.0.saturating_add(1));
+        self.next = header.lsn.following();
         self.newest = self.newest.max(Some(header.received_at));
     }
 }
