@@ -8,7 +8,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
-use tracescale_archive::wal::{Lsn, Reader};
+use tracescale_archive::wal::{Lsn, Reader, WalError};
 use tracescale_archive::{Archive, ArchiveError, Cut, Location, Options, Retention, Store, streams::Ids};
 use tracescale_core::time::Timestamp;
 
@@ -67,6 +67,27 @@ pub struct Archiving {
     expired: Timestamp,
 }
 
+/// Why a step failed.
+#[derive(Debug, thiserror::Error)]
+enum StepError {
+    /// The archive's store, or another writer.
+    #[error(transparent)]
+    Archive(#[from] ArchiveError),
+    /// The log.
+    #[error("the write-ahead log cannot be read")]
+    Log(#[from] WalError),
+    /// The archive covers more than the log has ever had.
+    #[error("the archive {location} has this writer's log up to record {through}, but the log ends at {end}; hint: the log in the data directory is an older copy: move it away, and a new one begins")]
+    OlderLog {
+        /// Where the archive is.
+        location: Location,
+        /// What it covers.
+        through: u64,
+        /// Where the log ends.
+        end: u64,
+    },
+}
+
 /// How a look at the log ended.
 enum Progress {
     /// There is more to do now.
@@ -120,14 +141,14 @@ impl Archiving {
         }
     }
 
-    fn failed(&mut self, error: &ArchiveError) {
+    fn failed(&mut self, error: &StepError) {
         self.metrics.archive_failed();
         if let Some(times) = self.troubles.wrong(clock::now(), "archive", &chain(error), 1) {
             tracing::error!(error = %chain(error), times, "the archive cannot be written; the write-ahead log keeps what waits");
         }
     }
 
-    async fn step(&mut self, now: Timestamp, all: bool) -> Result<Progress, ArchiveError> {
+    async fn step(&mut self, now: Timestamp, all: bool) -> Result<Progress, StepError> {
         let through = self.open(now).await?;
         let durable = self.log.durable();
         if durable > through && self.is_due(now, all) {
@@ -152,13 +173,16 @@ impl Archiving {
     }
 
     /// Opens the archive, or finds out what became of a cut that failed half-way. Returns the position that is archived.
-    async fn open(&mut self, now: Timestamp) -> Result<Lsn, ArchiveError> {
+    async fn open(&mut self, now: Timestamp) -> Result<Lsn, StepError> {
         let through = match &mut self.archive {
             Some(archive) => archive.settle(now).await?,
             None => {
                 let store = Store::open(&self.settings.location)?;
                 let archive = Archive::open(store, self.settings.options.clone(), now).await?;
-                let through = archive.through();
+                let (through, end) = (archive.through(), self.log.durable().0);
+                if through > end {
+                    return Err(StepError::OlderLog { location: self.settings.location.clone(), through, end });
+                }
                 self.archive = Some(archive);
                 through
             }
@@ -175,7 +199,7 @@ impl Archiving {
     }
 
     /// Archives what is in the log from `from` on, as much as one cut takes. True when nothing is left.
-    async fn cut(&mut self, from: Lsn, now: Timestamp) -> Result<bool, ArchiveError> {
+    async fn cut(&mut self, from: Lsn, now: Timestamp) -> Result<bool, StepError> {
         let appended = self.shared.appended_bytes.load(Ordering::Relaxed);
         let (mut rows, mut next, mut read_all) = (Rows::default(), from, false);
         while rows.count() < CUT_ROWS && rows.bytes() < CUT_BYTES {
@@ -216,8 +240,8 @@ impl Archiving {
 }
 
 /// Whether going on would lose rows or write over those of others.
-fn is_final(error: &ArchiveError) -> bool {
-    matches!(error, ArchiveError::Fenced { .. })
+fn is_final(error: &StepError) -> bool {
+    matches!(error, StepError::Archive(ArchiveError::Fenced { .. }) | StepError::OlderLog { .. })
 }
 
 async fn wait(pause: Duration, stop: &CancellationToken) {

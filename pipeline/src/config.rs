@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tracescale_core::target::TargetSpec;
-use tracescale_documents::{Documents, Problem, RuleSpec, Settings};
+use tracescale_documents::{Documents, Problem, RuleSpec, Settings, Storage};
 use tracescale_ingest as ingest;
 use tracescale_queries::{Engine, EngineConfig, QueryError, ViewProblem, ViewSource, shipped, streams};
 use tracescale_sinks::{Clock, Kubernetes, Memory, Sinks, kubernetes};
@@ -14,7 +14,7 @@ use tracescale_sinks::{Clock, Kubernetes, Memory, Sinks, kubernetes};
 use crate::cli::ListenArgs;
 use crate::controller::Controller;
 use crate::discovery::Discovery;
-use crate::{columns, rules};
+use crate::{columns, keeping, rules};
 
 /// Where files go when nobody says otherwise.
 pub const DEFAULT_DATA_DIR: &str = ".tracescale";
@@ -57,6 +57,12 @@ impl Config {
         if problems.is_empty() { Ok(config) } else { Err(problems) }
     }
 
+    /// What is kept of the telemetry.
+    #[must_use]
+    pub fn storage(&self) -> &Storage {
+        &self.documents.settings.storage
+    }
+
     /// Where our own spans go over OTLP, if anywhere.
     #[must_use]
     pub fn otlp_endpoint(&self) -> Option<&str> {
@@ -78,11 +84,25 @@ impl Config {
             }));
         }
         problems.extend(self.own_spans_problem());
+        problems.extend(self.location_problem());
         match self.engine().await {
             Ok((engine, _)) => problems.extend(self.rule_problems(&engine).await),
             Err(wrong) => problems.extend(wrong.into_iter().map(view_problem)),
         }
         problems
+    }
+
+    fn location_problem(&self) -> Option<Problem> {
+        let location = self.storage().archive.location.as_deref();
+        let error = keeping::location(&self.data_dir, location).err()?;
+        Some(Problem {
+            file: self.documents.settings_source.as_ref().map_or_else(String::new, |source| source.file.clone()),
+            line: None,
+            path: "spec.archive.location".to_owned(),
+            value: location.map(str::to_owned),
+            message: format!("{error:#}"),
+            hint: Some("a directory, s3://bucket/prefix, gs://bucket/prefix or az://container/prefix".to_owned()),
+        })
     }
 
     /// Our own spans must not come back to us: each would make more of them.
@@ -239,6 +259,7 @@ fn receiver(settings: &Settings, listen: &ListenArgs) -> ingest::Config {
         max_request_bytes: receiver.limits.max_request_bytes,
         max_concurrent_requests: receiver.limits.max_concurrent_requests,
         queue_bytes: receiver.limits.queue_bytes,
+        acknowledge: ingest::Acknowledge::Kept,
         ..ingest::Config::default()
     }
 }

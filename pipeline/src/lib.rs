@@ -1,6 +1,8 @@
 //! tracescale: wiring, command line and controller. `ARCHITECTURE.md` is the map.
 
 pub mod actuator;
+pub mod archived;
+pub mod archiving;
 pub mod board;
 pub mod check;
 pub mod cli;
@@ -13,9 +15,13 @@ pub mod controller;
 pub mod discovery;
 pub mod explain;
 pub mod journal;
+pub mod keep;
+pub mod keeping;
+pub mod logged;
 pub mod metrics;
 pub mod record;
 pub mod replay;
+pub mod resume;
 pub mod rows;
 pub mod rules;
 pub mod run;

@@ -61,6 +61,7 @@ struct Reaction(Histogram);
 struct Counted {
     receiver: Arc<Mutex<Option<Arc<Stats>>>>,
     engine: Arc<Mutex<EngineStats>>,
+    keeping: Arc<Mutex<Option<Arc<Shared>>>>,
     losses: Arc<Mutex<Option<Arc<Counters>>>>,
 }
 
@@ -83,6 +84,11 @@ impl Metrics {
         registry.register("sink_calls", "Calls to sinks by kind and result", own.calls.clone());
         registry.register("invariant_violations", "Decisions that broke a named invariant: defects", own.violations.clone());
         registry.register("journal_failures", "Decisions that could not be written down", own.journal_failures.clone());
+        registry.register("archived_rows", "Rows written to the archive", own.archived_rows.clone());
+        registry.register("archived_files", "Files written to the archive", own.archived_files.clone());
+        registry.register("archived_bytes", "Bytes of these files", own.archived_bytes.clone());
+        registry.register("archive_failures", "Failed attempts to write the archive", own.archive_failures.clone());
+        registry.register("unreadable_records", "Records of the write-ahead log that could not be archived", own.unreadable_records.clone());
         let help = "Seconds from the newest row behind a change to the decision";
         registry.register("reaction_seconds", help, own.reaction.0.clone());
         registry.register_collector(Box::new(counted.clone()));
@@ -97,6 +103,28 @@ impl Metrics {
     /// What the derived streams give up is shown from now on.
     pub fn losses(&self, counters: Arc<Counters>) {
         *self.counted.losses.lock().unwrap_or_else(PoisonError::into_inner) = Some(counters);
+    }
+
+    /// What the write-ahead log counts is shown from now on.
+    pub fn keeping(&self, shared: Arc<Shared>) {
+        *self.counted.keeping.lock().unwrap_or_else(PoisonError::into_inner) = Some(shared);
+    }
+
+    /// A cut was archived.
+    pub fn archived(&self, rows: u64, files: u64, bytes: u64) {
+        let _ = self.own.archived_rows.inc_by(rows);
+        let _ = self.own.archived_files.inc_by(files);
+        let _ = self.own.archived_bytes.inc_by(bytes);
+    }
+
+    /// The archive could not be written.
+    pub fn archive_failed(&self) {
+        let _ = self.own.archive_failures.inc();
+    }
+
+    /// A record of the write-ahead log could not be read.
+    pub fn record_unreadable(&self) {
+        let _ = self.own.unreadable_records.inc();
     }
 
     /// Takes over the engine's counts.
@@ -172,6 +200,9 @@ impl Collector for Counted {
                 losses,
             )?;
         }
+        if let Some(shared) = &*self.keeping.lock().unwrap_or_else(PoisonError::into_inner) {
+            keeping(&mut encoder, shared)?;
+        }
         let engine = self.engine.lock().unwrap_or_else(PoisonError::into_inner);
         windows(&mut encoder, &engine)
     }
@@ -191,6 +222,16 @@ fn receiver(encoder: &mut DescriptorEncoder<'_>, stats: &Stats) -> Result<(), st
     counts.gauge("queue_bytes", "Bytes held by requests that are read, decoded or wait", stats.queue_bytes())?;
     counts.gauge("requests_in_flight", "Requests being read or decoded", stats.requests_in_flight())?;
     counts.gauge("connections", "Open connections", stats.connections())
+}
+
+fn keeping(encoder: &mut DescriptorEncoder<'_>, shared: &Shared) -> Result<(), std::fmt::Error> {
+    let read = |counter: &std::sync::atomic::AtomicU64| counter.load(std::sync::atomic::Ordering::Relaxed);
+    let mut counts = Section { encoder };
+    counts.counters("log_groups", "Groups of requests written to the log, each synced once", [(vec![], read(&shared.groups))])?;
+    counts.counters("log_appended_bytes", "Bytes written to the log", [(vec![], read(&shared.appended_bytes))])?;
+    counts.counters("duplicate_requests", "Requests that a sender repeated and that were there already", [(vec![], read(&shared.duplicates))])?;
+    counts.counters("unkept_records", "Windows, decisions and alerts that the log could not take", [(vec![], read(&shared.lost))])?;
+    counts.gauge("log_bytes", "Bytes that the log takes on disk", read(&shared.log_bytes))
 }
 
 fn windows(encoder: &mut DescriptorEncoder<'_>, stats: &EngineStats) -> Result<(), std::fmt::Error> {

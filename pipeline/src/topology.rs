@@ -1,7 +1,8 @@
 //! The running process: which task owns what, which channels join them, and in which order they end.
 //!
 //! ```text
-//! receiver ─requests▶ windows ─events▶ controller ─jobs▶ rules · actuator ─events▶ controller
+//! receiver ─requests▶ keep ─requests▶ windows ─events▶ controller ─jobs▶ rules · actuator ─events▶ controller
+//!                     keep ─log▶ archiving
 //! ```
 //!
 //! The only place that starts tasks and makes channels. Every channel is bounded.
@@ -27,10 +28,15 @@ use crate::config::Config;
 use crate::console::Console;
 use crate::controller::{Controller, Effect, Event};
 use crate::journal::Journal;
+use crate::keep::Outbox;
+use crate::keeping::{self, Keeping};
+use crate::logged;
 use crate::metrics::{self, Metrics};
 use crate::rules::{Evaluator, RuleFailure};
 use crate::windows::{ViewTroubles, Windows};
 
+/// Requests that are in the log and wait for the windows; their bytes stay in the receiver's budget.
+const KEPT: usize = 1024;
 /// Events waiting for the controller, which takes microseconds for each; a full channel slows windows down, nothing is lost.
 const EVENTS: usize = 1024;
 /// Evaluations waiting for the rules thread. A rule has at most one outstanding, so this is a bound on the number of rules.
@@ -67,9 +73,10 @@ pub async fn live(config: Config, mut console: Console) -> anyhow::Result<()> {
     console.listening(&[("OTLP/gRPC", bound.grpc_addr), ("OTLP/HTTP", bound.http_addr), ("metrics", admin.local_addr()?)], bound.stats());
     let journal = Journal::open(&config.data_dir).with_context(|| format!("data directory {}", config.data_dir.display()))?;
     let sinks: Arc<dyn ScaleTarget> = Arc::new(config.sinks(clock::system()));
-    let (engine, losses) = config.engine().await.map_err(|problems| anyhow!("{} views do not work", problems.len()))?;
+    let (mut engine, losses) = config.engine().await.map_err(|problems| anyhow!("{} views do not work", problems.len()))?;
     metrics.losses(losses);
-    let windows = Windows { engine, metrics: metrics.clone(), failing: ViewTroubles::default() };
+    let Keeping { keep, archiving, outbox, own } = keeping::open(&config.data_dir, config.storage(), &mut engine, &metrics).await?;
+    let windows = Windows { engine, metrics: metrics.clone(), failing: ViewTroubles::default(), outbox: Some(outbox.clone()) };
 
     let (events_in, events) = mpsc::channel(EVENTS);
     let (evaluations_in, evaluations) = mpsc::channel(EVALUATIONS);
@@ -82,6 +89,7 @@ pub async fn live(config: Config, mut console: Console) -> anyhow::Result<()> {
         journal_failing: false,
         console,
         metrics: metrics.clone(),
+        outbox,
     };
 
     let mut stages: JoinSet<Stage> = JoinSet::new();
@@ -92,8 +100,17 @@ pub async fn live(config: Config, mut console: Console) -> anyhow::Result<()> {
     };
     let (name, token) = (stage("receiver"), stop.clone());
     let _ = stages.spawn(async move { (name, bound.serve(token).await.map_err(Into::into)) });
+    let (kept_in, kept) = mpsc::channel(KEPT);
+    let (name, all_kept) = (stage("keep"), CancellationToken::new());
+    let ended = all_kept.clone().drop_guard();
+    let _ = stages.spawn_blocking(move || {
+        let _ended = ended;
+        (name, on_own_runtime(keep.run(requests, own, kept_in)))
+    });
+    let name = stage("archiving");
+    let _ = stages.spawn_blocking(move || (name, on_own_runtime_with_io(archiving.run(all_kept))));
     let (name, sender) = (stage("windows"), events_in.clone());
-    let _ = stages.spawn_blocking(move || (name, on_own_runtime(windows.run(requests, sender))));
+    let _ = stages.spawn_blocking(move || (name, on_own_runtime(windows.run(kept, sender))));
     let (name, sender) = (stage("rules"), events_in.clone());
     let _ = stages.spawn_blocking(move || (name, on_own_runtime(evaluate(evaluations, sender))));
     let (name, sender) = (stage("actuator"), events_in.clone());
@@ -136,6 +153,11 @@ async fn supervise(mut stages: JoinSet<Stage>, mut alive: BTreeSet<&'static str>
         return Err(anyhow!("still running {} s after the order to stop: {late}", DRAIN_MAX.as_secs()));
     }
     outcome
+}
+
+/// Files and object stores, apart from the threads that receive.
+fn on_own_runtime_with_io(stage: impl Future<Output = anyhow::Result<()>>) -> anyhow::Result<()> {
+    tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(stage)
 }
 
 /// SQL is CPU work: it gets a thread of its own, so that the receiver and health checks never wait for a plan.
@@ -217,6 +239,7 @@ struct Control {
     journal_failing: bool,
     console: Console,
     metrics: Metrics,
+    outbox: Outbox,
 }
 
 // === impl Control ===
@@ -278,18 +301,21 @@ impl Control {
             Effect::Record(decision) => {
                 self.metrics.decision(&decision);
                 self.console.decision(&decision);
+                self.outbox.leave(logged::decision(&decision, now));
                 let written = self.journal.append(&*decision);
                 self.written(written);
                 None
             }
             Effect::Conclude(conclusion) => {
                 self.console.conclusion(&conclusion);
+                self.outbox.leave(logged::outcome(&conclusion, now));
                 let written = self.journal.append(&conclusion);
                 self.written(written);
                 None
             }
             Effect::Warn(warning) => {
                 self.console.warning(&warning);
+                self.outbox.leave(logged::alert(&warning.alert(now), now));
                 None
             }
         }

@@ -9,6 +9,7 @@ use tracescale_core::target::TargetName;
 use tracescale_core::time::Timestamp;
 use tracescale_sinks::SinkError;
 
+use crate::logged::Alert;
 use crate::rules::RuleFailure;
 
 /// Something people should know; each says what it is about.
@@ -90,6 +91,28 @@ pub fn chain(error: &dyn Error) -> String {
         cause = inner.source();
     }
     text
+}
+
+// === impl Warning ===
+
+impl Warning {
+    /// As it is archived.
+    #[must_use]
+    pub fn alert(&self, at: Timestamp) -> Alert {
+        let alert = |kind: &str, subject: &str, message: String| Alert { at, kind: kind.to_owned(), subject: subject.to_owned(), message };
+        match self {
+            Self::RuleFailed { rule, failure, times } => alert("rule_failed", rule.as_str(), format!("{} ({times} times)", chain(failure))),
+            Self::RuleRecovered { rule } => alert("rule_recovered", rule.as_str(), "the rule works again".to_owned()),
+            Self::UnknownTargets { rule, names, times } => {
+                alert("unknown_targets", rule.as_str(), format!("named {} ({times} times)", names.join(", ")))
+            }
+            Self::Unanswered { names } => alert("unanswered_targets", "", format!("no rule ever had a row for {}", names.join(", "))),
+            Self::RuleLate { rule } => alert("rule_late", rule.as_str(), "due again before its last evaluation came back".to_owned()),
+            Self::SinkFailed { target, error } => {
+                alert("sink_failed", target.as_str(), format!("{}: {}", error.kind.as_str(), chain(error)))
+            }
+        }
+    }
 }
 
 // === impl Troubles ===

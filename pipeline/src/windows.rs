@@ -10,6 +10,8 @@ use tracing::Instrument;
 
 use crate::clock;
 use crate::controller::Event;
+use crate::keep::Outbox;
+use crate::logged;
 use crate::metrics::Metrics;
 use crate::warning::Troubles;
 
@@ -22,6 +24,8 @@ pub struct Windows {
     pub metrics: Metrics,
     /// Views that fail.
     pub failing: ViewTroubles,
+    /// Where final windows are kept, when they are.
+    pub outbox: Option<Outbox>,
 }
 
 /// Views that fail on their rows, from what the engine counts.
@@ -77,6 +81,9 @@ impl Windows {
         let emissions = self.engine.advance(now).instrument(span.clone()).await?;
         let _ = span.record("emissions", emissions.len());
         self.metrics.windows(self.engine.stats());
+        if let Some(outbox) = &self.outbox {
+            emissions.iter().filter(|emission| emission.is_final).for_each(|emission| outbox.leave(logged::window(emission, now)));
+        }
         for (view, told) in self.failing.look(now, self.engine.stats(), &emissions) {
             match told {
                 Some((times, error)) => tracing::warn!(view, error, times, "a view failed on its rows"),
