@@ -92,7 +92,8 @@ impl Rows {
         self.into_tables().into_iter().map(|(name, schema, rows)| (Arc::new(table(&name, schema, ids)), rows)).collect()
     }
 
-    fn add(&mut self, table: &str, rows: RecordBatch) {
+    /// Adds rows of a stream or view.
+    pub fn add(&mut self, table: &str, rows: RecordBatch) {
         if rows.num_rows() == 0 {
             return;
         }

@@ -7,7 +7,8 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
 
-use crate::{check, explain, record, run};
+use crate::sql::Format;
+use crate::{check, explain, record, run, sql};
 
 /// Exit code of a wrong command line or configuration (`EX_USAGE`).
 pub const EXIT_USAGE: u8 = 64;
@@ -30,6 +31,8 @@ enum Command {
     Record(RecordArgs),
     /// Say why a decision is what it is.
     Explain(ExplainArgs),
+    /// Query everything that was recorded, with the functions of rules.
+    Sql(SqlArgs),
 }
 
 /// Arguments of `run`.
@@ -56,7 +59,7 @@ pub struct RunArgs {
 }
 
 /// Addresses; each overrides the `Settings` document.
-#[derive(Clone, Debug, Args)]
+#[derive(Clone, Debug, Default, Args)]
 pub struct ListenArgs {
     /// Address of OTLP/gRPC.
     #[arg(long, value_name = "ADDR")]
@@ -111,6 +114,38 @@ pub struct ExplainArgs {
     pub json: bool,
 }
 
+/// Arguments of `sql`.
+#[derive(Clone, Debug, Default, Args)]
+pub struct SqlArgs {
+    /// A query; without one it is read from standard input, or from a prompt.
+    #[arg(value_name = "SQL")]
+    pub sql: Option<String>,
+    /// How rows are written.
+    #[arg(long, value_enum, default_value_t)]
+    pub format: Format,
+    /// Write them to a file.
+    #[arg(long, value_name = "FILE")]
+    pub out: Option<PathBuf>,
+    /// Run the query over each final window as it comes, until interrupted.
+    #[arg(long, conflicts_with_all = ["out", "capture"])]
+    pub follow: bool,
+    /// Query a capture instead of the archive.
+    #[arg(long, value_name = "FILE")]
+    pub capture: Option<PathBuf>,
+    /// Where the archive is: a directory, or s3://…, gs://…, az://…
+    #[arg(long, value_name = "LOCATION", conflicts_with = "capture")]
+    pub archive: Option<String>,
+    /// Files or directories of documents and views, for where the archive is and for the views of a capture; repeatable.
+    #[arg(long, value_name = "PATH")]
+    pub config: Vec<PathBuf>,
+    /// Where `run` writes; its log has what the archive has not yet.
+    #[arg(long, value_name = "DIR", env = "TRACESCALE_DATA_DIR")]
+    pub data_dir: Option<PathBuf>,
+    /// Most memory of intermediate results, in MiB (default 1024); more goes to temporary files.
+    #[arg(long, value_name = "MIB", value_parser = clap::value_parser!(u32).range(16..))]
+    pub memory: Option<u32>,
+}
+
 /// How fast recorded traffic is replayed.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Speed {
@@ -138,6 +173,7 @@ pub fn main() -> ExitCode {
         Command::Check(args) => check::main(&args),
         Command::Record(args) => record::main(&args),
         Command::Explain(args) => explain::main(&args),
+        Command::Sql(args) => sql::main(&args),
     };
     outcome.unwrap_or_else(|error| {
         print_error(&error);

@@ -83,8 +83,11 @@ impl Outbox {
     /// Leaves a record. When the log cannot follow it is lost, counted, and deciding goes on.
     pub fn leave(&self, entry: Result<Entry, logged::LoggedError>) {
         match entry {
-            Ok(entry) if self.sender.try_send(entry).is_ok() => {}
-            Ok(_) => self.lost(),
+            Ok(entry) => {
+                if self.sender.try_send(entry).is_err() {
+                    self.lost();
+                }
+            }
             Err(error) => {
                 tracing::error!(error = %chain(&error), "a record cannot be written");
                 self.lost();

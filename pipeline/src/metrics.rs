@@ -30,6 +30,7 @@ use tracescale_queries::streams::Counters;
 
 use crate::clock;
 use crate::controller::Event;
+use crate::keep::Shared;
 
 type Labels = Vec<(&'static str, &'static str)>;
 
@@ -49,6 +50,11 @@ struct Own {
     calls: Family<Labels, Counter>,
     violations: Family<Labels, Counter>,
     journal_failures: Counter,
+    archived_rows: Counter,
+    archived_files: Counter,
+    archived_bytes: Counter,
+    archive_failures: Counter,
+    unreadable_records: Counter,
     reaction: Reaction,
 }
 

@@ -5,8 +5,6 @@
 //! the last process still owed is. Nothing is decided on the way: decisions of the past are past.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
-use std::time::Duration;
 
 use tracescale_archive::wal::{Lsn, Reader};
 use tracescale_core::time::Timestamp;
@@ -14,7 +12,7 @@ use tracescale_queries::{Emission, Engine};
 
 use crate::logged::{self, Logged};
 use crate::warning::chain;
-use crate::windows::next_tick;
+use crate::windows;
 
 /// Bytes of bodies read at once.
 const READ_BYTES: usize = 4 << 20;
@@ -75,7 +73,7 @@ pub async fn resume(engine: &mut Engine, log: &mut Reader, first: Lsn) -> anyhow
             };
             // A clock that went back while the log was written does not take the windows back.
             let time = now.map_or(request.received_at(), |now| now.max(request.received_at()));
-            emitted.extend(advance(engine, now, time).await?);
+            emitted.extend(windows::step(engine, now, time).await?);
             now = Some(time);
             resumed.requests += 1;
             resumed.items += decoded.items - decoded.rejected;
@@ -101,21 +99,6 @@ fn span(log: &mut Reader, first: Lsn) -> anyhow::Result<Option<(Timestamp, Times
             span = Some(span.map_or((at, at), |(begin, newest)| (begin, newest.max(at))));
         }
     }
-}
-
-/// Steps through every deadline up to `to`, as the live stage does.
-async fn advance(engine: &mut Engine, from: Option<Timestamp>, to: Timestamp) -> anyhow::Result<Vec<Emission>> {
-    let mut emissions = Vec::new();
-    let mut now = from.unwrap_or(to);
-    loop {
-        let deadline = next_tick(now, engine.next_deadline().map(|due| due.max(now + Duration::from_nanos(1))));
-        if from.is_none() || deadline > to {
-            break;
-        }
-        now = deadline;
-        emissions.extend(engine.advance(now).await?.into_iter().filter(|emission| emission.is_final));
-    }
-    Ok(emissions)
 }
 
 // === impl Known ===

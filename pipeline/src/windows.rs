@@ -114,6 +114,22 @@ impl ViewTroubles {
     }
 }
 
+/// Moves an engine's time from `from` to `to`, through every deadline as the stage does. Returns what became final.
+///
+/// # Errors
+/// When the engine fails.
+pub async fn step(engine: &mut Engine, from: Option<Timestamp>, to: Timestamp) -> anyhow::Result<Vec<Emission>> {
+    let mut emissions = Vec::new();
+    let Some(mut now) = from else { return Ok(emissions) };
+    loop {
+        now = next_tick(now, engine.next_deadline().map(|due| due.max(now + std::time::Duration::from_nanos(1))));
+        if now > to {
+            return Ok(emissions);
+        }
+        emissions.extend(engine.advance(now).await?.into_iter().filter(|emission| emission.is_final));
+    }
+}
+
 /// When time next moves on: at the engine's deadline, and at every whole second so that rules and observations fall due in between.
 pub fn next_tick(now: Timestamp, deadline: Option<Timestamp>) -> Timestamp {
     let second = std::time::Duration::from_secs(1);

@@ -32,6 +32,7 @@ use crate::query;
 use crate::relation::HistoryPlanner;
 use crate::session::{self, Functions};
 use crate::statement;
+pub use crate::statement::Asked;
 use crate::window::WINDOW_END;
 
 mod table;
@@ -62,8 +63,8 @@ pub struct PastFile {
     pub bytes: u64,
     /// Its rows.
     pub rows: u64,
-    /// Least and greatest event time.
-    pub time: (Timestamp, Timestamp),
+    /// Least and greatest event time, where known.
+    pub time: Option<(Timestamp, Timestamp)>,
     /// Least and greatest value of text columns, where known.
     pub texts: BTreeMap<String, (String, String)>,
 }
@@ -93,6 +94,7 @@ pub struct PastQuery {
     plan: Arc<dyn ExecutionPlan>,
     context: Arc<TaskContext>,
     reads: BTreeMap<String, Arc<Tally>>,
+    asked: Asked,
 }
 
 /// How many files of a table a query opens.
@@ -155,7 +157,7 @@ impl Past {
     /// # Errors
     /// When the SQL does not parse.
     pub fn reads(sql: &str) -> Result<BTreeSet<String>, QueryError> {
-        let relations = statement::relations(&statement::parse_query(sql)?);
+        let relations = statement::relations(&statement::parse_asked(sql)?.0);
         let windowed = relations.windowed.iter().map(|call| call.relation_name());
         Ok(relations.plain.iter().cloned().chain(windowed).collect())
     }
@@ -166,7 +168,7 @@ impl Past {
     /// # Errors
     /// [`QueryError::Invalid`] when the SQL does not parse, is not a query, or names something unknown.
     pub async fn prepare(&self, sql: &str) -> Result<PastQuery, QueryError> {
-        let mut query = statement::parse_query(sql)?;
+        let (mut query, asked) = statement::parse_asked(sql)?;
         let relations = statement::relations(&query);
         if let Some(complaint) = relations.complaints.into_iter().next() {
             return Err(complaint.into());
@@ -178,10 +180,10 @@ impl Past {
         }
         let sizes: Vec<f64> = relations.windowed.iter().map(|call| call.windows.size.as_secs_f64()).collect();
         statement::rewrite(&mut query, if let [size] = sizes[..] { Some(size) } else { None })?;
-        self.plan(&query, &names).await.map_err(|error| QueryError::planning(&error))
+        self.plan(&query, &names, asked).await.map_err(|error| QueryError::planning(&error))
     }
 
-    async fn plan(&self, query: &Query, names: &BTreeSet<String>) -> Result<PastQuery, DataFusionError> {
+    async fn plan(&self, query: &Query, names: &BTreeSet<String>, asked: Asked) -> Result<PastQuery, DataFusionError> {
         let mut providers: HashMap<String, Arc<dyn TableProvider>> = HashMap::new();
         let mut reads = BTreeMap::new();
         for table in names.iter().filter_map(|name| self.tables.get(name)) {
@@ -199,7 +201,7 @@ impl Past {
         let state = context.state();
         let logical = session::plan(&state, query).await?;
         let plan = state.create_physical_plan(&logical).await?;
-        Ok(PastQuery { plan, context: context.task_ctx(), reads })
+        Ok(PastQuery { plan, context: context.task_ctx(), reads, asked })
     }
 
     fn state(&self, providers: &HashMap<String, Arc<dyn TableProvider>>) -> SessionState {
@@ -232,7 +234,7 @@ impl PastTable {
     /// The newest event time of any row, as far as statistics and rows tell.
     fn newest(&self) -> Option<Timestamp> {
         let rows = self.rows.iter().filter_map(|rows| table::times(rows, &self.time_column)).map(|(_, newest)| newest);
-        self.files.iter().map(|file| file.time.1).chain(rows).max()
+        self.files.iter().filter_map(|file| Some(file.time?.1)).chain(rows).max()
     }
 }
 
@@ -243,6 +245,12 @@ impl PastQuery {
     #[must_use]
     pub fn schema(&self) -> SchemaRef {
         self.plan.schema()
+    }
+
+    /// What is wanted of it.
+    #[must_use]
+    pub const fn asked(&self) -> Asked {
+        self.asked
     }
 
     /// How many files of each table it opens.

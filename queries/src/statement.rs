@@ -54,6 +54,30 @@ pub(crate) fn parse_view(sql: &str) -> Result<ViewStatement, Complaint> {
     }
 }
 
+/// What is wanted of a query.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Asked {
+    /// Its rows.
+    Rows,
+    /// How it would be run.
+    Plan,
+    /// How it was run.
+    Analysis,
+}
+
+/// Parses one query, which may be explained; any other statement is refused.
+pub(crate) fn parse_asked(sql: &str) -> Result<(Query, Asked), Complaint> {
+    let (statement, asked) = match one_statement(sql)? {
+        Statement::Explain { analyze: true, statement, .. } => (*statement, Asked::Analysis),
+        Statement::Explain { statement, .. } => (*statement, Asked::Plan),
+        statement => (statement, Asked::Rows),
+    };
+    match statement {
+        Statement::Query(query) => refused::depth(&query).map_or(Ok((*query, asked)), Err),
+        _ => Err(Complaint::new(format!("only queries are allowed here, found: {}", first_words(sql))).hint("write SELECT …, or EXPLAIN SELECT …")),
+    }
+}
+
 /// Parses one query; any other statement is refused.
 pub(crate) fn parse_query(sql: &str) -> Result<Query, Complaint> {
     match one_statement(sql)? {

@@ -35,6 +35,7 @@ pub mod location;
 mod merge;
 pub mod name;
 mod parquet_file;
+pub mod parquet_rows;
 mod record;
 pub mod store;
 pub mod streams;

@@ -158,8 +158,8 @@ impl Known<'_> {
     fn bounds(&self, column: &Column, greatest: bool) -> Option<ArrayRef> {
         let (_, field) = self.schema.column_with_name(column.name())?;
         if column.name() == self.time_column {
-            let times = self.files.iter().map(|file| if greatest { file.time.1 } else { file.time.0 }.as_nanos());
-            return Some(Arc::new(TimestampNanosecondArray::from_iter_values(times)));
+            let times = self.files.iter().map(|file| file.time.map(|(least, most)| if greatest { most } else { least }.as_nanos()));
+            return Some(Arc::new(times.collect::<TimestampNanosecondArray>()));
         }
         let texts = self
             .files
