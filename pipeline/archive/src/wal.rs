@@ -153,9 +153,12 @@ pub struct Wal {
     buffer: Vec<u8>,
     /// What could not be synced, and why.
     poisoned: Option<(PathBuf, String)>,
-    /// Locked as long as it is open.
-    _lock: File,
+    _lock: Lock,
 }
+
+/// A locked file.
+#[derive(Debug)]
+struct Lock(File);
 
 /// A group that lies in the buffer.
 struct Group {
@@ -412,11 +415,21 @@ fn make_dir(dir: &Path) -> Result<(), WalError> {
     Ok(())
 }
 
-fn lock(dir: &Path) -> Result<File, WalError> {
+// === impl Lock ===
+
+impl Drop for Lock {
+    /// Closing would do, were it not for other threads: a process that one of them is just starting has a copy of every open
+    /// file for a moment, and would keep the lock.
+    fn drop(&mut self) {
+        let _ = self.0.unlock();
+    }
+}
+
+fn lock(dir: &Path) -> Result<Lock, WalError> {
     let path = dir.join(LOCK);
     let file = File::options().write(true).create(true).truncate(false).open(&path).map_err(WalError::io("create", &path))?;
     match file.try_lock() {
-        Ok(()) => Ok(file),
+        Ok(()) => Ok(Lock(file)),
         Err(TryLockError::WouldBlock) => Err(WalError::Locked { dir: dir.to_owned() }),
         Err(TryLockError::Error(error)) => Err(WalError::io("lock", &path)(error)),
     }

@@ -88,7 +88,7 @@ impl Reader {
 
     /// The records from `from` on: as many as have `max_bytes` of bodies, but at least one if there is any. Where numbers
     /// are missing, because they were released or lost, it goes on with the next that is there. So the next call continues
-    /// with [`Lsn::following`] of the last record.
+    /// with [`Lsn::following`] of the last record. Released records still come from a file that it has open.
     ///
     /// # Errors
     /// When a file cannot be read, was written by a later release, or is damaged.

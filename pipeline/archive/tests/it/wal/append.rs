@@ -188,7 +188,8 @@ fn numbers_can_be_skipped() {
 #[test]
 fn a_segment_that_cannot_be_begun_is_tried_again() {
     let dir = tempfile::tempdir().unwrap();
-    let mut wal = open(dir.path(), segments_of(150));
+    // Two records, and a third one without a body.
+    let mut wal = open(dir.path(), segments_of(SEGMENT_HEADER + 3 * RECORD_HEADER + 2));
     append_each(&mut wal, &["1", "2"]);
     // A directory of this name is in the way.
     fs::create_dir(segment_path(dir.path(), 3)).unwrap();

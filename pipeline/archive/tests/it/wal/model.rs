@@ -138,7 +138,7 @@ fn run(steps: Vec<Step>) {
         assert_eq!(wal.next(), Lsn(model.next));
     }
     for reader in [&mut reader, &mut other] {
-        let found = follow(reader, Lsn(1));
+        let found = follow(reader, wal.first());
         assert!(found.iter().map(|record| (record.lsn, &record.entry)).eq(model.from(0)));
     }
 }

@@ -10,7 +10,7 @@ use tracescale_core::time::Timestamp;
 
 use super::{Random, all, append_each, bodies, entry, follow, open, options, segment_path, segments, segments_of};
 
-const RECORDS: u64 = 4_000;
+const RECORDS: u64 = 2_500;
 
 /// A body that says which record it must be in.
 fn body(lsn: u64) -> Vec<u8> {
@@ -148,6 +148,23 @@ fn a_reader_waits_for_the_rest_of_a_record() {
     append_each(&mut open(dir.path(), options()), &["4"]);
     assert_eq!(bodies(&reader.read(Lsn(4), 100).unwrap()), [(4, "4".into())]);
     assert!(matches!(Reader::open(&dir.path().join("nowhere")).unwrap_err(), WalError::Io { .. }));
+}
+
+/// Guarantees: what stands behind the last durable record is none of a reader's business, be it half a record or a whole one.
+#[test]
+fn what_is_not_durable_is_not_looked_at() {
+    let dir = tempfile::tempdir().unwrap();
+    append_each(&mut open(dir.path(), options()), &["1", "2", "3"]);
+    let path = segment_path(dir.path(), 1);
+    let whole = fs::read(&path).unwrap();
+    fs::write(&path, &whole[..24 + 2 * 45]).unwrap();
+    let wal = open(dir.path(), options());
+    let mut reader = wal.reader();
+    for behind in [30, 45] {
+        fs::write(&path, &whole[..24 + 2 * 45 + behind]).unwrap();
+        assert_eq!(reader.read(Lsn(1), 100).unwrap().len(), 2);
+        assert_eq!(reader.read(Lsn(3), 100).unwrap(), []);
+    }
 }
 
 /// Guarantees: a byte that rots after the log was opened is an error that names it, not a silent end.
