@@ -77,7 +77,7 @@ pub struct Note {
     pub path: String,
     /// The line, from 1, when it is known.
     pub line: Option<u64>,
-    /// What is written there; `None` where nothing is, or where the note is about more than one value. Secrets are not shown.
+    /// What is written there; `None` where nothing is. Secrets are not shown.
     pub value: Option<String>,
     /// What became of it, and why.
     pub message: String,
@@ -245,7 +245,7 @@ fn kind(at: &At<'_>) -> Result<Kind, Note> {
         _ => at.node.shown(),
     };
     Err(Note {
-        fate: Fate::Lost,
+        fate: if name == "ScalingComponent" { Fate::Exact } else { Fate::Lost },
         path: if at.path.is_empty() { "kind".to_owned() } else { format!("{}.kind", at.path) },
         line: (at.line > 0).then_some(at.line),
         value: Some(one_line(&shown)),
@@ -267,9 +267,13 @@ fn document(origin: &str, at: &At<'_>, kind: Kind, components: &[&Node]) -> Resu
     .concat();
     // Whatever limit of ours was not foreseen above is told here, so that nobody gets documents that cannot be read.
     crate::parse(origin, &documents).map_err(|problems| problems.into_iter().map(|problem| unforeseen(at, problem)).collect::<Vec<_>>())?;
-    for note in &mut walk.notes {
-        let path = note.path.strip_prefix(at.path.as_str()).map_or(note.path.as_str(), |path| path.trim_start_matches('.'));
-        note.line = note.line.or(Some(at.node.line_of(path))).filter(|line| *line > 0);
+    for note in walk.notes.iter_mut().filter(|note| note.line.is_none()) {
+        let (line, written) = at.node.find(&note.path);
+        note.line = Some(line).filter(|line| *line > 0);
+        note.value = written.map(|node| walk::shown(&note.path, node));
+        if !at.path.is_empty() {
+            note.path = format!("{}.{}", at.path, note.path);
+        }
     }
     walk.notes.sort_by_key(|note| note.line);
     let kind = text_of(at.node, "kind").unwrap_or_default().to_owned();

@@ -9,7 +9,7 @@ use crate::reader::{At, Fields};
 
 mod translate;
 
-pub(crate) use translate::{assumption, resource_signal, translate};
+pub(crate) use translate::{assumption, hold_down, resource_signal, translate};
 
 /// CPU utilization that the API server aims at where an object names no metric, in percent.
 pub const DEFAULT_CPU_PERCENT: u32 = 80;
@@ -153,8 +153,8 @@ fn bounds(walk: &mut Walk, fields: &mut Fields<'_>) -> Option<(u32, u32)> {
 /// The only metric of version 1.
 fn cpu_percent(walk: &mut Walk, fields: &mut Fields<'_>) -> Option<Option<Metric>> {
     let at = fields.take(&mut walk.reader, "targetCPUUtilizationPercentage")?;
-    let percent = walk.replicas(&at).filter(|percent| *percent > 0);
-    if percent.is_none() && walk.is_sound() {
+    let percent = walk.replicas(&at);
+    if percent == Some(0) {
         walk.reader.wrong(&at, "must be at least 1", None);
     }
     let source = MetricSource::Resource { name: "cpu".to_owned() };

@@ -101,9 +101,9 @@ impl ObjectRef {
     }
 
     /// The target, and what is assumed about its telemetry.
-    pub(crate) fn target(&self, walk: &mut Walk, paused: bool) -> TargetText {
+    pub(crate) fn target(&self, walk: &mut Walk, path: &str, paused: bool) -> TargetText {
         let message = format!("the telemetry of it is taken to have `service.name` {}", self.name);
-        walk.assume(Fate::Approximate, "spec.scaleTargetRef.name", message, "set `service` of the ScalingTarget if it has another name");
+        walk.assume(Fate::Approximate, path, message, "set `service` of the ScalingTarget if it has another name");
         TargetText {
             name: self.target_name(),
             comments: vec!["Assumed: its telemetry has the object's name as `service.name`. Otherwise set `service`.".to_owned()],

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::foreign::{Fate, Note, quantity};
 use crate::reader::{At, Fields, Reader};
-use crate::tree::Value;
+use crate::tree::{Node, Value};
 
 /// Most replicas that a policy can name.
 const MAX_REPLICAS: u32 = 1_000_000;
@@ -29,7 +29,7 @@ impl Walk {
     pub(crate) fn note(&mut self, fate: Fate, at: &At<'_>, message: impl Into<String>, hint: impl Into<String>) {
         let hint = Some(hint.into()).filter(|hint| !hint.is_empty());
         let line = (at.line > 0).then_some(at.line);
-        let value = if is_secret(&at.path) { "(not shown)".to_owned() } else { at.node.shown() };
+        let value = shown(&at.path, at.node);
         self.notes.push(Note { fate, path: at.path.clone(), line, value: Some(value), message: message.into(), hint });
     }
 
@@ -131,6 +131,11 @@ impl Walk {
     pub(crate) fn is_sound(&self) -> bool {
         self.reader.problems.is_empty()
     }
+}
+
+/// A value in short, unless nobody should see it.
+pub(crate) fn shown(path: &str, node: &Node) -> String {
+    if is_secret(path) { "(not shown)".to_owned() } else { node.shown() }
 }
 
 /// True for fields that hold what nobody should read in a report.

@@ -5,6 +5,8 @@
 
 use std::time::Duration;
 
+use tracescale_core::policy::{PolicySpec, SelectPolicy};
+
 use crate::foreign::behavior;
 use crate::foreign::hpa::{Hpa, Metric, MetricSource, MetricTarget};
 use crate::foreign::signal::{Division, Signal, Source, is_metric_name, of_requests};
@@ -17,17 +19,20 @@ const SYNC: Duration = Duration::from_secs(15);
 
 /// Writes the documents.
 pub(crate) fn translate(walk: &mut Walk, hpa: &Hpa) -> Vec<String> {
-    let target = hpa.target.target(walk, false);
-    let policy = behavior::policy(walk, "spec.behavior", (hpa.min, hpa.max), hpa.behavior.as_ref());
+    let target = hpa.target.target(walk, "spec.scaleTargetRef.name", false);
+    let mut policy = behavior::policy(walk, "spec.behavior", (hpa.min, hpa.max), hpa.behavior.as_ref());
     if hpa.metrics.len() > 1 && !policy.scale_up.stabilization_window.is_zero() {
         let message = "is applied to each metric by itself, so two metrics that are high in turn may scale up later than before";
         walk.assume(Fate::Approximate, "spec.behavior.scaleUp.stabilizationWindowSeconds", message, "");
     }
+    let signals: Vec<_> =
+        hpa.metrics.iter().enumerate().map(|(index, metric)| (metric, signal(walk, &format!("spec.metrics[{index}]"), metric))).collect();
+    let lost: Vec<&str> = signals.iter().filter(|(_, signal)| signal.is_none()).map(|(metric, _)| metric.source.name()).collect();
+    let warning = hold_down(walk, "spec.metrics", &lost, &mut policy);
     let mut documents = vec![target.write()];
     let mut names = Vec::new();
-    for (index, metric) in hpa.metrics.iter().enumerate() {
-        let path = format!("spec.metrics[{index}]");
-        let Some(signal) = signal(walk, &path, metric) else { continue };
+    for (metric, signal) in signals {
+        let Some(signal) = signal else { continue };
         let part = (hpa.metrics.len() > 1).then(|| metric.source.name());
         let name = rule_name("hpa", &hpa.target.namespace, &hpa.name, part, &mut names);
         let wanted = metric.target.describe();
@@ -35,11 +40,24 @@ pub(crate) fn translate(walk: &mut Walk, hpa: &Hpa) -> Vec<String> {
             format!("Imported from HorizontalPodAutoscaler {}/{}: {} {wanted}.", hpa.target.namespace, hpa.name, metric.source.describe()),
             format!("Here: {}.", signal.source.describe()),
         ];
-        comments.extend(assumption(&signal));
+        comments.extend(assumption(&signal).into_iter().chain(warning.clone()));
         let sql = signal.sql(&target.name);
         documents.push(RuleText { name, comments, every: SYNC, target: target.name.clone(), sql, policy: policy.clone() }.write());
     }
     documents
+}
+
+/// Where a metric is lost, nobody knows whether it would keep the others from scaling down: the autoscaler does not scale down
+/// while a metric has no value, and neither do the rules. Gives what to write above them.
+pub(crate) fn hold_down(walk: &mut Walk, path: &str, lost: &[&str], policy: &mut PolicySpec) -> Option<String> {
+    if lost.is_empty() {
+        return None;
+    }
+    policy.scale_down.select_policy = SelectPolicy::Disabled;
+    let names = lost.join(", ");
+    let message = format!("without {names} nobody knows how low is safe: `scaleDown.selectPolicy: Disabled`");
+    walk.assume(Fate::Approximate, path, message, "set it back to what it was once a rule stands for what is lost");
+    Some(format!("Not carried over: {names}. So it never scales down: change `scaleDown.selectPolicy` once a rule stands for it."))
 }
 
 /// What a reader of the rule must know.

@@ -18,17 +18,30 @@ const SYNC: Duration = Duration::from_secs(15);
 
 /// Writes the documents.
 pub(crate) fn translate(walk: &mut Walk, object: &ScaledObject) -> Vec<String> {
-    let target = object.target.target(walk, object.paused.all || object.paused.replicas.is_some());
-    let policy = policy(walk, object);
+    let target = object.target.target(walk, "spec.scaleTargetRef.name", object.paused.all || object.paused.replicas.is_some());
+    let mut policy = policy(walk, object);
     let every = SYNC.min(object.polling_interval).max(Duration::from_secs(1));
     let interval = duration::format(every);
     let message = format!("steps between zero and one are looked at together with all others: `every: {interval}`");
     walk.assume(Fate::Approximate, "spec.pollingInterval", message, "");
+    let signals: Vec<_> = object
+        .triggers
+        .iter()
+        .enumerate()
+        .map(|(index, trigger)| (trigger, signal(walk, &format!("spec.triggers[{index}]"), object, &trigger.demand)))
+        .collect();
+    // A span of time is in the schedules, unless its length could not be told.
+    let is_lost = |demand: &Demand| match demand {
+        Demand::Cron { start, end, .. } => trigger::minutes_between(start, end).is_none(),
+        _ => true,
+    };
+    let lost = signals.iter().filter(|(trigger, signal)| signal.is_none() && is_lost(&trigger.demand));
+    let lost: Vec<&str> = lost.map(|(trigger, _)| trigger.name.as_deref().unwrap_or(&trigger.kind)).collect();
+    let warning = hpa::hold_down(walk, "spec.triggers", &lost, &mut policy);
     let mut documents = vec![target.write()];
     let mut names = Vec::new();
-    for (index, trigger) in object.triggers.iter().enumerate() {
-        let path = format!("spec.triggers[{index}]");
-        let Some(signal) = signal(walk, &path, object, &trigger.demand) else { continue };
+    for (trigger, signal) in signals {
+        let Some(signal) = signal else { continue };
         let part = (object.triggers.len() > 1).then(|| trigger.name.as_deref().unwrap_or(&trigger.kind));
         let comments = [
             format!("Imported from ScaledObject {}/{}: trigger {}.", object.target.namespace, object.name, trigger.kind),
@@ -37,7 +50,7 @@ pub(crate) fn translate(walk: &mut Walk, object: &ScaledObject) -> Vec<String> {
         documents.push(
             RuleText {
                 name: rule_name("keda", &object.target.namespace, &object.name, part, &mut names),
-                comments: comments.into_iter().chain(hpa::assumption(&signal)).collect(),
+                comments: comments.into_iter().chain(hpa::assumption(&signal)).chain(warning.clone()).collect(),
                 every,
                 target: target.name.clone(),
                 sql: signal.sql(&target.name),

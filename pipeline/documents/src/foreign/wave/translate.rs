@@ -16,7 +16,11 @@ const MAX_REPLICAS: u32 = 100;
 /// Variables that name each other are followed so far.
 const MAX_DEPTH: usize = 8;
 /// Longest condition or value in SQL: a query has 64 KiB.
-const MAX_SQL: usize = 8 << 10;
+const MAX_SQL: usize = 3 << 10;
+/// Most brackets in one of them: the engine plans at most 100 levels of operators.
+const MAX_BRACKETS: usize = 40;
+/// Most metrics of a rule; each is a table of the query.
+const MAX_METRICS: usize = 16;
 /// Most branches of a query.
 const MAX_BRANCHES: usize = 6;
 
@@ -45,7 +49,7 @@ pub(crate) fn translate(walk: &mut Walk, plan: &ScalingPlan) -> Vec<String> {
             );
             continue;
         };
-        let target = object.target(walk, false);
+        let target = object.target(walk, &format!("ScalingComponent[{}].metadata.name", component.id), false);
         documents.push(target.write());
         let part = (plan.components.len() > 1).then_some(component.id.as_str());
         let name = rule_name("wave", &object.namespace, &plan.id, part, &mut names);
@@ -97,11 +101,17 @@ fn rule(walk: &mut Walk, plan: &ScalingPlan, component: &Component, object: &Obj
     let mut compiler = Compiler { plan, metrics: Vec::new(), reason: String::new() };
     let mut branches = String::new();
     let mut wanted: Vec<Option<f64>> = Vec::new();
+    let mut comments = vec![
+        format!("Imported from ScalingPlan {}, component {}.", plan.id, component.id),
+        "The first item that holds, by priority, sets the replicas; where none holds they stay.".to_owned(),
+        "Needs the metrics by OTLP with the service.name of the target; while one is missing, nothing changes.".to_owned(),
+    ];
     for item in &plan.items {
         let path = format!("plans[{}]", item.id);
         if item.cron.is_some() {
             let hint = "write an entry of `policy.schedules`: it begins at a cron expression and lasts for a duration";
             walk.assume(Fate::Lost, &path, "sets replicas at a moment (cron_expression); here only spans of time are known", hint);
+            comments.push(format!("Not carried over: item {}.", item.id));
             continue;
         }
         let condition = item.condition.as_ref().and_then(|script| compiler.truth(script, 0));
@@ -115,6 +125,7 @@ fn rule(walk: &mut Walk, plan: &ScalingPlan, component: &Component, object: &Obj
             let reason = std::mem::take(&mut compiler.reason);
             let reason = if reason.is_empty() { "it is more than arithmetic and comparison".to_owned() } else { reason };
             walk.assume(Fate::Lost, &path, format!("has no counterpart in SQL: {reason}"), "write the item as a branch of the rule's CASE");
+            comments.push(format!("Not carried over: item {}.", item.id));
             continue;
         };
         if wanted.len() >= MAX_BRANCHES {
@@ -124,6 +135,7 @@ fn rule(walk: &mut Walk, plan: &ScalingPlan, component: &Component, object: &Obj
                 format!("is one item more than the {MAX_BRANCHES} that become branches"),
                 "write a rule by hand",
             );
+            comments.push(format!("Not carried over: item {}.", item.id));
             continue;
         }
         let _ = writeln!(branches, "            WHEN {condition} THEN {value} -- {}", super::super::one_line(&item.id));
@@ -138,11 +150,6 @@ fn rule(walk: &mut Walk, plan: &ScalingPlan, component: &Component, object: &Obj
     }
     let policy = policy(walk, plan, &wanted, compiler.metrics.is_empty());
     let sql = sql(&branches, &compiler.metrics, &object.target_name());
-    let comments = vec![
-        format!("Imported from ScalingPlan {}, component {}.", plan.id, component.id),
-        "The first item that holds, by priority, sets the replicas; where none holds they stay.".to_owned(),
-        "Needs the metrics by OTLP with the service.name of the target; while one is missing, nothing changes.".to_owned(),
-    ];
     Some(RuleText { name, comments, every: plan.interval, target: object.target_name(), sql, policy }.write())
 }
 
@@ -155,12 +162,15 @@ fn sql(branches: &str, metrics: &[String], target: &str) -> String {
     }
     let _ = write!(sql, "\n{branches}            ELSE t.current END AS replicas");
     if !metrics.is_empty() {
-        let least = |column: &str| each(&|at| format!("m{at}.{column}"), ", ");
+        let of_all = |function: &str, column: &str| match metrics.len() {
+            1 => format!("m0.{column}"),
+            _ => format!("{function}({})", each(&|at| format!("m{at}.{column}"), ", ")),
+        };
         let is_final = each(&|at| format!("m{at}.is_final"), " AND ");
-        let (completeness, age) = (least("completeness"), least("age"));
+        let (completeness, age) = (of_all("least", "completeness"), of_all("greatest", "age"));
         let _ = write!(
             sql,
-            ",\n       m0.window_end, {is_final} AS is_final, least({completeness}) AS completeness, greatest({age}) AS age, m0.presence,\n       {}",
+            ",\n       m0.window_end, {is_final} AS is_final, {completeness} AS completeness, {age} AS age, m0.presence,\n       {}",
             each(&|at| format!("m{at}.mean AS metric_{at}"), ", ")
         );
     }
@@ -273,8 +283,8 @@ impl Compiler<'_> {
     }
 
     fn short(&mut self, text: String) -> Option<String> {
-        if text.len() > MAX_SQL {
-            "its variables make it too long".clone_into(&mut self.reason);
+        if text.len() > MAX_SQL || text.matches('(').count() > MAX_BRACKETS {
+            "it is too long, counting what its variables say".clone_into(&mut self.reason);
             return None;
         }
         Some(text)
@@ -308,6 +318,11 @@ impl Compiler<'_> {
             self.metrics.push(name.clone());
             self.metrics.len() - 1
         });
+        if self.metrics.len() > MAX_METRICS {
+            self.metrics.truncate(MAX_METRICS);
+            self.reason = format!("the plan asks for more than {MAX_METRICS} metrics");
+            return None;
+        }
         Some(format!("m{at}.{column}"))
     }
 }
