@@ -195,6 +195,58 @@ fn other_documents_are_told() {
     assert!(problems("apiVersion: v1\nkind: List\nitems: [{kind: A}, 3]")[1].path.starts_with("items[1]"));
 }
 
+/// Guarantees: where a metric is lost the others do not scale down, and say so; a lost schedule counts too.
+#[test]
+fn what_is_lost_holds_the_rest() {
+    let spec = "spec:\n  scaleTargetRef: {kind: Deployment, name: a}\n  maxReplicas: 5\n  metrics:\n  - {type: Resource, resource: {name: cpu, target: {type: Utilization, averageUtilization: 150}}}\n";
+    let gpu = "  - {type: Resource, resource: {name: gpu, target: {type: Utilization, averageUtilization: 70}}}\n";
+    let head = "apiVersion: autoscaling/v2\nkind: HorizontalPodAutoscaler\nmetadata: {name: a, namespace: n}\n";
+    let select = |text: &str| {
+        let documents = import(text).imported.remove(0).documents;
+        let rule = crate::parse("x", &documents).unwrap().rules.remove(0).1;
+        (rule.policy.spec().scale_down.select_policy, documents.contains("Not carried over"), rule.sql)
+    };
+    let (kept, told, sql) = select(&format!("{head}{spec}"));
+    assert_eq!((kept, told), (SelectPolicy::Max, false));
+    assert!(sql.contains("servers => 1.5, utilization => 1.0"), "{sql}");
+    let (held, told, _) = select(&format!("{head}{spec}{gpu}"));
+    assert_eq!((held, told), (SelectPolicy::Disabled, true));
+    let keda = "apiVersion: keda.sh/v1alpha1\nkind: ScaledObject\nmetadata: {name: a, namespace: n}\nspec:\n  scaleTargetRef: {name: a}\n  minReplicaCount: 1\n  triggers:\n  - {type: cpu, metadata: {value: '50'}}\n  - {type: cron, metadata: {timezone: UTC, start: 0 8 * * 1-5, end: 0 18 * * 6, desiredReplicas: '3'}}\n";
+    let (held, told, _) = select(keda);
+    assert_eq!((held, told), (SelectPolicy::Disabled, true));
+}
+
+/// Guarantees: a plan's scripts become SQL with the same grouping, and what has no SQL is left out and told.
+#[test]
+fn scripts_become_queries() {
+    let plan = |items: &str| {
+        format!(
+            "kind: ScalingComponent\nid: c\ncomponent_kind: kubernetes-deployment\nmetadata: {{namespace: n, name: a}}\n---\nkind: ScalingPlan\nid: p\nplans:\n{items}"
+        )
+    };
+    let item = |id: &str, expression: &str, replicas: &str| {
+        format!("- {{id: {id}, expression: \"{expression}\", scaling_components: [{{component_id: c, replicas: \"{replicas}\"}}]}}\n")
+    };
+    let items = item(
+        "a",
+        "get({metric_id: 'x'}) > 1 + 2 * 3 && !($replicas == 4 || get({metric_id: 'y', stats: 'max'}) != 5)",
+        "Math.max($replicas - 1, 2)",
+    ) + &item("b", "get({metric_id: 'x', stats: 'linear_slope'}) > 0", "3")
+        + &item("c", "$unknown > 0", "3");
+    let imported = import(&plan(&items)).imported.remove(0);
+    let sql = crate::parse("x", &imported.documents).unwrap().rules.remove(0).1.sql;
+    let expect = "WHEN (m0.mean > (1.0 + (2.0 * 3.0)) AND (NOT (CAST(t.current AS DOUBLE) = 4.0 OR m1.max <> 5.0))) \
+                  THEN greatest((CAST(t.current AS DOUBLE) - 1.0), 2.0) -- a";
+    assert!(sql.contains(expect), "{sql}");
+    assert!(sql.contains("m0.is_final AND m1.is_final AS is_final, least(m0.completeness, m1.completeness) AS completeness"), "{sql}");
+    assert!(note(&imported, "plans[b]").message.contains("linear_slope"));
+    assert!(note(&imported, "plans[c]").message.contains("$unknown"));
+    // A plan that computes nothing from metrics needs no windows.
+    let imported = import(&plan(&item("a", "$replicas < 2", "2"))).imported.remove(0);
+    let rule = crate::parse("x", &imported.documents).unwrap().rules.remove(0).1;
+    assert!(!rule.sql.contains("JOIN") && rule.policy.spec().gates.scale_down_needs_final == Some(false));
+}
+
 /// Guarantees: two rules of one target share it, and a schedule is all that an object with a clock alone needs.
 #[test]
 fn documents_are_put_together() {

@@ -114,6 +114,9 @@ pub(crate) fn read(walk: &mut Walk, root: &mut Fields<'_>, components: &[&Node])
         }
         enabled
     });
+    if enabled.is_none() {
+        walk.assume(Fate::Approximate, "enabled", "is not written: switched off there; here it recommends, which changes nothing", "");
+    }
     let variables = root.take(&mut walk.reader, "variables").map(|at| variables(walk, &at)).unwrap_or_default();
     let plans = root.require(&mut walk.reader, "plans", "at least one item")?;
     let items = walk.reader.items(&plans);
@@ -158,6 +161,7 @@ fn interval(walk: &mut Walk, at: &At<'_>) -> Option<Duration> {
 
 fn variables(walk: &mut Walk, at: &At<'_>) -> Vec<(String, String)> {
     let Some(fields) = walk.reader.fields(at) else { return Vec::new() };
+    walk.exact(at, "are put in where they are used");
     let mut variables = Vec::new();
     for at in fields.rest() {
         let name = at.path.rsplit('.').next().unwrap_or_default().to_owned();

@@ -96,18 +96,15 @@ fn signal(walk: &mut Walk, path: &str, metric: &Metric) -> Option<Signal> {
         walk.assume(Fate::Lost, path, "has a name that no metric of OpenTelemetry has", "write a rule for it by hand");
         return None;
     }
-    let source = of_requests(name).unwrap_or_else(|| Source::Gauge(name.to_owned(), level(division)));
+    let source = of_requests(name).unwrap_or_else(|| Source::Gauge(name.to_owned(), level(&metric.source)));
     let message = format!("`{name}` is taken to be {}", source.describe());
     walk.assume(Fate::Approximate, path, message, "if it is something else, change the view and column in the rule");
     Some(Signal { source, division, activation: None })
 }
 
-/// Which column a level is: the sum of what the replicas have, or one figure for all.
-pub(crate) fn level(division: Division) -> &'static str {
-    match division {
-        Division::PerReplica(_) => "total",
-        Division::Ratio(_) => "mean",
-    }
+/// Which column a level is: the autoscaler adds up pods and external series; an object has one figure, however many report it.
+fn level(source: &MetricSource) -> &'static str {
+    if matches!(source, MetricSource::Object { .. }) { "mean" } else { "total" }
 }
 
 /// The figure for a resource of the pods.
