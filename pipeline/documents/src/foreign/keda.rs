@@ -204,7 +204,7 @@ fn bounds(walk: &mut Walk, fields: &mut Fields<'_>) -> Option<(u32, u32)> {
         return None;
     }
     match &min {
-        Some(at) => walk.exact(at, "is `policy.min`"),
+        Some(at) => walk.exact(at, "is `policy.min`; beside `idleReplicaCount`, what the query returns at least while active"),
         None => walk.assume(Fate::Exact, "spec.minReplicaCount", "is not written: 0", ""),
     }
     match &max {

@@ -136,7 +136,9 @@ impl Signal {
         let mut wanted = self.division.of(&self.source, &column);
         let mut idle = String::new();
         if let Some(Activation { above, idle: replicas, least }) = self.activation {
-            idle = format!("            WHEN {column} <= {} THEN {}\n", number(above), number(f64::from(replicas)));
+            // An idle service has no service time, and so no offered load.
+            let activity = if self.source == Source::Load { "s.arrival_rate" } else { &column };
+            idle = format!("            WHEN {activity} <= {} THEN {}\n", number(above), number(f64::from(replicas)));
             wanted = format!("greatest({wanted}, {})", number(f64::from(least)));
         } else if self.source == Source::Load {
             // An idle service has no service time, but nothing to serve either.

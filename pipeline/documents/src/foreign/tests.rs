@@ -216,6 +216,21 @@ fn what_is_lost_holds_the_rest() {
     assert_eq!((held, told), (SelectPolicy::Disabled, true));
 }
 
+/// Guarantees: an object that idles goes there where nothing is active, and otherwise not below its least.
+#[test]
+fn idle_objects_idle() {
+    let text = "apiVersion: keda.sh/v1alpha1\nkind: ScaledObject\nmetadata: {name: a, namespace: n}\nspec:\n  scaleTargetRef: {name: a}\n  minReplicaCount: 3\n  idleReplicaCount: 0\n  triggers:\n  - {type: cpu, metadata: {value: '50'}}\n  - {type: redis, metadata: {listLength: '7', activationListLength: '2'}}\n";
+    let imported = import(text).imported.remove(0);
+    let rules = crate::parse("x", &imported.documents).unwrap().rules;
+    assert!(rules[0].1.sql.contains("WHEN s.arrival_rate <= 0.0 THEN 0.0") && rules[0].1.sql.contains(", 3.0) END"), "{}", rules[0].1.sql);
+    assert!(
+        rules[1].1.sql.contains("WHEN s.total <= 2.0 THEN 0.0\n            ELSE greatest(ceil(s.total / 7.0), 3.0) END"),
+        "{}",
+        rules[1].1.sql
+    );
+    assert_eq!(rules[0].1.policy.spec().min, 0);
+}
+
 /// Guarantees: a plan's scripts become SQL with the same grouping, and what has no SQL is left out and told.
 #[test]
 fn scripts_become_queries() {
@@ -241,6 +256,7 @@ fn scripts_become_queries() {
     assert!(sql.contains("m0.is_final AND m1.is_final AS is_final, least(m0.completeness, m1.completeness) AS completeness"), "{sql}");
     assert!(note(&imported, "plans[b]").message.contains("linear_slope"));
     assert!(note(&imported, "plans[c]").message.contains("$unknown"));
+    assert!(imported.documents.contains("selectPolicy: Disabled") && imported.documents.contains("Not carried over: b, c."));
     // A plan that computes nothing from metrics needs no windows.
     let imported = import(&plan(&item("a", "$replicas < 2", "2"))).imported.remove(0);
     let rule = crate::parse("x", &imported.documents).unwrap().rules.remove(0).1;

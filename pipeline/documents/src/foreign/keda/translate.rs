@@ -138,17 +138,18 @@ fn fallback(walk: &mut Walk, object: &ScaledObject, policy: &mut PolicySpec) {
     };
     let replicas = fallback.replicas.clamp(policy.min, policy.max);
     let after = object.polling_interval.saturating_mul(fallback.failure_threshold).min(Duration::from_secs(7 * 24 * 3600));
-    if replicas != fallback.replicas {
-        let message = format!("is outside the bounds; {replicas} is the nearest inside");
-        walk.assume(Fate::Approximate, "spec.fallback.replicas", message, "");
-    }
     if matches!(fallback.behavior.as_str(), "static" | "currentReplicasIfHigher" | "currentReplicasIfLower") {
+        if replicas != fallback.replicas {
+            let message = format!("is outside the bounds; {replicas} is the nearest inside");
+            walk.assume(Fate::Approximate, "spec.fallback.replicas", message, "");
+        }
         policy.on_missing = OnMissing::After { after, replicas };
         let message = format!("is `onMissing` after {} without data: the threshold times the polling interval", duration::format(after));
         walk.assume(Fate::Approximate, "spec.fallback", message, "");
     }
     match fallback.behavior.as_str() {
         "static" => {}
+        "scalingModifiers" => walk.assume(Fate::Lost, "spec.fallback", "is a formula; missing data holds the replicas", ""),
         "currentReplicas" => walk.assume(Fate::Exact, "spec.fallback.behavior", "is `onMissing: hold`", ""),
         _ => {
             let message = format!("is `{}`; here the number holds whatever the current replicas are", fallback.behavior);
@@ -183,7 +184,15 @@ fn schedules(walk: &mut Walk, object: &ScaledObject, policy: &mut PolicySpec) {
 
 fn signal(walk: &mut Walk, path: &str, object: &ScaledObject, demand: &Demand) -> Option<Signal> {
     let (source, target, above) = match demand {
-        Demand::Resource { resource, target } => return hpa::resource_signal(walk, path, resource, *target),
+        Demand::Resource { resource, target } => {
+            let signal = hpa::resource_signal(walk, path, resource, *target)?;
+            let activation = activation(object, 0.0);
+            if activation.is_some() && signal.source != Source::Load {
+                let message = "never falls to zero while there is a replica, so this rule keeps the object from going to zero or idle";
+                walk.assume(Fate::Approximate, path, message, "remove the rule to let the others do so");
+            }
+            return Some(Signal { activation, ..signal });
+        }
         Demand::Prometheus { query, target, activation, .. } => (prometheus(walk, path, query)?, *target, *activation),
         Demand::Backlog { metric, target, activation } => (Source::Gauge(metric.clone(), "total"), *target, *activation),
         // Spans of time are in the policy; the rest was noted where it was read.
@@ -194,14 +203,17 @@ fn signal(walk: &mut Walk, path: &str, object: &ScaledObject, demand: &Demand) -
         MetricTarget::AverageValue(value) => Division::PerReplica(value),
         MetricTarget::Utilization(_) => return None,
     };
-    let idle = object.idle.unwrap_or(0);
-    // An object that never goes to zero or idle has nothing to activate.
-    let can_idle = !object.force_activation && (object.min == 0 || object.idle.is_some());
-    let activation = can_idle.then_some(Activation { above, idle, least: object.min.max(1) });
+    let activation = activation(object, above);
     if activation.is_none() && above > 0.0 {
         walk.assume(Fate::Lost, path, "the activation means nothing where the target never goes to zero", "");
     }
     Some(Signal { source, division, activation })
+}
+
+/// What the object does while a figure shows nothing to do; `None` where it never goes to zero or idle.
+fn activation(object: &ScaledObject, above: f64) -> Option<Activation> {
+    let can_idle = !object.force_activation && (object.min == 0 || object.idle.is_some());
+    can_idle.then_some(Activation { above, idle: object.idle.unwrap_or(0), least: object.min.max(1) })
 }
 
 fn prometheus(walk: &mut Walk, path: &str, query: &str) -> Option<Source> {

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use tracescale_core::policy::{DirectionSpec, PolicySpec};
 
+use crate::foreign::hpa::hold_down;
 use crate::foreign::signal::is_metric_name;
 use crate::foreign::walk::Walk;
 use crate::foreign::wave::{Component, MetricQuery, ScalingPlan, Script};
@@ -101,6 +102,7 @@ fn rule(walk: &mut Walk, plan: &ScalingPlan, component: &Component, object: &Obj
     let mut compiler = Compiler { plan, metrics: Vec::new(), reason: String::new() };
     let mut branches = String::new();
     let mut wanted: Vec<Option<f64>> = Vec::new();
+    let mut lost: Vec<&str> = Vec::new();
     let mut comments = vec![
         format!("Imported from ScalingPlan {}, component {}.", plan.id, component.id),
         "The first item that holds, by priority, sets the replicas; where none holds they stay.".to_owned(),
@@ -125,7 +127,7 @@ fn rule(walk: &mut Walk, plan: &ScalingPlan, component: &Component, object: &Obj
             let reason = std::mem::take(&mut compiler.reason);
             let reason = if reason.is_empty() { "it is more than arithmetic and comparison".to_owned() } else { reason };
             walk.assume(Fate::Lost, &path, format!("has no counterpart in SQL: {reason}"), "write the item as a branch of the rule's CASE");
-            comments.push(format!("Not carried over: item {}.", item.id));
+            lost.push(item.id.as_str());
             continue;
         };
         if wanted.len() >= MAX_BRANCHES {
@@ -135,7 +137,7 @@ fn rule(walk: &mut Walk, plan: &ScalingPlan, component: &Component, object: &Obj
                 format!("is one item more than the {MAX_BRANCHES} that become branches"),
                 "write a rule by hand",
             );
-            comments.push(format!("Not carried over: item {}.", item.id));
+            lost.push(item.id.as_str());
             continue;
         }
         let _ = writeln!(branches, "            WHEN {condition} THEN {value} -- {}", super::super::one_line(&item.id));
@@ -148,7 +150,9 @@ fn rule(walk: &mut Walk, plan: &ScalingPlan, component: &Component, object: &Obj
         walk.assume(Fate::Lost, "plans", format!("no item is left for component {}: it has a target, but no rule", component.id), "");
         return None;
     }
-    let policy = policy(walk, plan, &wanted, compiler.metrics.is_empty());
+    let mut policy = policy(walk, plan, &wanted, compiler.metrics.is_empty());
+    // An item that is lost may be the one that adds replicas, and what is left only removes them.
+    comments.extend(hold_down(walk, "plans", &lost, &mut policy));
     let sql = sql(&branches, &compiler.metrics, &object.target_name());
     Some(RuleText { name, comments, every: plan.interval, target: object.target_name(), sql, policy }.write())
 }
