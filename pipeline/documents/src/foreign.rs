@@ -11,6 +11,7 @@
 //!
 //! Architecture invariants: reading is pure, bounded and never panics; what it writes, [`parse`](crate::parse) accepts.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 use crate::foreign::walk::Walk;
@@ -168,8 +169,9 @@ pub fn read(origin: &str, text: &str) -> Result<Import, Vec<Problem>> {
     })?;
     let mut documents = Vec::new();
     nodes.iter().for_each(|node| flatten(node, "", 0, &mut documents));
-    let components: Vec<&Node> =
-        documents.iter().map(|at| at.node).filter(|node| text_of(node, "kind") == Some("ScalingComponent")).collect();
+    let is_component = |node: &&Node| text_of(node, "kind") == Some("ScalingComponent");
+    let components = documents.iter().map(|at| at.node).filter(is_component);
+    let components = components.filter_map(|node| Some((text_of(node, "id")?, node))).collect();
     let (mut import, mut problems) = (Import::default(), Vec::new());
     for at in &documents {
         match kind(at) {
@@ -190,10 +192,11 @@ pub fn read(origin: &str, text: &str) -> Result<Import, Vec<Problem>> {
     if problems.is_empty() { Ok(import) } else { Err(problems) }
 }
 
-/// Our documents of several, each once: two rules of one target share it.
+/// Our documents of several, each once: two rules of one target share it. Where two autoscalers disagree about one object (one
+/// of them is paused, say), both targets stand here, and [`parse`](crate::parse) tells that they fight.
 #[must_use]
 pub fn together<'i>(imported: impl IntoIterator<Item = &'i Imported>) -> String {
-    let mut seen = std::collections::BTreeSet::new();
+    let mut seen = BTreeSet::new();
     let documents = imported.into_iter().flat_map(|imported| each(&imported.documents));
     documents.filter(|document| seen.insert(*document)).collect()
 }
@@ -254,7 +257,7 @@ fn kind(at: &At<'_>) -> Result<Kind, Note> {
     })
 }
 
-fn document(origin: &str, at: &At<'_>, kind: Kind, components: &[&Node]) -> Result<Imported, Vec<Problem>> {
+fn document(origin: &str, at: &At<'_>, kind: Kind, components: &BTreeMap<&str, &Node>) -> Result<Imported, Vec<Problem>> {
     let mut walk = Walk::new(origin);
     let read = form(&mut walk, at, kind, components);
     let Some((form, name)) = read.filter(|_| walk.is_sound()) else { return Err(walk.reader.problems) };
@@ -281,7 +284,7 @@ fn document(origin: &str, at: &At<'_>, kind: Kind, components: &[&Node]) -> Resu
     Ok(Imported { origin, kind, name, form, documents, notes: walk.notes })
 }
 
-fn form(walk: &mut Walk, at: &At<'_>, kind: Kind, components: &[&Node]) -> Option<(Form, String)> {
+fn form(walk: &mut Walk, at: &At<'_>, kind: Kind, components: &BTreeMap<&str, &Node>) -> Option<(Form, String)> {
     let mut fields = walk.reader.fields(at)?;
     let version = walk.text_if(&mut fields, "apiVersion").unwrap_or_default();
     fields.ignore("kind");

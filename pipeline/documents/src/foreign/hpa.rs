@@ -102,7 +102,7 @@ pub(crate) fn read(walk: &mut Walk, root: &mut Fields<'_>, version: &str) -> Opt
     if version == "autoscaling/v1" {
         metrics.extend(cpu_percent(walk, &mut fields));
     } else if let Some(at) = fields.take(&mut walk.reader, "metrics") {
-        metrics.extend(walk.reader.items(&at).iter().map(|at| metric(walk, at)));
+        metrics.extend(walk.items(&at).iter().map(|at| metric(walk, at)));
     }
     if metrics.is_empty() {
         let message = format!("is not written, so CPU utilization of {DEFAULT_CPU_PERCENT} % is what the API server fills in");

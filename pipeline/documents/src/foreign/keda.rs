@@ -156,7 +156,7 @@ pub(crate) fn read(walk: &mut Walk, root: &mut Fields<'_>) -> Option<ScaledObjec
     let fallback = fields.take(&mut walk.reader, "fallback").map(|at| fallback(walk, &at));
     let behavior = fields.take(&mut walk.reader, "advanced").and_then(|at| advanced(walk, &at));
     let triggers = fields.require(&mut walk.reader, "triggers", "at least one trigger").map(|at| {
-        let items = walk.reader.items(&at);
+        let items = walk.items(&at);
         if items.is_empty() {
             walk.reader.wrong(&at, "must hold at least one trigger", None);
         }

@@ -186,6 +186,11 @@ fn other_documents_are_told() {
     assert_eq!(problems("a: [").len(), 1);
     assert_eq!(problems("").len(), 1);
     assert_eq!(problems("just text").len(), 1);
+    let many = "{type: cpu, metadata: {value: '5'}}, ".repeat(101);
+    let many = format!(
+        "apiVersion: keda.sh/v1alpha1\nkind: ScaledObject\nmetadata: {{name: a}}\nspec: {{scaleTargetRef: {{name: a}}, triggers: [{many}]}}"
+    );
+    assert!(problems(&many)[0].message.contains("too long"));
     let deployment = "apiVersion: apps/v1\nkind: Deployment\nmetadata: {name: a}\n";
     assert_eq!(problems(deployment)[0].value.as_deref(), Some("apps/v1 Deployment"));
     let old = "apiVersion: autoscaling/v2beta1\nkind: HorizontalPodAutoscaler\n";

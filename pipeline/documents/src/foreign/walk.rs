@@ -8,6 +8,8 @@ use crate::tree::{Node, Value};
 
 /// Most replicas that a policy can name.
 const MAX_REPLICAS: u32 = 1_000_000;
+/// Most metrics, triggers or items of one document: more than anybody writes, and few enough to compare each with each.
+const MAX_ITEMS: usize = 100;
 /// Longest time that a document can name: more is a slip of the finger.
 const MAX_SECONDS: u64 = 7 * 24 * 3600;
 
@@ -61,6 +63,16 @@ impl Walk {
     pub(crate) fn text_if(&mut self, fields: &mut Fields<'_>, name: &'static str) -> Option<String> {
         let at = fields.take(&mut self.reader, name)?;
         self.reader.text(&at).map(str::to_owned)
+    }
+
+    /// The items of a list that is not too long.
+    pub(crate) fn items<'a>(&mut self, at: &At<'a>) -> Vec<At<'a>> {
+        let items = self.reader.items(at);
+        if items.len() > MAX_ITEMS {
+            self.reader.wrong(at, "is too long", format!("at most {MAX_ITEMS}"));
+            return Vec::new();
+        }
+        items
     }
 
     /// A number of replicas, with or without quotes.

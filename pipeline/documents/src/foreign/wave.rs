@@ -2,6 +2,7 @@
 //!
 //! A plan is a list of items of which the first, by priority, whose expression is true sets the replicas.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -91,8 +92,8 @@ pub struct Component {
     pub object: Option<ObjectRef>,
 }
 
-/// Reads a plan; `components` are the nodes of all component documents of the same text.
-pub(crate) fn read(walk: &mut Walk, root: &mut Fields<'_>, components: &[&Node]) -> Option<ScalingPlan> {
+/// Reads a plan; `components` are the component documents of the same text, by id.
+pub(crate) fn read(walk: &mut Walk, root: &mut Fields<'_>, components: &BTreeMap<&str, &Node>) -> Option<ScalingPlan> {
     let id = walk.text_of(root, "id", "the id of the plan");
     let metadata = root.take(&mut walk.reader, "metadata");
     let mut inner = metadata.as_ref().and_then(|at| walk.reader.fields(at));
@@ -119,7 +120,7 @@ pub(crate) fn read(walk: &mut Walk, root: &mut Fields<'_>, components: &[&Node])
     }
     let variables = root.take(&mut walk.reader, "variables").map(|at| variables(walk, &at)).unwrap_or_default();
     let plans = root.require(&mut walk.reader, "plans", "at least one item")?;
-    let items = walk.reader.items(&plans);
+    let items = walk.items(&plans);
     if items.is_empty() {
         walk.reader.wrong(&plans, "must hold at least one item", None);
     }
@@ -197,7 +198,7 @@ fn item(walk: &mut Walk, at: &At<'_>) -> Option<PlanItem> {
         );
     }
     let actions = fields.require(&mut walk.reader, "scaling_components", "what the item sets").map(|at| {
-        let items = walk.reader.items(&at);
+        let items = walk.items(&at);
         items.iter().map(|at| action(walk, at)).collect::<Option<Vec<_>>>()
     });
     walk.rest(fields);
@@ -218,14 +219,13 @@ fn action(walk: &mut Walk, at: &At<'_>) -> Option<Action> {
 }
 
 /// Finds the components that the items name.
-fn find(walk: &mut Walk, items: &[PlanItem], nodes: &[&Node], plans: &At<'_>) -> Option<Vec<Component>> {
+fn find(walk: &mut Walk, items: &[PlanItem], nodes: &BTreeMap<&str, &Node>, plans: &At<'_>) -> Option<Vec<Component>> {
     let mut components: Vec<Component> = Vec::new();
     for action in items.iter().flat_map(|item| &item.actions) {
         if components.iter().any(|component| component.id == action.component) {
             continue;
         }
-        let id_of = |node: &Node| field(node, "id").and_then(|node| plain(node).map(str::to_owned));
-        let Some(node) = nodes.iter().find(|node| id_of(node).as_deref() == Some(&action.component)) else {
+        let Some(node) = nodes.get(action.component.as_str()) else {
             let hint = "put the ScalingComponent documents and the plan into one file".to_owned();
             let value = Some(action.component.clone());
             walk.reader.report(

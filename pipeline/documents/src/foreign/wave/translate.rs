@@ -1,5 +1,6 @@
 //! From a plan to a target and a rule for each component that is a Kubernetes Deployment.
 
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::time::Duration;
 
@@ -10,7 +11,7 @@ use crate::foreign::signal::is_metric_name;
 use crate::foreign::walk::Walk;
 use crate::foreign::wave::{Component, MetricQuery, ScalingPlan, Script};
 use crate::foreign::write::{RuleText, literal, number};
-use crate::foreign::{Fate, ObjectRef, rule_name};
+use crate::foreign::{Fate, rule_name};
 
 /// Most replicas where a plan computes them: it names no bound itself.
 const MAX_REPLICAS: u32 = 100;
@@ -27,7 +28,8 @@ const MAX_BRANCHES: usize = 6;
 
 /// Writes scripts as SQL and remembers the metrics that they need.
 struct Compiler<'p> {
-    plan: &'p ScalingPlan,
+    /// The plan's variables; `None` for those that are more than arithmetic.
+    variables: &'p BTreeMap<&'p str, Option<Script>>,
     /// Metric names; the alias of each is `m` and its place.
     metrics: Vec<String>,
     /// Why a script has no SQL.
@@ -36,7 +38,8 @@ struct Compiler<'p> {
 
 /// Writes the documents.
 pub(crate) fn translate(walk: &mut Walk, plan: &ScalingPlan) -> Vec<String> {
-    queries(walk, plan);
+    let variables = plan.variables.iter().map(|(name, text)| (name.as_str(), super::script::read(text))).collect();
+    queries(walk, plan, &variables);
     let mut documents = Vec::new();
     let mut names = Vec::new();
     for component in &plan.components {
@@ -54,7 +57,7 @@ pub(crate) fn translate(walk: &mut Walk, plan: &ScalingPlan) -> Vec<String> {
         documents.push(target.write());
         let part = (plan.components.len() > 1).then_some(component.id.as_str());
         let name = rule_name("wave", &object.namespace, &plan.id, part, &mut names);
-        documents.extend(rule(walk, plan, component, object, name));
+        documents.extend(rule(walk, plan, &variables, component, name));
     }
     if documents.is_empty() {
         walk.assume(Fate::Lost, "plans", "scales nothing that tracescale can scale, so there is no document", "");
@@ -63,12 +66,11 @@ pub(crate) fn translate(walk: &mut Walk, plan: &ScalingPlan) -> Vec<String> {
 }
 
 /// Notes what the views cannot tell of the metrics that a plan asks for.
-fn queries(walk: &mut Walk, plan: &ScalingPlan) {
+fn queries(walk: &mut Walk, plan: &ScalingPlan, variables: &BTreeMap<&str, Option<Script>>) {
     let scripts =
         plan.items.iter().flat_map(|item| item.condition.iter().chain(item.actions.iter().filter_map(|action| action.value.as_ref())));
-    let variables: Vec<Script> = plan.variables.iter().filter_map(|(_, text)| super::script::read(text)).collect();
     let mut seen: Vec<MetricQuery> = Vec::new();
-    for script in scripts.chain(&variables) {
+    for script in scripts.chain(variables.values().flatten()) {
         script.visit(&mut |script| {
             if let Script::Get(query) = script
                 && !seen.contains(query)
@@ -98,8 +100,15 @@ fn queries(walk: &mut Walk, plan: &ScalingPlan) {
     }
 }
 
-fn rule(walk: &mut Walk, plan: &ScalingPlan, component: &Component, object: &ObjectRef, name: String) -> Option<String> {
-    let mut compiler = Compiler { plan, metrics: Vec::new(), reason: String::new() };
+fn rule(
+    walk: &mut Walk,
+    plan: &ScalingPlan,
+    variables: &BTreeMap<&str, Option<Script>>,
+    component: &Component,
+    name: String,
+) -> Option<String> {
+    let object = component.object.as_ref()?;
+    let mut compiler = Compiler { variables, metrics: Vec::new(), reason: String::new() };
     let mut branches = String::new();
     let mut wanted: Vec<Option<f64>> = Vec::new();
     let mut lost: Vec<&str> = Vec::new();
@@ -227,7 +236,7 @@ fn whole(value: f64) -> Option<u32> {
 
 // === impl Compiler ===
 
-impl Compiler<'_> {
+impl<'p> Compiler<'p> {
     fn number(&mut self, script: &Script, depth: usize) -> Option<String> {
         let text = match script {
             Script::Number(value) => number(*value),
@@ -237,7 +246,7 @@ impl Compiler<'_> {
                 "unavailable_replicas" => "CAST(t.current - t.ready AS DOUBLE)".to_owned(),
                 _ => {
                     let inner = self.variable(name, depth)?;
-                    self.number(&inner, depth + 1)?
+                    self.number(inner, depth + 1)?
                 }
             },
             Script::Get(query) => self.metric(query)?,
@@ -265,7 +274,7 @@ impl Compiler<'_> {
             Script::Truth(value) => value.to_string(),
             Script::Variable(name) => {
                 let inner = self.variable(name, depth)?;
-                self.truth(&inner, depth + 1)?
+                self.truth(inner, depth + 1)?
             }
             Script::Prefix { sign, of } if sign == "!" => format!("(NOT {})", self.truth(of, depth)?),
             Script::Infix { sign, left, right } => match sign.as_str() {
@@ -294,9 +303,8 @@ impl Compiler<'_> {
         Some(text)
     }
 
-    fn variable(&mut self, name: &str, depth: usize) -> Option<Script> {
-        let text = self.plan.variables.iter().find(|(known, _)| known == name).map(|(_, text)| text);
-        let script = text.filter(|_| depth < MAX_DEPTH).and_then(|text| super::script::read(text));
+    fn variable(&mut self, name: &str, depth: usize) -> Option<&'p Script> {
+        let script = self.variables.get(name).filter(|_| depth < MAX_DEPTH).and_then(Option::as_ref);
         if script.is_none() {
             self.reason = format!("the variable ${} is not known, or more than arithmetic", super::super::one_line(name));
         }
