@@ -11,6 +11,7 @@
 use std::path::PathBuf;
 
 mod document;
+pub mod foreign;
 mod load;
 mod policy;
 mod problem;

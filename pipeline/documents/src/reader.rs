@@ -301,6 +301,12 @@ impl<'a> Fields<'a> {
         found
     }
 
+    /// The fields that nobody asked for, where the reader does something else with them than to call them unknown.
+    pub(crate) fn rest(self) -> Vec<At<'a>> {
+        let unasked = self.entries.iter().filter(|(key, node)| !self.asked.contains(&key.text.as_str()) && node.value != Value::Null);
+        unasked.map(|(key, node)| At { node, path: joined(&self.path, &key.text), line: key.line }).collect()
+    }
+
     /// Reports the fields that nobody asked for.
     pub(crate) fn finish(self, reader: &mut Reader) {
         for (key, _) in self.entries.iter().filter(|(key, _)| !self.asked.contains(&key.text.as_str())) {

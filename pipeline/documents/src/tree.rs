@@ -146,6 +146,11 @@ impl Node {
 
     /// The line of the deepest node on a path such as `policies[0].period`, as far as the path exists.
     pub(crate) fn line_of(&self, path: &str) -> u64 {
+        self.find(path).0
+    }
+
+    /// That line, and the node where the whole path exists.
+    pub(crate) fn find(&self, path: &str) -> (u64, Option<&Self>) {
         let mut node = self;
         let mut line = self.line;
         for part in path.split(['.', '[']).filter(|part| !part.is_empty()) {
@@ -154,10 +159,10 @@ impl Node {
                 (Value::Map(fields), None) => fields.iter().find(|(key, _)| key.text == part).map(|(key, n)| (key.line, n)),
                 _ => None,
             };
-            let Some((found, next)) = next else { break };
+            let Some((found, next)) = next else { return (line, None) };
             (line, node) = (found, next);
         }
-        line
+        (line, Some(node))
     }
 }
 
