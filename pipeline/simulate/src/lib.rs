@@ -1,1 +1,11 @@
 //! Simulated services, the baselines that scale them, and scores.
+
+pub mod des;
+pub mod distribution;
+pub mod histogram;
+mod number;
+pub mod plant;
+pub mod random;
+pub mod report;
+pub mod series;
+pub mod world;
