@@ -2,7 +2,9 @@
 
 pub mod des;
 pub mod distribution;
+pub mod fluid;
 pub mod histogram;
+pub mod model;
 mod number;
 pub mod plant;
 pub mod random;
