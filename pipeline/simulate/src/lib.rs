@@ -1,5 +1,6 @@
 //! Simulated services, the baselines that scale them, and scores.
 
+pub mod baseline;
 pub mod des;
 pub mod distribution;
 pub mod fluid;
@@ -7,6 +8,7 @@ pub mod histogram;
 pub mod model;
 mod number;
 pub mod plant;
+pub mod policy;
 pub mod random;
 pub mod report;
 pub mod series;
