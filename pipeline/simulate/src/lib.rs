@@ -11,5 +11,7 @@ pub mod plant;
 pub mod policy;
 pub mod random;
 pub mod report;
+pub mod scenario;
+pub mod score;
 pub mod series;
 pub mod world;
