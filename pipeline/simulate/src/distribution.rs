@@ -268,6 +268,7 @@ fn average(edges: &[f64], counts: &[f64], of: impl Fn(f64, f64) -> f64) -> f64 {
 }
 
 /// Mean of values; zero for none.
+#[cfg(test)]
 pub(crate) fn mean_of(values: &[f64]) -> f64 {
     if values.is_empty() { 0.0 } else { values.iter().sum::<f64>() / real_length(values.len()) }
 }

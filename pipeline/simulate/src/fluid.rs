@@ -1,7 +1,7 @@
 //! The fast engine: requests are a fluid that flows step by step; latency comes from stationary models and the backlog.
 //!
-//! Approximations, besides those of the models: noise of arrivals exists only in the latency laws; within a step load and
-//! capacity are constant; a queue needs its relaxation time to adapt to a new utilization; calls add the mean of the callee's
+//! Approximations, besides those of the models: noise exists in what is observed and in the latency laws, but does not pile
+//! up; within a step load and capacity are constant; a queue needs its relaxation time to adapt to a new utilization; calls add the mean of the callee's
 //! response to the caller's.
 
 mod cohort;
@@ -184,7 +184,7 @@ mod tests {
         assert!((seen.latency.unwrap().over - 1.0).abs() < 0.2);
         fluid.advance(Timestamp::from_secs(660 + 1320));
         fluid.observe(0, &mut seen);
-        assert!(seen.backlog.abs() < 1e-6 && (seen.completions - 1320.0 * 80.0).abs() < 1e-6);
+        assert!(seen.backlog.abs() < 1e-6 && (seen.completions - 1320.0 * 80.0).abs() < 100.0);
     }
 
     /// Guarantees: replicas serve after their start-up delay, also within a step; scaling is billed from the order on.

@@ -23,6 +23,8 @@ pub(super) struct Service {
     alone: Law,
     pub(super) cohorts: Cohorts,
     startup: Stream,
+    /// Noise of what is observed.
+    noise: Stream,
     pub(super) desired: u32,
     /// Requests beyond what the stationary model holds.
     backlog: f64,
@@ -51,6 +53,7 @@ pub(super) struct Step {
 #[derive(Debug)]
 struct Interval {
     from: i64,
+    answered: f64,
     arrivals: f64,
     completions: f64,
     failed: f64,
@@ -76,6 +79,7 @@ impl Service {
             alone,
             cohorts: Cohorts::new(start.as_nanos(), count),
             startup: Stream::new(seed, place, Purpose::Startup),
+            noise: Stream::new(seed, place, Purpose::Arrivals),
             desired: count,
             backlog: 0.0,
             settled: 0.0,
@@ -184,6 +188,7 @@ impl Service {
         let Counted { length, arrivals, served, failed, ready_seconds, work, requests } = *counted;
         let busy_seconds = served * work;
         let cpu_seconds = busy_seconds * self.spec.cpu_share;
+        let (came, done, used) = self.observed(counted);
         let report = &mut self.report;
         report.end = Timestamp::from_nanos(step.until);
         report.arrivals += arrivals;
@@ -198,17 +203,36 @@ impl Service {
         report.count_minute(step.from, answered + failed, answered * over + failed);
         record(report, law, answered, step.calls);
         let interval = &mut self.interval;
-        interval.arrivals += arrivals;
-        interval.completions += served;
+        interval.answered += answered;
+        interval.arrivals += came;
+        interval.completions += done;
         interval.failed += failed;
-        interval.request_seconds += requests * length;
-        interval.cpu_seconds += cpu_seconds;
+        interval.request_seconds += requests * length * if busy_seconds > 0.0 { used / busy_seconds } else { 1.0 };
+        interval.cpu_seconds += used * self.spec.cpu_share;
         interval.ready_seconds += ready_seconds;
         interval.over += answered * over;
         interval.law.mean += law.mean * answered;
         for (sum, value) in interval.law.exceeded.iter_mut().zip(&law.exceeded) {
             *sum += value * answered;
         }
+    }
+
+    /// Arrivals, completions and busy seconds as they would be counted: finitely many requests of random work. The dynamics do not
+    /// see this noise, because the latency laws already contain it.
+    fn observed(&mut self, counted: &Counted) -> (f64, f64, f64) {
+        let Counted { arrivals, served, ready_seconds, work, .. } = *counted;
+        if arrivals <= 0.0 {
+            return (0.0, served, served * work);
+        }
+        let count = self.noise.normal() / arrivals.sqrt();
+        let size = self.noise.normal() * (self.spec.service_time.scv() / arrivals).sqrt();
+        let most = ready_seconds * f64::from(self.spec.discipline.servers());
+        let came = (arrivals * (1.0 + count)).max(0.0);
+        // What is limited by the servers does not vary with what comes.
+        let share = if self.backlog > 0.0 { 0.0 } else { 1.0 };
+        let done = (served * (1.0 + share * count)).max(0.0);
+        let used = (served * work * (1.0 + share * (count + size))).clamp(0.0, most);
+        (came, done, used)
     }
 
     pub(super) fn resize(&mut self, now: i64, desired: u32) {
@@ -282,6 +306,7 @@ impl Interval {
     fn starting(now: i64) -> Self {
         Self {
             from: now,
+            answered: 0.0,
             arrivals: 0.0,
             completions: 0.0,
             failed: 0.0,
@@ -294,7 +319,7 @@ impl Interval {
     }
 
     fn latency(&self) -> Option<Latency> {
-        let answered = self.arrivals - self.failed;
+        let answered = self.answered;
         let at = |level: f64| {
             let place = LEVELS.iter().position(|own| (own - level).abs() < 1e-12)?;
             Some(self.law.exceeded[place] / answered)
