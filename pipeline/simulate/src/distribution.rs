@@ -3,15 +3,15 @@
 use serde::{Deserialize, Serialize};
 use tracescale_models::special::{gamma_p, gamma_quantile, normal_quantile};
 
-use crate::number::{real, real_length};
+use crate::number::real;
 use crate::random::Stream;
 
 /// Strata of the body of a distribution when it is replaced by points, up to [`BODY`].
-const BODY_STRATA: u32 = 40;
+const BODY_STRATA: u32 = 24;
 /// Share of the values in the body.
 const BODY: f64 = 0.9;
 /// Strata of the tail; each holds two thirds of what is left.
-const TAIL_STRATA: u32 = 24;
+const TAIL_STRATA: u32 = 20;
 /// Halvings that find a quantile of a distribution without a closed form.
 const HALVINGS: u32 = 80;
 
@@ -267,16 +267,15 @@ fn average(edges: &[f64], counts: &[f64], of: impl Fn(f64, f64) -> f64) -> f64 {
     edges.windows(2).zip(counts).map(|(pair, count)| of(pair[0], pair[1]) * count).sum::<f64>() / total.max(f64::MIN_POSITIVE)
 }
 
-/// Mean of values; zero for none.
-#[cfg(test)]
-pub(crate) fn mean_of(values: &[f64]) -> f64 {
-    if values.is_empty() { 0.0 } else { values.iter().sum::<f64>() / real_length(values.len()) }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::number::real_length;
     use crate::random::Purpose;
+
+    fn mean_of(values: &[f64]) -> f64 {
+        values.iter().sum::<f64>() / real_length(values.len())
+    }
 
     fn all() -> [Distribution; 6] {
         [

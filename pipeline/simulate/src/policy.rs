@@ -332,4 +332,40 @@ mod tests {
         assert!((mean - 27.5).abs() < 0.6, "{mean}");
         assert!(ages.iter().all(|age| *age <= 47.5));
     }
+
+    /// A policy that writes down when it is asked and how old its newest observation is.
+    struct Diary(std::rc::Rc<std::cell::RefCell<Vec<(i64, i64)>>>);
+
+    impl Policy for Diary {
+        fn name(&self) -> String {
+            "diary".to_owned()
+        }
+
+        fn interval(&self) -> Duration {
+            Duration::from_secs(20)
+        }
+
+        fn tick(&mut self, now: Timestamp, seen: &Telemetry) -> Option<u32> {
+            let newest = seen.latest(now).map_or(-1, |observation| observation.until.as_nanos() / 1_000_000_000);
+            self.0.borrow_mut().push((now.as_nanos() / 1_000_000_000, newest));
+            Some(seen.desired() + 1)
+        }
+    }
+
+    /// Guarantees: a policy is asked at its interval, obeyed, and blind during an outage.
+    #[test]
+    fn policies_are_asked_and_obeyed() {
+        use crate::distribution::Distribution;
+        use crate::world::{Discipline, ServiceSpec, World};
+        let discipline = Discipline::ProcessorSharing { cores: 1 };
+        let service = ServiceSpec::new("a", discipline, Distribution::Exponential { mean: 1.0 });
+        let world = World { services: vec![service], ..World::default() };
+        let mut plant = crate::des::Simulation::new(&world).unwrap();
+        let diary = std::rc::Rc::default();
+        let mut policies: Vec<Option<Box<dyn Policy>>> = vec![Some(Box::new(Diary(std::rc::Rc::clone(&diary))))];
+        let outages = vec![Outage { from: at(30), until: at(70) }];
+        run(&mut plant, &mut policies, &Run { outages, ..Run::new(at(90), Duration::from_secs(10)) });
+        assert_eq!(*diary.borrow(), [(10, 10), (30, 30), (50, 30), (70, 30), (90, 90)]);
+        assert_eq!((plant.desired(0), plant.report(0).actions.len()), (6, 5));
+    }
 }

@@ -174,9 +174,9 @@ mod tests {
     fn interpolates_linearly() {
         let series = Series::of(Duration::from_secs(60), vec![10.0, 20.0, 5.0]);
         let found = [-60, 0, 30, 60, 90, 120, 500].map(|seconds| at(&series, seconds));
-        assert_eq!(found, [10.0, 10.0, 15.0, 20.0, 12.5, 5.0, 5.0]);
+        assert_eq!(found.to_vec(), [10.0, 10.0, 15.0, 20.0, 12.5, 5.0, 5.0].to_vec());
         let step = Series { interpolation: Interpolation::Step, scale: 2.0, ..series };
-        assert_eq!([0, 59, 60, 300].map(|seconds| at(&step, seconds)), [20.0, 20.0, 40.0, 10.0]);
+        assert_eq!([0, 59, 60, 300].map(|seconds| at(&step, seconds)).to_vec(), [20.0, 20.0, 40.0, 10.0].to_vec());
     }
 
     /// Guarantees: counts become rates, and the mean of a stretch is the area under the line.

@@ -13,6 +13,10 @@ use crate::series::{Series, SeriesError};
 pub const REPLICAS_MAX: u32 = 10_000;
 /// Most servers of a replica.
 pub const SERVERS_MAX: u32 = 1_000_000;
+/// Most calls of one kind per request, on average.
+pub const CALLS_MAX: f64 = 1000.0;
+/// Highest rate of a load, in requests per second: gaps must be told apart on a clock of nanoseconds.
+pub const RATE_MAX: f64 = 1e7;
 /// Steps of the power iteration that finds whether calls multiply without end.
 const POWER_STEPS: u32 = 400;
 
@@ -217,6 +221,22 @@ pub enum WorldError {
         /// Number of services.
         count: usize,
     },
+    /// A load that the clock cannot resolve.
+    #[error("load {place} has {rate} requests per second, but at most {RATE_MAX:e} can be simulated")]
+    Rate {
+        /// Position of the load.
+        place: usize,
+        /// Its highest rate.
+        rate: f64,
+    },
+    /// A number of calls that makes no sense.
+    #[error("edge {place} makes {calls} calls per request, but must make from 0 to {CALLS_MAX}, a Bernoulli edge at most 1")]
+    Calls {
+        /// Position of the edge.
+        place: usize,
+        /// Mean number of calls.
+        calls: f64,
+    },
     /// Calls that cause ever more calls.
     #[error("calls multiply without end: a request causes {growth:.3} as many in each round; lower the calls of a cycle")]
     Endless {
@@ -269,10 +289,17 @@ impl World {
                     series.validate().map_err(|source| WorldError::Series { field: format!("load {place}"), source })?;
                 }
             }
+            let rate = load.arrivals.highest_rate();
+            if rate.is_nan() || rate > RATE_MAX {
+                return Err(WorldError::Rate { place, rate });
+            }
         }
         for (place, edge) in self.edges.iter().enumerate() {
             known(format!("edge {place}"), edge.from)?;
             known(format!("edge {place}"), edge.to)?;
+            if !edge.calls.is_valid() {
+                return Err(WorldError::Calls { place, calls: edge.calls.mean() });
+            }
         }
         let growth = self.growth();
         if growth < 0.999 { Ok(()) } else { Err(WorldError::Endless { growth }) }
@@ -392,8 +419,13 @@ impl Calls {
     pub fn mean(self) -> f64 {
         match self {
             Self::Fixed(count) => f64::from(count),
-            Self::Bernoulli(mean) | Self::Mean(mean) | Self::Poisson(mean) => mean.max(0.0),
+            Self::Bernoulli(mean) | Self::Mean(mean) | Self::Poisson(mean) => mean,
         }
+    }
+
+    fn is_valid(self) -> bool {
+        let most = if matches!(self, Self::Bernoulli(_)) { 1.0 } else { CALLS_MAX };
+        (0.0..=most).contains(&self.mean())
     }
 }
 
@@ -404,6 +436,14 @@ impl Arrivals {
     #[must_use]
     pub fn poisson(rate: f64) -> Self {
         Self::Renewal(Distribution::Exponential { mean: 1.0 / rate })
+    }
+
+    /// Highest rate there is, in requests per second.
+    fn highest_rate(&self) -> f64 {
+        match self {
+            Self::Renewal(gaps) => 1.0 / gaps.mean(),
+            Self::Varying(series) => series.values.iter().fold(0.0, |most: f64, value| most.max(*value)) * series.scale,
+        }
     }
 
     /// Mean rate over a stretch of time, in requests per second.
@@ -456,5 +496,10 @@ mod tests {
         world.services[0] = service("cart");
         world.loads.push(Load { service: 3, arrivals: Arrivals::poisson(1.0) });
         assert_eq!(world.validate().unwrap_err().to_string(), "load 0 refers to service 3, but there are 1 (counted from 0)");
+        world.loads = vec![Load { service: 0, arrivals: Arrivals::Renewal(Distribution::Deterministic { value: 0.0 }) }];
+        assert_eq!(world.validate().unwrap_err().to_string(), "load 0 has inf requests per second, but at most 1e7 can be simulated");
+        world.loads.clear();
+        world.edges.push(Edge { from: 0, to: 0, calls: Calls::Poisson(f64::NAN), mode: CallMode::Sequential });
+        assert!(matches!(world.validate(), Err(WorldError::Calls { place: 0, .. })));
     }
 }

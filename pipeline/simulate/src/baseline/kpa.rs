@@ -6,7 +6,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use tracescale_core::time::Timestamp;
 
-use crate::number::whole;
+use crate::number::{duration, whole};
 use crate::policy::{Measure, MeasurementPath, Policy, Telemetry};
 
 /// Lowest target per replica.
@@ -150,7 +150,7 @@ impl Kpa {
         let (most, least) = ((config.max_scale_up_rate * ready).ceil(), (ready / config.max_scale_down_rate).floor());
         let [stable, panic] = [situation.stable, situation.panic].map(|mean| (mean / target - ROUNDING).ceil().max(0.0));
         let bound = |wanted: f64| {
-            let bounded = whole(wanted.clamp(least, most));
+            let bounded = whole(wanted.max(least).min(most));
             match config.activation_scale {
                 Some(scale) if scale > 1 && wanted > 0.0 => bounded.max(scale),
                 _ => bounded,
@@ -194,7 +194,7 @@ impl Kpa {
     }
 
     /// Zero is reached in steps: active for a stable window, then inactive for the grace.
-    fn to_zero(&mut self, now: Timestamp, want: u32, current: u32) -> u32 {
+    fn slow_to_zero(&mut self, now: Timestamp, want: u32, current: u32) -> u32 {
         let (config, state) = (&self.config, &mut self.state);
         if want > 0 {
             state.inactive_since = None;
@@ -237,13 +237,13 @@ impl Policy for Kpa {
             }
         }
         let end = self.config.path.visible(now);
-        let panic_window = self.config.stable_window.mul_f64(self.config.panic_window_percentage / 100.0);
+        let panic_window = duration(self.config.stable_window.as_secs_f64() * self.config.panic_window_percentage / 100.0);
         // No data keep the last decision.
         let stable = seen.over(end - self.config.stable_window, end)?.get(self.config.measure);
         let panic = seen.over(end - panic_window, end)?.get(self.config.measure);
         let want = self.want(now, Situation { ready, stable, panic });
         let want = self.bounded(want, ready);
-        let want = self.to_zero(now, want, seen.desired());
+        let want = self.slow_to_zero(now, want, seen.desired());
         (want != seen.desired()).then_some(want)
     }
 }
@@ -304,10 +304,10 @@ mod tests {
         kpa.state.active_since = Some(at(0));
         let rounds = [(30, 0, 1), (59, 0, 1), (60, 0, 1), (89, 0, 1), (90, 0, 0)];
         for (second, want, expected) in rounds {
-            assert_eq!(kpa.to_zero(at(second), want, 1), expected, "at {second} s");
+            assert_eq!(kpa.slow_to_zero(at(second), want, 1), expected, "at {second} s");
         }
-        assert_eq!(kpa.to_zero(at(100), 2, 0), 2);
-        assert_eq!([(159, 1), (160, 1), (190, 0)].map(|(second, _)| kpa.to_zero(at(second), 0, 1)), [1, 1, 0]);
+        assert_eq!(kpa.slow_to_zero(at(100), 2, 0), 2);
+        assert_eq!([(159, 1), (160, 1), (190, 0)].map(|(second, _)| kpa.slow_to_zero(at(second), 0, 1)), [1, 1, 0]);
     }
 
     /// Guarantees: bounds hold, the initial scale only until it was reached.

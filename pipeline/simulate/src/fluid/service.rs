@@ -200,7 +200,8 @@ impl Service {
         report.cpu_seconds += cpu_seconds;
         report.backlog_max = report.backlog_max.max(self.backlog);
         let answered = (arrivals - failed).max(0.0);
-        report.count_minute(step.from, answered + failed, answered * over + failed);
+        // Requests of earlier steps that fail now were counted when they came.
+        report.count_minute(step.from, arrivals, answered * over + failed.min(arrivals));
         record(report, law, answered, step.calls);
         let interval = &mut self.interval;
         interval.answered += answered;

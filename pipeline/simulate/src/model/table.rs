@@ -1,22 +1,20 @@
 //! The stationary models, computed once per grid point and interpolated, because a simulated second must cost microseconds.
 
-use std::collections::BTreeMap;
-
 use super::{Sharing, UTILIZATION_MAX, mean_wait, queue_tail, sharing_tail, slowdown};
 use crate::distribution::Distribution;
-use crate::number::{position, real_length};
+use crate::number::{at, position, real_length};
 
 /// Shares of the requests that are slower, at which a latency law is kept.
 pub const LEVELS: [f64; 20] =
     [0.9, 0.75, 0.5, 0.35, 0.25, 0.15, 0.1, 0.07, 0.05, 0.03, 0.02, 0.014, 0.01, 0.007, 0.005, 0.003, 0.002, 0.001, 0.0003, 0.0001];
 /// Distance of grid points in -ln(1 - utilization).
-const GRID: f64 = 0.125;
+const GRID: f64 = 0.25;
 /// Times at which a tail is computed before it is inverted.
-const TIMES: u32 = 64;
+const TIMES: u32 = 48;
 /// So many servers that nobody waits at the lowest utilizations of the grid.
 const ALONE: u32 = 1024;
-/// Grid of server counts: every count up to this, then steps of an eighth of an octave.
-const EVERY_COUNT: u32 = 8;
+/// Grid of server counts: every count up to this, then as many steps per octave.
+const STEPS: u32 = 4;
 
 /// Latency of a service at a load, in units of the mean service time.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -34,8 +32,8 @@ pub struct LatencyTable {
     scv: f64,
     /// Work of mean 1.
     points: Vec<(f64, f64)>,
-    /// By server count, then by place on the grid of utilizations; logarithms of the latencies.
-    rows: BTreeMap<u32, Vec<Option<Law>>>,
+    /// By place on the grid of server counts, then by place on the grid of utilizations.
+    rows: Vec<Vec<Option<Law>>>,
 }
 
 // === impl LatencyTable ===
@@ -47,7 +45,7 @@ impl LatencyTable {
         let mean = work.mean();
         let scale = if mean > 0.0 { 1.0 / mean } else { 1.0 };
         let points = work.points().into_iter().map(|(value, weight)| (value * scale, weight)).collect();
-        Self { sharing, scv: work.scv(), points, rows: BTreeMap::new() }
+        Self { sharing, scv: work.scv(), points, rows: Vec::new() }
     }
 
     /// The latency that the share [`LEVELS`] of the work itself exceeds, without any waiting.
@@ -63,35 +61,42 @@ impl LatencyTable {
         let (low, high) = neighbours(servers);
         let below = self.at_count(low, utilization);
         if low == high {
-            return below.map(f64::exp);
+            return below;
         }
-        let above = self.at_count(high, utilization);
-        let share = (f64::from(servers) / f64::from(low)).ln() / (f64::from(high) / f64::from(low)).ln();
-        below.mix(&above, share).map(f64::exp)
+        // Delays fall with the number of servers about as its reciprocal does.
+        let reciprocal = |count: u32| 1.0 / f64::from(count);
+        let share = (reciprocal(low) - reciprocal(servers)) / (reciprocal(low) - reciprocal(high));
+        below.mix(&self.at_count(high, utilization), share)
     }
 
-    /// Logarithms of the law of a grid count.
+    /// The law of a grid count.
     fn at_count(&mut self, servers: u32, utilization: f64) -> Law {
-        let place = -(1.0 - utilization.clamp(0.0, UTILIZATION_MAX)).ln() / GRID;
-        let low = position(place);
-        let below = self.cell(servers, low);
-        let above = self.cell(servers, low + 1);
-        below.mix(&above, place - real_length(low))
+        let idle = 1.0 - utilization.clamp(0.0, UTILIZATION_MAX);
+        let low = position(-idle.ln() / GRID);
+        // Delays grow as 1 / (1 - utilization) does.
+        let (from, to) = (1.0 / idle_at(low), 1.0 / idle_at(low + 1));
+        let share = (1.0 / idle - from) / (to - from);
+        let below = *self.cell(servers, low);
+        below.mix(self.cell(servers, low + 1), share)
     }
 
-    fn cell(&mut self, servers: u32, place: usize) -> Law {
-        let row = self.rows.entry(servers).or_default();
-        if row.len() <= place {
-            row.resize(place + 1, None);
+    fn cell(&mut self, servers: u32, place: usize) -> &Law {
+        let row = row_of(servers);
+        if self.rows.len() <= row {
+            self.rows.resize(row + 1, Vec::new());
         }
-        if let Some(law) = row[place] {
-            return law;
+        let cells = &mut self.rows[row];
+        if cells.len() <= place {
+            cells.resize(place + 1, None);
         }
-        let utilization = 1.0 - (-GRID * real_length(place)).exp();
-        let law = compute(self.sharing, &self.points, self.scv, servers, utilization).map(f64::ln);
-        row[place] = Some(law);
-        law
+        let (sharing, points, scv) = (self.sharing, &self.points, self.scv);
+        cells[place].get_or_insert_with(|| compute(sharing, points, scv, servers, 1.0 - idle_at(place)))
     }
+}
+
+/// What is idle at a place on the grid of utilizations.
+fn idle_at(place: usize) -> f64 {
+    (-GRID * real_length(place)).exp()
 }
 
 // === impl Law ===
@@ -123,20 +128,25 @@ impl Law {
         }
         law
     }
-
-    fn map(&self, change: impl Fn(f64) -> f64) -> Self {
-        Self { mean: change(self.mean), exceeded: self.exceeded.map(change) }
-    }
 }
 
 /// The grid counts at or around a number of servers.
 fn neighbours(servers: u32) -> (u32, u32) {
-    if servers <= EVERY_COUNT {
+    if servers <= STEPS {
         return (servers, servers);
     }
-    let step = (1 << servers.ilog2()) / EVERY_COUNT;
+    let step = (1 << servers.ilog2()) / STEPS;
     let low = servers / step * step;
     if low == servers { (low, low) } else { (low, low + step) }
+}
+
+/// Place of a grid count.
+fn row_of(servers: u32) -> usize {
+    if servers <= STEPS {
+        return at(servers);
+    }
+    let octave = servers.ilog2() - STEPS.ilog2();
+    at(octave * STEPS + servers / (1 << octave))
 }
 
 fn compute(sharing: Sharing, points: &[(f64, f64)], scv: f64, servers: u32, utilization: f64) -> Law {
@@ -212,12 +222,13 @@ mod tests {
         }
     }
 
-    /// Guarantees: every number of servers lies between two grid counts that are at most an eighth apart.
+    /// Guarantees: every number of servers lies between two grid counts that are at most a quarter apart, and each has a row of its own.
     #[test]
     fn grid_counts_enclose() {
         for servers in 1..5000 {
             let (low, high) = neighbours(servers);
-            assert!(low <= servers && servers <= high && high - low <= low.div_ceil(8), "{servers}: {low} {high}");
+            assert!(low <= servers && servers <= high && high - low <= low.div_ceil(4), "{servers}: {low} {high}");
+            assert!(low == high || row_of(low) + 1 == row_of(high), "{servers}: {} {}", row_of(low), row_of(high));
         }
     }
 }

@@ -8,6 +8,7 @@
 mod arrivals;
 mod balancing;
 mod closed;
+mod conservation;
 mod engines;
 mod graphs;
 mod measure;
