@@ -42,9 +42,7 @@ fn varying_rates_are_poisson() {
         dispersion += (seen.arrivals - mean).powi(2) / mean;
     }
     let chi_squared: f64 = found.iter().zip(&expected).map(|(found, expected)| (found - expected).powi(2) / expected).sum();
-    println!("χ² {chi_squared}");
     assert!(chi_squared < 37.57, "χ² = {chi_squared}");
     let count = f64::from(bins * PERIODS);
-    println!("dispersion {}", dispersion / count);
     assert!((dispersion / count - 1.0).abs() < 3.0 * (2.0 / count).sqrt(), "index of dispersion {}", dispersion / count);
 }

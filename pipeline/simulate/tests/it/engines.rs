@@ -48,7 +48,6 @@ fn days_cost_the_same() {
         let exact = score(&mut Simulation::new(&world).unwrap());
         let fluid = score(&mut Fluid::new(&world, Duration::from_secs(5)).unwrap());
         let (fluid_hours, exact_hours) = (fluid.replica_hours, exact.replica_hours);
-        println!("{fluid_hours:.2} h for {exact_hours:.2} h, {} min for {} min", fluid.violation_minutes, exact.violation_minutes);
         assert!((fluid_hours / exact_hours - 1.0).abs() < 0.01, "seed {seed}: {fluid_hours} replica-hours for {exact_hours}");
         assert!((fluid.cpu_hours / exact.cpu_hours - 1.0).abs() < 0.01, "{} {}", fluid.cpu_hours, exact.cpu_hours);
         found += fluid.violation_minutes;

@@ -117,7 +117,6 @@ impl Batches {
 
 /// Whether a result with its standard error agrees with what is expected.
 pub(crate) fn agree(what: &str, (found, error): (f64, f64), expected: f64) {
-    println!("{what}: {found:.6} ± {error:.6}, expected {expected:.6} ({:+.2} %)", 100.0 * (found / expected - 1.0));
     assert!(error <= ERROR_MAX * expected.abs(), "{what}: {found} ± {error} says nothing about {expected}");
     let allowed = (0.05 * expected.abs()).max(3.0 * error);
     assert!((found - expected).abs() <= allowed, "{what}: {found} ± {error} is not {expected}");

@@ -39,10 +39,8 @@ fn backlog_and_drain() {
     let mut simulation = Simulation::new(&overload()).unwrap();
     let deviation = f64::sqrt(90_000.0 + 60_000.0);
     let backlog = present(&mut simulation, 90.0) - 50.0;
-    println!("backlog {backlog}");
     assert!((backlog - 30_000.0).abs() < 3.0 * deviation, "{backlog}");
     let drained = (900..2000).map(|tenth| f64::from(tenth) / 10.0 + 0.1).find(|second| present(&mut simulation, *second) < 60.0).unwrap();
-    println!("drained {drained}");
     // The backlog is off by its own deviation and by that of a minute of draining, at 500/s.
     assert!((drained - 150.0).abs() < 3.0 * (deviation + f64::sqrt(90_000.0)) / 500.0, "{drained}");
 }
