@@ -1,5 +1,7 @@
 //! Merging and dropping files.
 
+use bytes::Bytes;
+
 use super::*;
 use crate::audit::audit;
 use crate::compact::Compaction;
@@ -145,6 +147,29 @@ async fn a_damaged_file_is_not_merged_away() {
         let findings = audit(&store).await.unwrap();
         assert!(findings.len() == 1 && findings[0].to_string().contains(&victim), "{findings:?}");
     }
+}
+
+/// Guarantees: a file that turns out to be damaged in the middle of a merge stops it with an error as well.
+#[tokio::test]
+async fn damage_in_the_middle_is_an_error() {
+    let path = tempfile::tempdir().unwrap();
+    let store = folder(path.path());
+    let mut archive = open(&store, "w", START).await;
+    for round in 0..2 {
+        let part: Vec<_> = (0..25_000).map(|row| (START, round * 25_000 + row * 7919 % 25_000)).collect();
+        archive.commit(cut(round as u64 + 1, vec![rows(&part)]), START).await.unwrap();
+    }
+    let victim = path.path().join(&files(&store).await[0].path);
+    let mut bytes = std::fs::read(&victim).unwrap();
+    let reader = parquet::file::reader::SerializedFileReader::new(Bytes::from(bytes.clone())).unwrap();
+    let (start, length) = parquet::file::reader::FileReader::metadata(&reader).row_group(0).column(1).byte_range();
+    // The last page of the ids, which is decoded when 20 000 rows are merged.
+    let end = (start + length) as usize;
+    bytes[end - 400..end].fill(0xA5);
+    std::fs::write(&victim, bytes).unwrap();
+    let error = archive.compact(START + DAY).await.unwrap_err();
+    assert!(matches!(error, ArchiveError::Damaged { .. }), "{error}");
+    assert_eq!(files(&store).await.len(), 2);
 }
 
 /// Guarantees: hours are dropped whole when they are too old for their table, and their folders go with them.

