@@ -4,7 +4,7 @@
 //! cargo run -p tracescale-archive --example sizes -- testdata/shop.otlp.zst [FOLDER]
 //! ```
 //!
-//! With FOLDER, which must not hold an archive yet, the merged files with all ids are left there for other readers.
+//! With FOLDER, or the URL of a bucket, nothing is printed: the merged files with all ids are left there for other readers.
 #![allow(clippy::print_stdout, clippy::cast_precision_loss, reason = "it prints figures")]
 
 use std::collections::BTreeMap;
@@ -37,6 +37,10 @@ type Minute = BTreeMap<Stream, Vec<RecordBatch>>;
 async fn main() -> Result<(), Error> {
     let path = std::env::args().nth(1).ok_or("usage: sizes CAPTURE [FOLDER]")?;
     let minutes = read(&path)?;
+    if let Some(folder) = std::env::args().nth(2) {
+        archive(Store::open(&Location::parse(&folder)?)?, Ids::Full, &minutes, true).await?;
+        return Ok(());
+    }
     let mut whole = Minute::new();
     for (stream, batches) in minutes.values().flatten() {
         whole.entry(*stream).or_default().extend(batches.iter().cloned());
@@ -53,9 +57,6 @@ async fn main() -> Result<(), Error> {
         if ids == Ids::Full {
             print_columns(&store, &merged).await?;
         }
-    }
-    if let Some(folder) = std::env::args().nth(2) {
-        archive(Store::open(&Location::parse(&folder)?)?, Ids::Full, &minutes, true).await?;
     }
     Ok(())
 }

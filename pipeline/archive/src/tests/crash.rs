@@ -28,7 +28,7 @@ struct Run {
     archive: Option<Archive>,
     now: Timestamp,
     opened: u64,
-    /// Whether there is a reason to look: before the first failure all runs are alike.
+    /// Whether there is a reason to look: without a failure all runs are alike.
     failed: bool,
     expiring: bool,
 }
@@ -71,7 +71,7 @@ impl Run {
         self.now = self.now + 20 * MINUTE;
         loop {
             match self.try_step(step, until).await {
-                Ok(()) if self.failed => return self.check().await,
+                Ok(()) if std::mem::take(&mut self.failed) => return self.check().await,
                 Ok(()) => return,
                 Err(ArchiveError::Store { .. }) => {
                     self.failed = true;
@@ -145,18 +145,25 @@ const SCRIPT: &[Step] = &[
 const SHORT: &[Step] = &[Step::Cut(3), Step::Cut(6), Step::Cut(1), Step::Compact, Step::Expire];
 
 /// Runs a script once per step that can fail, and returns how many there are.
-async fn everywhere(script: &[Step], mode: Mode, store: impl Fn() -> (Option<tempfile::TempDir>, Store)) -> u64 {
-    let mut step = 0;
-    loop {
-        let (_folder, store) = store();
-        let run = Run::new(store, [(step, mode)]);
-        let faults = Arc::clone(&run.faults);
-        run.all(script).await;
-        if !faults.exhausted() {
-            return step;
+async fn everywhere(script: &[Step], mode: Mode, store: impl Fn() -> (Option<tempfile::TempDir>, Store)) -> usize {
+    // Several at once, because they wait for the disk most of the time.
+    const AT_ONCE: u64 = 8;
+    let mut steps = 0;
+    for first in (0..).step_by(AT_ONCE as usize) {
+        let one = async |step| {
+            let (_folder, store) = store();
+            let run = Run::new(store, [(step, mode)]);
+            let faults = Arc::clone(&run.faults);
+            run.all(script).await;
+            faults.exhausted()
+        };
+        let failed = futures::future::join_all((first..first + AT_ONCE).map(one)).await;
+        steps += failed.iter().filter(|failed| **failed).count();
+        if failed.contains(&false) {
+            break;
         }
-        step += 1;
     }
+    steps
 }
 
 fn in_folder() -> (Option<tempfile::TempDir>, Store) {
