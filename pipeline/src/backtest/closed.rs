@@ -144,7 +144,7 @@ impl Loop<'_> {
             Effect::Apply { target, decision, desired } => {
                 let place = self.place(&target.name)?;
                 let before = self.plant.desired(place);
-                let requested = desired.replicas?;
+                let requested = desired.replicas;
                 self.plant.set_replicas(place, requested);
                 let confirmed = self.plant.desired(place);
                 let outcome =

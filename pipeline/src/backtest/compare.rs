@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use anyhow::{Context, bail, ensure};
 use tracescale_core::policy::{DirectionSpec, RateKind as CoreRate, SelectPolicy};
-use tracescale_documents::foreign::{self, Form, behavior::Behavior as ForeignBehavior, hpa, keda};
+use tracescale_documents::foreign::{self, Behavior as ForeignBehavior, Form, Hpa as ForeignHpa, Metric, MetricSource, MetricTarget, ScaledObject};
 use tracescale_simulate::baseline::fixed::{Current, Static};
 use tracescale_simulate::baseline::hpa::{Behavior, HpaConfig, HpaMetric, Rate, RateKind, ScalingRules, Select};
 use tracescale_simulate::baseline::keda::{Fallback, KedaConfig, MetricType};
@@ -190,14 +190,15 @@ fn document(path: &Path) -> anyhow::Result<Comparison> {
     Ok(Comparison { name, kind: Kind::Foreign(import.imported.into_iter().map(form).collect()), settings: Vec::new() })
 }
 
-fn from_hpa(hpa: &hpa::Hpa, servers: f64) -> anyhow::Result<HpaConfig> {
+fn from_hpa(hpa: &ForeignHpa, servers: f64) -> anyhow::Result<HpaConfig> {
     let metrics = hpa.metrics.iter().map(|metric| hpa_metric(metric, servers)).collect::<Result<_, _>>()?;
     let behavior = hpa.behavior.as_ref().map(behavior);
     Ok(HpaConfig { min_replicas: hpa.min, max_replicas: hpa.max, metrics, behavior, ..HpaConfig::default() })
 }
 
-fn hpa_metric(metric: &hpa::Metric, servers: f64) -> anyhow::Result<HpaMetric> {
-    use hpa::{MetricSource as Source, MetricTarget as Target};
+fn hpa_metric(metric: &Metric, servers: f64) -> anyhow::Result<HpaMetric> {
+    use MetricSource as Source;
+    use MetricTarget as Target;
     Ok(match (&metric.source, metric.target) {
         (Source::Resource { name } | Source::ContainerResource { name, .. }, Target::Utilization(utilization)) if name == "cpu" => {
             HpaMetric::Cpu { utilization, request: servers }
@@ -217,7 +218,7 @@ fn hpa_metric(metric: &hpa::Metric, servers: f64) -> anyhow::Result<HpaMetric> {
     })
 }
 
-fn from_keda(object: &keda::ScaledObject) -> anyhow::Result<KedaConfig> {
+fn from_keda(object: &ScaledObject) -> anyhow::Result<KedaConfig> {
     let [trigger] = &object.triggers[..] else { bail!("only scaled objects with one trigger are simulated, this one has {}", object.triggers.len()) };
     let mut config = KedaConfig {
         polling_interval: object.polling_interval,
@@ -230,14 +231,14 @@ fn from_keda(object: &keda::ScaledObject) -> anyhow::Result<KedaConfig> {
         behavior: object.behavior.as_ref().map(behavior),
         ..KedaConfig::default()
     };
-    let keda::Demand::Prometheus { query, target, activation, ignore_null_values } = &trigger.demand else {
+    let foreign::Demand::Prometheus { query, target, activation, ignore_null_values } = &trigger.demand else {
         bail!("only Prometheus triggers are simulated")
     };
     config.measure = measure(query)?;
     (config.metric_type, config.threshold) = match target {
-        hpa::MetricTarget::AverageValue(value) => (MetricType::AverageValue, *value),
-        hpa::MetricTarget::Value(value) => (MetricType::Value, *value),
-        hpa::MetricTarget::Utilization(_) => bail!("a Prometheus trigger has no utilization"),
+        MetricTarget::AverageValue(value) => (MetricType::AverageValue, *value),
+        MetricTarget::Value(value) => (MetricType::Value, *value),
+        MetricTarget::Utilization(_) => bail!("a Prometheus trigger has no utilization"),
     };
     config.activation_threshold = *activation;
     config.ignore_null_values = *ignore_null_values;
