@@ -12,9 +12,11 @@ const LINES_MAX: usize = 500;
 const FORBIDDEN: &[(&str, &[&str])] = &[
     ("tracescale-core", &["tokio", "futures", "arrow", "datafusion", "kube", "tonic", "axum", "rand", "getrandom", "tracescale-"]),
     ("tracescale-models", &["tokio", "arrow", "datafusion", "kube", "tonic", "axum", "tracescale-"]),
+    ("tracescale-simulate", &["tokio", "arrow", "datafusion", "kube", "tonic", "axum", "rand", "getrandom", "tracescale-queries", "tracescale-documents"]),
+    ("tracescale-archive", &["datafusion", "kube", "tonic", "axum", "anyhow", "tracescale-ingest", "tracescale-queries", "tracescale-sinks", "tracescale-documents"]),
     ("tracescale-documents", &["tokio", "arrow", "datafusion", "kube", "tonic", "axum", "tracescale-ingest", "tracescale-queries"]),
     ("tracescale-ingest", &["datafusion", "kube", "anyhow", "tracescale-queries", "tracescale-sinks", "tracescale-documents"]),
-    ("tracescale-queries", &["tonic", "kube", "object_store", "anyhow", "tracescale-ingest", "tracescale-sinks", "tracescale-documents"]),
+    ("tracescale-queries", &["tonic", "kube", "anyhow", "tracescale-archive", "tracescale-simulate", "tracescale-ingest", "tracescale-sinks", "tracescale-documents"]),
     ("tracescale-sinks", &["datafusion", "tonic", "anyhow", "tracescale-ingest", "tracescale-queries", "tracescale-documents"]),
 ];
 
