@@ -57,11 +57,11 @@ fn policies() -> Vec<(&'static str, &'static str, Baseline)> {
     let cpu = |utilization| {
         Baseline::Hpa(HpaConfig { metrics: vec![HpaMetric::Cpu { utilization, request: 2.0 }], max_replicas: 100, ..HpaConfig::default() })
     };
-    let kpa = KpaConfig { capacity: 4.0, min_scale: 2, ..KpaConfig::default() };
+    let kpa = KpaConfig { capacity: 4.0, min_scale: 2, max_scale: 60, ..KpaConfig::default() };
     vec![
         ("hpa 70", "CPU at 70 % of 2 cores", cpu(70)),
         ("hpa 50", "CPU at 50 % of 2 cores", cpu(50)),
-        ("kpa", "4 requests per replica, 70 % of it", Baseline::Kpa(kpa)),
+        ("kpa", "4 requests per replica, 70 % of it, at most 60 replicas", Baseline::Kpa(kpa)),
         ("static 12", "always 12 replicas", Baseline::Static(Static { replicas: 12 })),
         ("static 30", "always 30 replicas", Baseline::Static(Static { replicas: 30 })),
     ]

@@ -132,6 +132,12 @@ impl Comparison {
         page::render(self)
     }
 
+    /// Replica-hours of the demand, for which no promise is broken; `None` when demand is not known of every service.
+    pub(crate) fn demand_hours(&self) -> Option<f64> {
+        let known = !self.services.is_empty() && self.services.iter().all(|service| !service.demand.is_empty());
+        known.then(|| self.services.iter().map(|service| service.demand_hours(self.until)).sum())
+    }
+
     /// Positions of the services, those where policies matter most first: by violations of the worst policy, or by how far
     /// policies are apart in replica-hours, each relative to the service where that is largest.
     pub(crate) fn by_weight(&self) -> Vec<usize> {
@@ -172,6 +178,15 @@ impl ServiceLoad {
         let rate: Vec<(Timestamp, f64)> = times.map(|time| (time, rate(time))).collect();
         let wanted = rate.iter().map(|(time, rate)| Some((*time, demand.replicas(*rate)?))).collect::<Option<Vec<_>>>();
         Self { name: name.to_owned(), objective, rate, demand: wanted.unwrap_or_default() }
+    }
+
+    /// Replica-hours of the demand until a time.
+    fn demand_hours(&self, until: Timestamp) -> f64 {
+        let ends = self.demand.iter().skip(1).map(|next| next.0).chain([until]);
+        let hours = |((start, replicas), end): (&(Timestamp, u32), Timestamp)| {
+            f64::from(*replicas) * end.min(until).since(*start).as_secs_f64() / 3600.0
+        };
+        self.demand.iter().zip(ends).map(hours).sum()
     }
 }
 

@@ -15,6 +15,8 @@ const TOP: f64 = 24.0;
 const BOTTOM: f64 = 326.0;
 /// Violations this many times as many as the fewest squeeze a plot of equal differences.
 const LOGARITHMIC_FROM: f64 = 30.0;
+/// The same for replica-hours.
+const LOGARITHMIC_HOURS_FROM: f64 = 8.0;
 /// Room of a letter of a label, and of a line of letters.
 const LETTER: f64 = 7.2;
 const LINE: f64 = 16.0;
@@ -36,12 +38,20 @@ pub(super) fn svg(comparison: &Comparison) -> String {
     if spots.is_empty() {
         return String::new();
     }
-    let (hours, minutes) = (hours_scale(&spots), minutes_scale(&spots));
+    let ideal = comparison.demand_hours();
+    let (hours, minutes) = (hours_scale(&spots, ideal), minutes_scale(&spots));
     let mut out = format!("<svg class=\"frontier\" role=\"img\" viewBox=\"0 0 {WIDTH} {HEIGHT}\">");
     out += "<title>Replica-hours and violation minutes of every policy</title>";
     out += &axes(&hours, &minutes);
     out += &format!("<path class=\"frontier-line\" d=\"{}\"/>", frontier(&spots, &hours, &minutes));
     let mut taken: Vec<(f64, f64, f64)> = Vec::new();
+    if let Some(demand) = ideal {
+        let x = hours.at(demand);
+        out += &rule("ideal", (x, TOP), (x, BOTTOM));
+        let words_end = x + 6.0 + LETTER * 26.0;
+        let (class, place) = if words_end > RIGHT { ("caption end", x - 6.0) } else { ("caption", x + 6.0) };
+        out += &words(class, place, TOP + 12.0, &format!("what demand needs: {}", amount(demand)));
+    }
     let mut ordered: Vec<&Spot<'_>> = spots.iter().collect();
     ordered.sort_by(|left, right| left.minutes.total_cmp(&right.minutes).then(left.hours.total_cmp(&right.hours)));
     for spot in ordered {
@@ -68,11 +78,14 @@ fn spot<'a>((policy, result): (usize, &'a super::PolicyResult)) -> Option<Spot<'
 }
 
 /// From zero, unless all policies are so much alike that zero would hide how they differ.
-fn hours_scale(spots: &[Spot<'_>]) -> Scale {
-    let most = spots.iter().map(|spot| spot.hours).fold(0.0, f64::max);
-    let least = spots.iter().map(|spot| spot.hours).fold(f64::INFINITY, f64::min);
+fn hours_scale(spots: &[Spot<'_>], ideal: Option<f64>) -> Scale {
+    let all = || spots.iter().map(|spot| spot.hours).chain(ideal);
+    let (most, least) = (all().fold(0.0, f64::max), all().fold(f64::INFINITY, f64::min));
     let (spread, air) = (most - least, 0.12);
-    let (low, high) = if spots.len() > 1 && spread > 0.0 && least > 0.5 * most {
+    if least > 0.0 && most / least > LOGARITHMIC_HOURS_FROM {
+        return Scale { low: least * 0.7, high: most * 1.4, from: LEFT, to: RIGHT, logarithmic: true };
+    }
+    let (low, high) = if spread > 0.0 && least > 0.5 * most {
         ((least - air * 2.0 * spread).max(0.0), most + air * 2.0 * spread)
     } else {
         (0.0, round_up(most * (1.0 + air), 8.0, false))
@@ -103,9 +116,10 @@ fn axes(hours: &Scale, minutes: &Scale) -> String {
     }
     let caption = if minutes.logarithmic { "violation minutes (logarithmic)" } else { "violation minutes" };
     out += &words("caption", LEFT, TOP - 9.0, caption);
-    out += &words("caption end", RIGHT, BOTTOM + 38.0, "replica-hours");
-    out += &format!("<path class=\"better\" d=\"M{} {}l-14 14m0-9v9h9\"/>", pixel(LEFT + 28.0), pixel(BOTTOM - 26.0));
-    out + &words("caption", LEFT + 32.0, BOTTOM - 24.0, "better")
+    let caption = if hours.logarithmic { "replica-hours (logarithmic)" } else { "replica-hours" };
+    out += &words("caption end", RIGHT, BOTTOM + 38.0, caption);
+    out += &format!("<path class=\"better\" d=\"M{} {}l-14 14m0-9v9h9\"/>", pixel(LEFT - 60.0), pixel(BOTTOM + 18.0));
+    out + &words("caption", LEFT - 54.0, BOTTOM + 22.0, "better")
 }
 
 /// The policies that no other beats in both, from the cheapest on, as a step line.

@@ -10,7 +10,8 @@ function height(path, x) {
   }
   if (value === null) return null;
   const { zero, top, high } = path.dataset;
-  return (zero - value) / (zero - top) * high;
+  // Lines that are cut off run along the top.
+  return (value <= +top ? "≥ " : "") + plain.format((zero - value) / (zero - top) * high);
 }
 for (const plot of document.querySelectorAll("svg.timeline")) {
   const { left, right, from, until } = plot.dataset;
@@ -24,7 +25,7 @@ for (const plot of document.querySelectorAll("svg.timeline")) {
     const lines = [time.toISOString().slice(0, 19).replace("T", " ") + " UTC"];
     for (const path of plot.querySelectorAll("path[data-name]")) {
       const value = height(path, x);
-      if (value !== null) lines.push(path.dataset.name + "  " + plain.format(value));
+      if (value !== null) lines.push(path.dataset.name + "  " + value);
     }
     box.textContent = lines.join("\n");
     box.hidden = false;

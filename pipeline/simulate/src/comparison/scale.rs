@@ -69,7 +69,9 @@ impl Scale {
     /// Round values within, about `count` of them; whole numbers only if asked for.
     pub(super) fn ticks(&self, count: f64, whole: bool) -> Vec<f64> {
         if self.logarithmic {
-            let steps = (0..18).flat_map(|power| [1.0, 3.0].map(|digit| digit * 10f64.powi(power)));
+            // Fewer digits when the axis spans many powers of ten.
+            let digits: &[f64] = if self.high > 100.0 * self.low.max(1.0) { &[1.0, 3.0] } else { &[1.0, 2.0, 3.0, 5.0] };
+            let steps = (0..18).flat_map(|power| digits.iter().map(move |digit| digit * 10f64.powi(power)));
             return std::iter::once(0.0).chain(steps).filter(|value| (self.low..=self.high).contains(value)).collect();
         }
         let distance = round_distance((self.high - self.low) / count, whole);
@@ -181,7 +183,7 @@ mod tests {
         assert_eq!(scale(10.4, false).ticks(5.0, true), [0.0, 5.0, 10.0]);
         assert_eq!(scale(2.5, false).ticks(5.0, true), [0.0, 1.0, 2.0]);
         assert_eq!(scale(1.0, false).ticks(5.0, false).len(), 6);
-        assert_eq!(scale(50.0, true).ticks(5.0, true), [0.0, 1.0, 3.0, 10.0, 30.0]);
+        assert_eq!(scale(150.0, true).ticks(5.0, true), [0.0, 1.0, 3.0, 10.0, 30.0, 100.0]);
         assert!([0.0, 3.0, 97.0, 1e6].iter().all(|most| round_up(*most, 4.0, true) >= *most));
     }
 }

@@ -92,6 +92,10 @@ fn totals_by_hand() {
     assert_eq!((total.p50, total.p95, total.p99), (Some(0.02), None, Some(2.0)));
     assert!((total.elasticity.unwrap().theta_over - 7.0).abs() < 1e-12);
     assert_eq!(Totals::of([]).violation_share, None);
+    let mut comparison = comparison(&["a", "b"], 60);
+    assert!((comparison.demand_hours().unwrap() - 6.0).abs() < 1e-9);
+    comparison.services[1].demand.clear();
+    assert_eq!(comparison.demand_hours(), None);
 }
 
 /// Guarantees: the text is aligned and fits, marks the best of each column, and relates to the policy called current.
@@ -199,6 +203,18 @@ fn many_services() {
     assert!(text.contains("20 more services"));
     let order = many.by_weight();
     assert!(order[..2].contains(&17) && order[..2].contains(&23), "{order:?}");
+}
+
+/// Guarantees: a day of two hundred services with a change every minute under five policies is less than five megabytes.
+#[test]
+fn large_pages() {
+    let names: Vec<String> = (0..200).map(|place| format!("service-{place}")).collect();
+    let names: Vec<&str> = names.iter().map(String::as_str).collect();
+    let mut large = comparison(&names, 1440);
+    large.policies.extend(large.policies[..2].to_vec());
+    let page = large.page();
+    assert!(page.len() < 5_000_000, "{}", page.len());
+    assert_balanced(&page);
 }
 
 /// Guarantees: a document says the same as the data, unknown rates included; unknown fields are refused.

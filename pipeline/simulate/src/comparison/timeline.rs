@@ -22,6 +22,8 @@ const STRIP: f64 = 12.0;
 const STRIP_STEP: f64 = 17.0;
 /// Columns of a strip; within one the worst minute counts.
 const COLUMNS: i64 = 750;
+/// Lines higher than this many times the demand, or the middle one of the lines, are cut off.
+const RUNAWAY: f64 = 4.0;
 /// Length of a minute.
 const MINUTE: i64 = 60_000_000_000;
 
@@ -64,8 +66,8 @@ impl Timeline<'_> {
         let demand = thin(&self.demand, self.from, self.until);
         let ready: Vec<Vec<Point>> = self.lines.iter().map(|line| thin(&line.ready, self.from, self.until)).collect();
         let load_scale = axis(LOAD, 2.0, false, highest(&load));
-        let most = ready.iter().map(|points| highest(points)).fold(highest(&demand), f64::max);
-        let scale = axis(REPLICAS, 4.0, true, most);
+        let peaks: Vec<f64> = ready.iter().map(|points| highest(points)).collect();
+        let scale = axis(REPLICAS, 4.0, true, worth_showing(highest(&demand), &peaks));
         let height = bottom + 24.0;
         let mut out = format!(
             "<svg class=\"timeline\" role=\"img\" viewBox=\"0 0 {WIDTH} {}\" data-left=\"{LEFT}\" data-right=\"{RIGHT}\" data-from=\"{}\" data-until=\"{}\">",
@@ -77,6 +79,7 @@ impl Timeline<'_> {
         out += &time_axis(&time, bottom);
         out += &value_axis(&load_scale, 2.0, false, "requests per second");
         out += &value_axis(&scale, 4.0, true, "ready replicas; grey: what demand needs");
+        out += &words("caption end", RIGHT, scale.to - 6.0, &self.cut(&scale, &peaks));
         out +=
             &format!("<path class=\"load\" data-name=\"requests/s\"{} d=\"{}\"/>", reading(&load_scale), area(&load, &time, &load_scale));
         out += &format!("<path class=\"demand\" data-name=\"demand\"{} d=\"{}\"/>", reading(&scale), area(&demand, &time, &scale));
@@ -90,6 +93,13 @@ impl Timeline<'_> {
         }
         out += "<line class=\"cursor\" x1=\"0\" y1=\"20\" x2=\"0\"";
         out + &format!(" y2=\"{}\" visibility=\"hidden\"/></svg>", pixel(bottom))
+    }
+
+    /// Names the lines that are cut off, with their peaks.
+    fn cut(&self, scale: &Scale, peaks: &[f64]) -> String {
+        let above = self.lines.iter().zip(peaks).filter(|(_, peak)| **peak > scale.high);
+        let peaks: Vec<String> = above.map(|(line, peak)| format!("{} up to {}", shortened(line.name, 16), amount(*peak))).collect();
+        if peaks.is_empty() { String::new() } else { shortened(&format!("cut off: {}", peaks.join(", ")), 80) }
     }
 
     /// A bar per stretch of broken promises, between the policy's name and its sum.
@@ -135,6 +145,15 @@ impl Timeline<'_> {
     }
 }
 
+/// The highest value that must be seen: one policy that runs away must not flatten all the others.
+fn worth_showing(demand: f64, peaks: &[f64]) -> f64 {
+    let mut ordered = peaks.to_vec();
+    ordered.sort_by(f64::total_cmp);
+    let highest = ordered.last().copied().unwrap_or(0.0).max(demand);
+    let middle = ordered.get(ordered.len().saturating_sub(1) / 2).copied().unwrap_or(0.0).max(demand);
+    if middle > 0.0 { highest.min(RUNAWAY * middle) } else { highest }
+}
+
 fn highest(points: &[Point]) -> f64 {
     points.iter().map(|point| point.1).fold(0.0, f64::max)
 }
@@ -166,5 +185,40 @@ fn time_axis(time: &TimeScale, bottom: f64) -> String {
         out += &rule(&format!("grid{strong}"), (x, LOAD.0), (x, bottom));
         out += &words(&format!("label middle{strong}"), x, bottom + 16.0, &tick.label);
     }
-    out + &words("label", RIGHT + 8.0, bottom + 16.0, "UTC")
+    out + &words("label end", WIDTH - 4.0, bottom + 16.0, "UTC")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(minute: i64) -> Timestamp {
+        Timestamp::from_secs(60 * minute)
+    }
+
+    fn timeline(violations: Vec<(Timestamp, f64)>, peak: f64) -> Timeline<'static> {
+        let line = |name, peak| Line { name, ready: vec![(at(0), peak)], violations: violations.clone(), minutes: 1.0 };
+        let lines = vec![line("calm", 10.0), line("wild", peak), line("other", 11.0)];
+        Timeline { from: at(0), until: at(1440), load: Vec::new(), demand: vec![(at(0), 9.0)], lines, services: 2.0 }
+    }
+
+    /// Guarantees: neighbouring minutes become one bar as high as the share of services, and a single minute can be seen.
+    #[test]
+    fn strips() {
+        let timeline = timeline(vec![(at(10), 2.0), (at(11), 2.0), (at(13), 1.0), (at(2000), 2.0)], 12.0);
+        let bars: Vec<_> = timeline.bars(&timeline.lines[0]).collect();
+        let columns = |start: i64, end: i64| (Timestamp::from_millis(115_200 * start), Timestamp::from_millis(115_200 * end));
+        // Columns of 750 of a day are 115.2 s long.
+        assert_eq!(bars, [(columns(5, 6).0, columns(5, 6).1, 1.0), (columns(6, 7).0, columns(6, 7).1, 0.5)]);
+        assert!(timeline.svg().contains("h1.5v-12h-1.5Z"), "thin bars are widened");
+    }
+
+    /// Guarantees: a policy that runs away is cut off, and the plot says so.
+    #[test]
+    fn runaways() {
+        let scale = |timeline: &Timeline<'_>| timeline.svg().contains("cut off: wild up to 4000");
+        assert!(scale(&timeline(Vec::new(), 4000.0)) && !scale(&timeline(Vec::new(), 40.0)));
+        assert!((worth_showing(9.0, &[10.0, 4000.0, 11.0]) - 44.0).abs() < 1e-9);
+        assert!((worth_showing(0.0, &[0.0, 7.0]) - 7.0).abs() < 1e-9 && worth_showing(0.0, &[]).abs() < 1e-9);
+    }
 }
