@@ -46,7 +46,7 @@ fn world() -> (World, Vec<Series>) {
         Shape::days(220.0).series(start, MINUTES, 7),
         Shape::FlashCrowd { base: 60.0, factor: 5.0, at: 840 }.series(start, MINUTES, 7),
     ];
-    let services = vec![service("checkout", 0.05, 0.5, 45.0), service("search", 0.08, 0.8, 20.0)];
+    let services = vec![service("checkout", 0.05, 0.5, 20.0), service("search", 0.08, 0.8, 10.0)];
     let load = |(service, series): (u32, &Series)| Load { service, arrivals: Arrivals::Varying(series.clone()) };
     let world = World { start, seed: 7, services, edges: Vec::new(), loads: (0..).zip(&loads).map(load).collect() };
     (world, loads)
@@ -57,11 +57,11 @@ fn policies() -> Vec<(&'static str, &'static str, Baseline)> {
     let cpu = |utilization| {
         Baseline::Hpa(HpaConfig { metrics: vec![HpaMetric::Cpu { utilization, request: 2.0 }], max_replicas: 100, ..HpaConfig::default() })
     };
-    let kpa = KpaConfig { capacity: 4.0, min_scale: 2, max_scale: 60, ..KpaConfig::default() };
+    let kpa = KpaConfig { capacity: 4.0, min_scale: 2, max_scale: 60, scale_down_delay: Duration::from_secs(600), ..KpaConfig::default() };
     vec![
         ("hpa 70", "CPU at 70 % of 2 cores", cpu(70)),
         ("hpa 50", "CPU at 50 % of 2 cores", cpu(50)),
-        ("kpa", "4 requests per replica, 70 % of it, at most 60 replicas", Baseline::Kpa(kpa)),
+        ("kpa", "4 requests per replica, 70 % of it, down after 10 min", Baseline::Kpa(kpa)),
         ("static 12", "always 12 replicas", Baseline::Static(Static { replicas: 12 })),
         ("static 30", "always 30 replicas", Baseline::Static(Static { replicas: 30 })),
     ]

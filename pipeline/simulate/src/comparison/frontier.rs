@@ -32,6 +32,13 @@ struct Spot<'a> {
     minutes: f64,
 }
 
+/// Where a name, or a point, is.
+struct Place {
+    left: f64,
+    right: f64,
+    base: f64,
+}
+
 /// The drawing; empty when no policy has a result.
 pub(super) fn svg(comparison: &Comparison) -> String {
     let spots: Vec<Spot<'_>> = comparison.policies.iter().enumerate().filter_map(spot).collect();
@@ -44,13 +51,14 @@ pub(super) fn svg(comparison: &Comparison) -> String {
     out += "<title>Replica-hours and violation minutes of every policy</title>";
     out += &axes(&hours, &minutes);
     out += &format!("<path class=\"frontier-line\" d=\"{}\"/>", frontier(&spots, &hours, &minutes));
-    let mut taken: Vec<(f64, f64, f64)> = Vec::new();
+    // Names must not cover points either.
+    let mut taken: Vec<Place> = spots.iter().map(|spot| Place::around(hours.at(spot.hours), minutes.at(spot.minutes))).collect();
     if let Some(demand) = ideal {
         let x = hours.at(demand);
         out += &rule("ideal", (x, TOP), (x, BOTTOM));
-        let words_end = x + 6.0 + LETTER * 26.0;
-        let (class, place) = if words_end > RIGHT { ("caption end", x - 6.0) } else { ("caption", x + 6.0) };
-        out += &words(class, place, TOP + 12.0, &format!("what demand needs: {}", amount(demand)));
+        let text = format!("what demand needs: {}", amount(demand));
+        // Below the axis no name is in the way.
+        out += &words("caption middle", x.clamp(LEFT + 80.0, RIGHT - 220.0), BOTTOM + 38.0, &text);
     }
     let mut ordered: Vec<&Spot<'_>> = spots.iter().collect();
     ordered.sort_by(|left, right| left.minutes.total_cmp(&right.minutes).then(left.hours.total_cmp(&right.hours)));
@@ -98,7 +106,7 @@ fn minutes_scale(spots: &[Spot<'_>]) -> Scale {
     let most = spots.iter().map(|spot| spot.minutes).fold(0.0, f64::max);
     let fewest = spots.iter().map(|spot| spot.minutes).filter(|minutes| *minutes > 0.0).fold(f64::INFINITY, f64::min);
     let logarithmic = most / fewest > LOGARITHMIC_FROM;
-    let high = if logarithmic { most * 1.5 } else { round_up(most * 1.05, 5.0, true) };
+    let high = if logarithmic { most * 2.5 } else { round_up(most * 1.05, 5.0, true) };
     Scale { low: 0.0, high, from: BOTTOM, to: TOP, logarithmic }
 }
 
@@ -137,18 +145,77 @@ fn frontier(spots: &[Spot<'_>], hours: &Scale, minutes: &Scale) -> String {
     out
 }
 
-/// A name beside its point, moved up until it covers no other.
-fn label(spot: &Spot<'_>, x: f64, y: f64, taken: &mut Vec<(f64, f64, f64)>) -> String {
+/// A name beside its point: where it covers nothing else, as near as possible.
+fn label(spot: &Spot<'_>, x: f64, y: f64, taken: &mut Vec<Place>) -> String {
     let name = shortened(spot.name, 28);
     let width = LETTER * crate::number::real_length(name.chars().count());
-    let leftwards = x + 12.0 + width > RIGHT;
-    let (start, end) = if leftwards { (x - 12.0 - width, x - 12.0) } else { (x + 12.0, x + 12.0 + width) };
-    let mut place = y + 4.0;
-    let covered = |place: f64, other: &(f64, f64, f64)| (other.2 - place).abs() < LINE && other.0 < end && start < other.1;
-    while place > TOP + LINE && taken.iter().any(|other| covered(place, other)) {
-        place -= LINE;
+    let beside = |line: f64, leftwards: bool| {
+        let left = if leftwards { x - 12.0 - width } else { x + 12.0 };
+        Place { left, right: left + width, base: y + 4.0 + line * LINE }
+    };
+    let places = [0.0, -1.0, 1.0, -2.0, 2.0, -3.0, 3.0].into_iter().flat_map(|line| [beside(line, false), beside(line, true)]);
+    let free = |place: &Place| place.fits() && !taken.iter().any(|other| other.covers(place));
+    // When all places are taken, lying over another name is better than not being there.
+    let place = places.into_iter().find(free).unwrap_or_else(|| beside(0.0, x + 12.0 + width > RIGHT));
+    let out = words("name", place.left, place.base, &name);
+    taken.push(place);
+    out
+}
+
+// === impl Place ===
+
+impl Place {
+    /// The place of a point.
+    fn around(x: f64, y: f64) -> Self {
+        Self { left: x - 8.0, right: x + 8.0, base: y + 4.0 }
     }
-    taken.push((start, end, place));
-    let (class, anchor) = if leftwards { ("name end", end) } else { ("name", start) };
-    words(class, anchor, place, &name)
+
+    fn covers(&self, other: &Self) -> bool {
+        (self.base - other.base).abs() < LINE - 1.0 && self.left < other.right && other.left < self.right
+    }
+
+    fn fits(&self) -> bool {
+        self.left > LEFT && self.right < RIGHT && self.base > TOP && self.base < BOTTOM
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn spots() -> Vec<Spot<'static>> {
+        let spot = |policy, hours, minutes| Spot { policy, name: "policy", hours, minutes };
+        vec![spot(0, 10.0, 50.0), spot(1, 20.0, 10.0), spot(2, 30.0, 20.0), spot(3, 40.0, 0.0)]
+    }
+
+    /// Guarantees: the frontier leaves out what another policy beats in both.
+    #[test]
+    fn frontier_is_what_none_beats() {
+        let hours = Scale { low: 0.0, high: 100.0, from: 0.0, to: 100.0, logarithmic: false };
+        assert_eq!(frontier(&spots(), &hours, &hours), "M10 50H20V10H40V0");
+    }
+
+    /// Guarantees: names of points at the same place do not cover each other.
+    #[test]
+    fn names_keep_apart() {
+        let mut taken = Vec::new();
+        for spot in spots() {
+            label(&spot, 500.0, 200.0, &mut taken);
+        }
+        let overlap = |place: usize| taken[..place].iter().any(|other: &Place| other.covers(&taken[place]));
+        assert!((0..taken.len()).all(|place| !overlap(place)));
+    }
+
+    /// Guarantees: like policies are shown from near their fewest hours, very unlike ones by factors, others from zero.
+    #[test]
+    fn scales() {
+        let scale = |hours: &[f64]| {
+            let spots: Vec<Spot<'_>> = hours.iter().map(|hours| Spot { policy: 0, name: "", hours: *hours, minutes: 1.0 }).collect();
+            hours_scale(&spots, None)
+        };
+        assert!(scale(&[100.0, 110.0]).low > 90.0);
+        assert!(scale(&[10.0, 110.0]).logarithmic);
+        assert!(scale(&[30.0, 110.0]).low.abs() < 1e-9 && scale(&[50.0]).low.abs() < 1e-9);
+        assert!(minutes_scale(&spots()).at(0.0) > minutes_scale(&spots()).at(1.0));
+    }
 }

@@ -24,6 +24,8 @@ const STRIP_STEP: f64 = 17.0;
 const COLUMNS: i64 = 750;
 /// Lines higher than this many times the demand, or the middle one of the lines, are cut off.
 const RUNAWAY: f64 = 4.0;
+/// Lines with more points are drawn thin.
+const RESTLESS: usize = 700;
 /// Length of a minute.
 const MINUTE: i64 = 60_000_000_000;
 
@@ -83,16 +85,27 @@ impl Timeline<'_> {
         out +=
             &format!("<path class=\"load\" data-name=\"requests/s\"{} d=\"{}\"/>", reading(&load_scale), area(&load, &time, &load_scale));
         out += &format!("<path class=\"demand\" data-name=\"demand\"{} d=\"{}\"/>", reading(&scale), area(&demand, &time, &scale));
-        for (policy, (line, points)) in self.lines.iter().zip(&ready).enumerate() {
-            let (style, name, steps) = (line_style(policy), escaped(line.name), path(points, &time, &scale));
-            out += &format!("<path {style} data-policy=\"{policy}\" data-name=\"{name}\"{} d=\"{steps}\"/>", reading(&scale));
-        }
-        out += &words("caption", LEFT, STRIPS - 9.0, "minutes in which the promise was broken");
+        out += &self.ready_lines(&ready, &time, &scale);
+        let several = if self.services > 1.0 { "; higher: by more services at once" } else { "" };
+        out += &words("caption", LEFT, STRIPS - 9.0, &format!("minutes in which the promise was broken{several}"));
         for (policy, line) in self.lines.iter().enumerate() {
             out += &self.strip(policy, line, &time);
         }
         out += "<line class=\"cursor\" x1=\"0\" y1=\"20\" x2=\"0\"";
         out + &format!(" y2=\"{}\" visibility=\"hidden\"/></svg>", pixel(bottom))
+    }
+
+    /// The lines, restless ones first and thinner, so that they do not cover the calm ones.
+    fn ready_lines(&self, ready: &[Vec<Point>], time: &TimeScale, scale: &Scale) -> String {
+        let mut order: Vec<usize> = (0..ready.len()).collect();
+        order.sort_by_key(|policy| std::cmp::Reverse(ready[*policy].len()));
+        let line = |policy: usize| {
+            let (style, name) = (line_style(policy), escaped(self.lines[policy].name));
+            let restless = if ready[policy].len() > RESTLESS { " stroke-width=\"1\"" } else { " stroke-width=\"1.9\"" };
+            let steps = path(&ready[policy], time, scale);
+            format!("<path {style}{restless} data-policy=\"{policy}\" data-name=\"{name}\"{} d=\"{steps}\"/>", reading(scale))
+        };
+        order.into_iter().map(line).collect()
     }
 
     /// Names the lines that are cut off, with their peaks.
@@ -196,8 +209,8 @@ mod tests {
         Timestamp::from_secs(60 * minute)
     }
 
-    fn timeline(violations: Vec<(Timestamp, f64)>, peak: f64) -> Timeline<'static> {
-        let line = |name, peak| Line { name, ready: vec![(at(0), peak)], violations: violations.clone(), minutes: 1.0 };
+    fn timeline(violations: &[(Timestamp, f64)], peak: f64) -> Timeline<'static> {
+        let line = |name, peak| Line { name, ready: vec![(at(0), peak)], violations: violations.to_vec(), minutes: 1.0 };
         let lines = vec![line("calm", 10.0), line("wild", peak), line("other", 11.0)];
         Timeline { from: at(0), until: at(1440), load: Vec::new(), demand: vec![(at(0), 9.0)], lines, services: 2.0 }
     }
@@ -205,7 +218,7 @@ mod tests {
     /// Guarantees: neighbouring minutes become one bar as high as the share of services, and a single minute can be seen.
     #[test]
     fn strips() {
-        let timeline = timeline(vec![(at(10), 2.0), (at(11), 2.0), (at(13), 1.0), (at(2000), 2.0)], 12.0);
+        let timeline = timeline(&[(at(10), 2.0), (at(11), 2.0), (at(13), 1.0), (at(2000), 2.0)], 12.0);
         let bars: Vec<_> = timeline.bars(&timeline.lines[0]).collect();
         let columns = |start: i64, end: i64| (Timestamp::from_millis(115_200 * start), Timestamp::from_millis(115_200 * end));
         // Columns of 750 of a day are 115.2 s long.
@@ -217,7 +230,7 @@ mod tests {
     #[test]
     fn runaways() {
         let scale = |timeline: &Timeline<'_>| timeline.svg().contains("cut off: wild up to 4000");
-        assert!(scale(&timeline(Vec::new(), 4000.0)) && !scale(&timeline(Vec::new(), 40.0)));
+        assert!(scale(&timeline(&[], 4000.0)) && !scale(&timeline(&[], 40.0)));
         assert!((worth_showing(9.0, &[10.0, 4000.0, 11.0]) - 44.0).abs() < 1e-9);
         assert!((worth_showing(0.0, &[0.0, 7.0]) - 7.0).abs() < 1e-9 && worth_showing(0.0, &[]).abs() < 1e-9);
     }
