@@ -18,7 +18,7 @@ const LOGARITHMIC_FROM: f64 = 30.0;
 /// The same for replica-hours.
 const LOGARITHMIC_HOURS_FROM: f64 = 8.0;
 /// Room of a letter of a label, and of a line of letters.
-const LETTER: f64 = 7.2;
+const LETTER: f64 = 8.2;
 const LINE: f64 = 16.0;
 /// Shapes, so that policies can be told apart without colour; each around the origin, about ten pixels high.
 const SHAPES: [&str; 5] =
@@ -62,10 +62,12 @@ pub(super) fn svg(comparison: &Comparison) -> String {
     }
     let mut ordered: Vec<&Spot<'_>> = spots.iter().collect();
     ordered.sort_by(|left, right| left.minutes.total_cmp(&right.minutes).then(left.hours.total_cmp(&right.hours)));
+    // Points come last, so that no name hides one.
+    let mut points = String::new();
     for spot in ordered {
         let (x, y) = (hours.at(spot.hours), minutes.at(spot.minutes));
         let figures = format!("{}: {} replica-hours, {} violation minutes", spot.name, amount(spot.hours), amount(spot.minutes));
-        out += &format!(
+        points += &format!(
             "<path class=\"{}\" data-policy=\"{}\" transform=\"translate({} {})\" d=\"{}\"><title>{}</title></path>",
             fill_class(spot.policy),
             spot.policy,
@@ -76,7 +78,7 @@ pub(super) fn svg(comparison: &Comparison) -> String {
         );
         out += &label(spot, x, y, &mut taken);
     }
-    out + "</svg>"
+    out + &points + "</svg>"
 }
 
 fn spot<'a>((policy, result): (usize, &'a super::PolicyResult)) -> Option<Spot<'a>> {
@@ -135,6 +137,8 @@ fn frontier(spots: &[Spot<'_>], hours: &Scale, minutes: &Scale) -> String {
     let mut ordered: Vec<&Spot<'_>> = spots.iter().collect();
     ordered.sort_by(|left, right| left.hours.total_cmp(&right.hours).then(left.minutes.total_cmp(&right.minutes)));
     let (mut out, mut fewest) = (String::new(), f64::INFINITY);
+    // Points come last, so that no name hides one.
+    let mut points = String::new();
     for spot in ordered {
         if spot.minutes < fewest {
             let (x, y) = (pixel(hours.at(spot.hours)), pixel(minutes.at(spot.minutes)));
@@ -151,13 +155,14 @@ fn label(spot: &Spot<'_>, x: f64, y: f64, taken: &mut Vec<Place>) -> String {
     let width = LETTER * crate::number::real_length(name.chars().count());
     let beside = |line: f64, leftwards: bool| {
         let left = if leftwards { x - 12.0 - width } else { x + 12.0 };
-        Place { left, right: left + width, base: y + 4.0 + line * LINE }
+        (Place { left, right: left + width, base: y + 4.0 + line * LINE }, leftwards)
     };
     let places = [0.0, -1.0, 1.0, -2.0, 2.0, -3.0, 3.0].into_iter().flat_map(|line| [beside(line, false), beside(line, true)]);
-    let free = |place: &Place| place.fits() && !taken.iter().any(|other| other.covers(place));
+    let free = |(place, _): &(Place, bool)| place.fits() && !taken.iter().any(|other| other.covers(place));
     // When all places are taken, lying over another name is better than not being there.
-    let place = places.into_iter().find(free).unwrap_or_else(|| beside(0.0, x + 12.0 + width > RIGHT));
-    let out = words("name", place.left, place.base, &name);
+    let (place, leftwards) = places.into_iter().find(free).unwrap_or_else(|| beside(0.0, x + 12.0 + width > RIGHT));
+    let (class, anchor) = if leftwards { ("name end", place.right) } else { ("name", place.left) };
+    let out = words(class, anchor, place.base, &name);
     taken.push(place);
     out
 }
