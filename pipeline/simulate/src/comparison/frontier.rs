@@ -137,8 +137,6 @@ fn frontier(spots: &[Spot<'_>], hours: &Scale, minutes: &Scale) -> String {
     let mut ordered: Vec<&Spot<'_>> = spots.iter().collect();
     ordered.sort_by(|left, right| left.hours.total_cmp(&right.hours).then(left.minutes.total_cmp(&right.minutes)));
     let (mut out, mut fewest) = (String::new(), f64::INFINITY);
-    // Points come last, so that no name hides one.
-    let mut points = String::new();
     for spot in ordered {
         if spot.minutes < fewest {
             let (x, y) = (pixel(hours.at(spot.hours)), pixel(minutes.at(spot.minutes)));
