@@ -13,6 +13,7 @@
 //! see in production, as late as it would see it.
 
 pub mod baseline;
+pub mod comparison;
 pub mod des;
 pub mod distribution;
 pub mod fluid;
