@@ -91,7 +91,10 @@ async fn setting(args: &BacktestArgs, config: &Config) -> anyhow::Result<Setting
             let source = match &args.capture {
                 Some(capture) => Source::Capture(capture.clone()),
                 None => Source::Archive {
-                    location: keeping::location(&config.data_dir, args.archive.as_deref().or(config.storage().archive.location.as_deref()))?,
+                    location: keeping::location(
+                        &config.data_dir,
+                        args.archive.as_deref().or(config.storage().archive.location.as_deref()),
+                    )?,
                     wal_dir: keeping::wal_dir(&config.data_dir),
                 },
             };
@@ -197,7 +200,8 @@ fn name_of(args: &BacktestArgs) -> String {
 
 fn write(args: &BacktestArgs, report: &Report) -> anyhow::Result<()> {
     if let Some(path) = &args.out {
-        let text = if path.extension().is_some_and(|extension| extension == "json") { serde_json::to_string(report)? } else { report.page() };
+        let text =
+            if path.extension().is_some_and(|extension| extension == "json") { serde_json::to_string(report)? } else { report.page() };
         fs::write(path, text).with_context(|| format!("report {}", path.display()))?;
     }
     if args.json { console::print_line(&serde_json::to_string(report)?) } else { console::print_line(report.text().trim_end()) }

@@ -49,8 +49,7 @@ pub fn main(args: &ExplainArgs) -> anyhow::Result<ExitCode> {
 
 /// A decision that only the archive still has.
 fn archived(args: &ExplainArgs) -> anyhow::Result<Option<Decision>> {
-    let source =
-        Source::Archive { location: keeping::location(&args.data_dir, None)?, wal_dir: keeping::wal_dir(&args.data_dir) };
+    let source = Source::Archive { location: keeping::location(&args.data_dir, None)?, wal_dir: keeping::wal_dir(&args.data_dir) };
     let name = args.decision.replace('\'', "''");
     let sql = format!("SELECT record FROM decisions WHERE id = '{name}' OR target = '{name}' ORDER BY at DESC LIMIT 1");
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;

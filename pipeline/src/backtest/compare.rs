@@ -5,13 +5,15 @@ use std::time::Duration;
 
 use anyhow::{Context, bail, ensure};
 use tracescale_core::policy::{DirectionSpec, RateKind as CoreRate, SelectPolicy};
-use tracescale_documents::foreign::{self, Behavior as ForeignBehavior, Form, Hpa as ForeignHpa, Metric, MetricSource, MetricTarget, ScaledObject};
+use tracescale_documents::foreign::{
+    self, Behavior as ForeignBehavior, Form, Hpa as ForeignHpa, Metric, MetricSource, MetricTarget, ScaledObject,
+};
+use tracescale_simulate::baseline::Baseline;
 use tracescale_simulate::baseline::fixed::{Current, Static};
 use tracescale_simulate::baseline::hpa::{Behavior, HpaConfig, HpaMetric, Rate, RateKind, ScalingRules, Select};
 use tracescale_simulate::baseline::keda::{Fallback, KedaConfig, MetricType};
 use tracescale_simulate::baseline::kpa::KpaConfig;
 use tracescale_simulate::baseline::seasonal::SeasonalConfig;
-use tracescale_simulate::baseline::Baseline;
 use tracescale_simulate::policy::Measure;
 use tracescale_simulate::world::ServiceSpec;
 
@@ -219,7 +221,9 @@ fn hpa_metric(metric: &Metric, servers: f64) -> anyhow::Result<HpaMetric> {
 }
 
 fn from_keda(object: &ScaledObject) -> anyhow::Result<KedaConfig> {
-    let [trigger] = &object.triggers[..] else { bail!("only scaled objects with one trigger are simulated, this one has {}", object.triggers.len()) };
+    let [trigger] = &object.triggers[..] else {
+        bail!("only scaled objects with one trigger are simulated, this one has {}", object.triggers.len())
+    };
     let mut config = KedaConfig {
         polling_interval: object.polling_interval,
         cooldown_period: object.cooldown_period,
@@ -227,7 +231,10 @@ fn from_keda(object: &ScaledObject) -> anyhow::Result<KedaConfig> {
         min_replicas: object.min,
         max_replicas: object.max,
         idle_replicas: object.idle,
-        fallback: object.fallback.as_ref().map(|fallback| Fallback { failure_threshold: fallback.failure_threshold, replicas: fallback.replicas }),
+        fallback: object
+            .fallback
+            .as_ref()
+            .map(|fallback| Fallback { failure_threshold: fallback.failure_threshold, replicas: fallback.replicas }),
         behavior: object.behavior.as_ref().map(behavior),
         ..KedaConfig::default()
     };

@@ -91,7 +91,10 @@ impl Workload {
     /// When there are none, or they cannot be read.
     pub async fn recorded(past: &Past, range: (Option<Timestamp>, Option<Timestamp>)) -> anyhow::Result<Self> {
         for view in ["service_load", "service_self_time"] {
-            ensure!(past.tables().contains_key(view), "no windows of {view} are recorded; hint: `tracescale run` archives them, --capture reads a capture, --load a series");
+            ensure!(
+                past.tables().contains_key(view),
+                "no windows of {view} are recorded; hint: `tracescale run` archives them, --capture reads a capture, --load a series"
+            );
         }
         let batches = past.prepare(SQL).await?.collect().await.context("the recorded windows")?;
         let mut samples: BTreeMap<Key, BTreeMap<Timestamp, Sample>> = BTreeMap::new();
@@ -130,13 +133,17 @@ impl Workload {
     fn of(samples: &BTreeMap<Key, BTreeMap<Timestamp, Sample>>) -> anyhow::Result<Self> {
         let times = || samples.values().flat_map(BTreeMap::keys);
         let (Some(first), Some(last)) = (times().min(), times().max()) else {
-            bail!("no windows are recorded in that time; hint: `tracescale sql \"SELECT min(window_end), max(window_end) FROM service_load\"`")
+            bail!(
+                "no windows are recorded in that time; hint: `tracescale sql \"SELECT min(window_end), max(window_end) FROM service_load\"`"
+            )
         };
         let (from, until) = (*first - MINUTE, *last);
         let minutes = usize::try_from(nanos(until.since(from)) / nanos(MINUTE))?;
         let mut assumptions = vec![
-            "Requests come as they were recorded, minute by minute, whatever a policy does: callers neither wait longer nor give up.".to_owned(),
-            "Work is the self time of the calmer half of the minutes, so that waiting is not taken for work; its shape is log-normal.".to_owned(),
+            "Requests come as they were recorded, minute by minute, whatever a policy does: callers neither wait longer nor give up."
+                .to_owned(),
+            "Work is the self time of the calmer half of the minutes, so that waiting is not taken for work; its shape is log-normal."
+                .to_owned(),
         ];
         let (mut services, mut without, mut gaps) = (Vec::new(), Vec::new(), 0);
         for ((name, namespace), samples) in samples {
@@ -238,7 +245,9 @@ fn parse_csv(text: &str) -> anyhow::Result<BTreeMap<String, BTreeMap<Timestamp, 
     let columns: Vec<&str> = header.split(',').map(str::trim).collect();
     let place = |name: &str| columns.iter().position(|column| column.eq_ignore_ascii_case(name));
     let (Some(time), Some(rate)) = (place("time"), place("rate")) else {
-        bail!("line 1: the header is `{header}`; hint: it needs the columns `time` and `rate` (requests per second), and may have `service`")
+        bail!(
+            "line 1: the header is `{header}`; hint: it needs the columns `time` and `rate` (requests per second), and may have `service`"
+        )
     };
     let service = place("service");
     let mut loads: BTreeMap<String, BTreeMap<Timestamp, f64>> = BTreeMap::new();
@@ -246,9 +255,11 @@ fn parse_csv(text: &str) -> anyhow::Result<BTreeMap<String, BTreeMap<Timestamp, 
         let cells: Vec<&str> = line.split(',').map(str::trim).collect();
         let cell = |place: usize| cells.get(place).copied().unwrap_or_default();
         let at = instant(cell(time)).with_context(|| format!("line {}: time `{}`", number + 1, cell(time)))?;
-        let value: f64 = cell(rate).parse().ok().filter(|value: &f64| *value >= 0.0 && value.is_finite()).with_context(|| {
-            format!("line {}: rate `{}` is not a number of requests per second", number + 1, cell(rate))
-        })?;
+        let value: f64 = cell(rate)
+            .parse()
+            .ok()
+            .filter(|value: &f64| *value >= 0.0 && value.is_finite())
+            .with_context(|| format!("line {}: rate `{}` is not a number of requests per second", number + 1, cell(rate)))?;
         let name = service.map_or("service", cell);
         if loads.entry(name.to_owned()).or_default().insert(at, value).is_some() {
             bail!("line {}: a second row of service {name} at {at}", number + 1);
@@ -275,7 +286,11 @@ fn regular(points: &BTreeMap<Timestamp, f64>) -> anyhow::Result<(Timestamp, Dura
     let mut values = Vec::new();
     for (at, value) in points {
         let offset = nanos(at.since(first));
-        ensure!(offset % nanos(interval) == 0, "{at} is not a whole number of intervals of {} after {first}", tracescale_core::duration::format(interval));
+        ensure!(
+            offset % nanos(interval) == 0,
+            "{at} is not a whole number of intervals of {} after {first}",
+            tracescale_core::duration::format(interval)
+        );
         let place = usize::try_from(offset / nanos(interval))?;
         ensure!(place < 10_000_000, "more than ten million intervals");
         let last = values.last().copied().unwrap_or(*value);

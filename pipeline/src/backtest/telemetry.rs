@@ -87,7 +87,8 @@ impl Spans {
         let text = |values: Vec<Option<&str>>, keys: Vec<i32>| -> Result<ArrayRef, ArrowError> {
             Ok(Arc::new(DictionaryArray::try_new(Int32Array::from(keys), Arc::new(StringArray::from(values)))?))
         };
-        let instances: Vec<String> = (0..=self.instances.iter().copied().max().unwrap_or(0)).map(|number| format!("replica-{number}")).collect();
+        let instances: Vec<String> =
+            (0..=self.instances.iter().copied().max().unwrap_or(0)).map(|number| format!("replica-{number}")).collect();
         Ok(match field.name().as_str() {
             "end_time" => Arc::new(TimestampNanosecondArray::from(self.ends.clone())),
             "start_time" => Arc::new(TimestampNanosecondArray::from_iter_values(self.starts())),
@@ -155,8 +156,16 @@ mod tests {
     fn spans_stand_for_what_completed() {
         let at = Timestamp::from_secs;
         let latency = Latency { mean: 0.2, p50: 0.1, p95: 0.6, p99: 1.0, over: 0.0 };
-        let ready = ReplicaGroup { first: 0, count: 3, phase: Phase::Ready, created_at: at(0), ready_at: Some(at(0)), cpu: 0.5, concurrency: 1.0 };
-        let seen = Observation { from: at(100), until: at(115), completions: 300.0, latency: Some(latency), replicas: vec![ready], ..Observation::default() };
+        let ready =
+            ReplicaGroup { first: 0, count: 3, phase: Phase::Ready, created_at: at(0), ready_at: Some(at(0)), cpu: 0.5, concurrency: 1.0 };
+        let seen = Observation {
+            from: at(100),
+            until: at(115),
+            completions: 300.0,
+            latency: Some(latency),
+            replicas: vec![ready],
+            ..Observation::default()
+        };
         let mut spans = Spans::default();
         spans.add(1, 7, &seen);
         let senders = ["cart", "pay"].map(|service| Sender { service: service.to_owned(), namespace: None });

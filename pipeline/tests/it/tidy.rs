@@ -12,11 +12,39 @@ const LINES_MAX: usize = 500;
 const FORBIDDEN: &[(&str, &[&str])] = &[
     ("tracescale-core", &["tokio", "futures", "arrow", "datafusion", "kube", "tonic", "axum", "rand", "getrandom", "tracescale-"]),
     ("tracescale-models", &["tokio", "arrow", "datafusion", "kube", "tonic", "axum", "tracescale-"]),
-    ("tracescale-simulate", &["tokio", "arrow", "datafusion", "kube", "tonic", "axum", "rand", "getrandom", "tracescale-queries", "tracescale-documents"]),
-    ("tracescale-archive", &["datafusion", "kube", "tonic", "axum", "anyhow", "tracescale-ingest", "tracescale-queries", "tracescale-sinks", "tracescale-documents"]),
+    (
+        "tracescale-simulate",
+        &["tokio", "arrow", "datafusion", "kube", "tonic", "axum", "rand", "getrandom", "tracescale-queries", "tracescale-documents"],
+    ),
+    (
+        "tracescale-archive",
+        &[
+            "datafusion",
+            "kube",
+            "tonic",
+            "axum",
+            "anyhow",
+            "tracescale-ingest",
+            "tracescale-queries",
+            "tracescale-sinks",
+            "tracescale-documents",
+        ],
+    ),
     ("tracescale-documents", &["tokio", "arrow", "datafusion", "kube", "tonic", "axum", "tracescale-ingest", "tracescale-queries"]),
     ("tracescale-ingest", &["datafusion", "kube", "anyhow", "tracescale-queries", "tracescale-sinks", "tracescale-documents"]),
-    ("tracescale-queries", &["tonic", "kube", "anyhow", "tracescale-archive", "tracescale-simulate", "tracescale-ingest", "tracescale-sinks", "tracescale-documents"]),
+    (
+        "tracescale-queries",
+        &[
+            "tonic",
+            "kube",
+            "anyhow",
+            "tracescale-archive",
+            "tracescale-simulate",
+            "tracescale-ingest",
+            "tracescale-sinks",
+            "tracescale-documents",
+        ],
+    ),
     ("tracescale-sinks", &["datafusion", "tonic", "anyhow", "tracescale-ingest", "tracescale-queries", "tracescale-documents"]),
 ];
 
@@ -71,7 +99,11 @@ fn every_file_is_declared() {
     for path in sources.keys().map(Path::new) {
         let stem = path.file_stem().and_then(|stem| stem.to_str()).unwrap_or_default();
         let dir = path.parent().expect("a file has a directory");
-        let is_root = matches!(stem, "lib" | "main") || dir.ends_with("bin") || dir.ends_with("fuzz_targets") || dir.ends_with("benches");
+        let is_root = matches!(stem, "lib" | "main")
+            || dir.ends_with("bin")
+            || dir.ends_with("examples")
+            || dir.ends_with("fuzz_targets")
+            || dir.ends_with("benches");
         let module = if stem == "mod" { dir.file_name().and_then(|name| name.to_str()).unwrap_or_default() } else { stem };
         let home = if stem == "mod" { dir.parent().expect("a module directory has a parent") } else { dir };
         let is_test_root = home.ends_with("tests");

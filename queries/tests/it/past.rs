@@ -34,7 +34,9 @@ fn file(dir: &Path, name: &str, rows: &[Span], omitted: &[&str]) -> PastFile {
     let rows = rows.project(&kept).unwrap();
     let micros = DataType::Timestamp(TimeUnit::Microsecond, None);
     let is_time = |field: &Field| matches!(field.data_type(), DataType::Timestamp(..));
-    let field = |field: &Arc<Field>| field.as_ref().clone().with_nullable(true).with_data_type(if is_time(field) { micros.clone() } else { field.data_type().clone() });
+    let field = |field: &Arc<Field>| {
+        field.as_ref().clone().with_nullable(true).with_data_type(if is_time(field) { micros.clone() } else { field.data_type().clone() })
+    };
     let schema = Arc::new(Schema::new(rows.schema().fields().iter().map(field).collect::<Vec<_>>()));
     let columns = rows.columns().iter().zip(schema.fields()).map(|(column, field)| cast(column, field.data_type()).unwrap()).collect();
     let mut writer = ArrowWriter::try_new(File::create(dir.join(name)).unwrap(), Arc::clone(&schema), None).unwrap();
@@ -86,7 +88,7 @@ async fn only_needed_files_are_read() {
         (format!("end_time >= '{}' AND end_time < '{}'", at(2), at(3)), "60", 1),
         (format!("end_time BETWEEN '{}' AND '{}' AND duration > 0", at(1), at(3)), "121", 3),
         (format!("end_time > '{}'", at(6)), "9", 0),
-        (format!("end_time >= '{}' - INTERVAL '1 minute'", at(6)), "11", 1),
+        (format!("end_time >= TIMESTAMP '{}' - INTERVAL '1 minute'", at(6)), "11", 1),
     ] {
         let sql = format!("SELECT count(*) AS n FROM spans WHERE service_name = 'cart' AND {condition}");
         let (lines, files) = ask(&past, &sql, &["n"]).await;
@@ -114,9 +116,12 @@ async fn windows_work_over_files() {
 #[tokio::test]
 async fn missing_columns_are_null() {
     let dir = tempfile::tempdir().unwrap();
-    let files = vec![file(dir.path(), "old.parquet", &hour(0), &["trace_id", "adjusted_count"]), file(dir.path(), "new.parquet", &hour(1), &[])];
+    let files =
+        vec![file(dir.path(), "old.parquet", &hour(0), &["trace_id", "adjusted_count"]), file(dir.path(), "new.parquet", &hour(1), &[])];
     let past = past(dir.path(), files, &[]);
-    let (lines, _) = ask(&past, "SELECT count(*) AS n, count(trace_id) AS ids, count(adjusted_count) AS counts FROM spans", &["n", "ids", "counts"]).await;
+    let (lines, _) =
+        ask(&past, "SELECT count(*) AS n, count(trace_id) AS ids, count(adjusted_count) AS counts FROM spans", &["n", "ids", "counts"])
+            .await;
     assert_eq!(lines, ["240 120 120"]);
 }
 

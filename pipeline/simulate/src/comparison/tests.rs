@@ -1,3 +1,5 @@
+//! Comparisons as text, page and JSON.
+
 use super::*;
 use crate::score::Elasticity;
 
