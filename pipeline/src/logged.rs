@@ -246,7 +246,7 @@ fn read_window(body: &[u8]) -> Result<Window, LoggedError> {
     let plain = Arc::new(Schema::new(schema.fields().iter().map(|field| Field::clone(field)).collect::<Vec<_>>()));
     let batches = reader.collect::<Result<Vec<_>, _>>()?;
     let rows = arrow::compute::concat_batches(&schema, &batches)?;
-    Ok(Window { view, end, revision, rows: rows.with_schema(plain)? })
+    Ok(Window { view, end, revision, rows: RecordBatch::try_new(plain, rows.columns().to_vec())? })
 }
 
 #[cfg(test)]
