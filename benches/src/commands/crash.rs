@@ -1,0 +1,142 @@
+//! Durability, by force: the real binary is killed again and again, in every phase of its life, while exporters go on as
+//! exporters do. In the end the archive is compared with what was acknowledged.
+
+mod archived;
+mod faults;
+mod lane;
+mod product;
+mod summary;
+mod traffic;
+mod verdict;
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use rand::Rng;
+use rand::rngs::SmallRng;
+use tokio::task::JoinSet;
+use tracescale_benches::measure;
+
+use self::lane::Lane;
+use self::product::Product;
+use super::runtime;
+
+/// Arguments of `crash`.
+#[derive(Clone, Debug, clap::Args)]
+pub(crate) struct Args {
+    /// How often the process is ended, over all lanes.
+    #[arg(long, default_value_t = 200)]
+    rounds: u32,
+    /// Data directories with a process and senders of their own, at the same time.
+    #[arg(long, default_value_t = 2)]
+    lanes: u32,
+    /// Concurrent senders of a lane.
+    #[arg(long, default_value_t = 4)]
+    senders: u64,
+    /// Seed of everything that is left to chance here.
+    #[arg(long, default_value_t = 1)]
+    seed: u64,
+    /// What an acknowledgement means.
+    #[arg(long, value_enum, default_value = "fsync")]
+    durability: Durability,
+    /// Keeps data directories, outputs and logs here.
+    #[arg(long)]
+    keep: Option<PathBuf>,
+    /// The `tracescale` binary; by default the one beside this program.
+    #[arg(long)]
+    binary: Option<PathBuf>,
+}
+
+/// The durabilities under which the end of a process loses nothing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+enum Durability {
+    Fsync,
+    Os,
+}
+
+/// How a round ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum End {
+    Starting,
+    Recovering,
+    Running,
+    Stopping,
+    Stopped,
+}
+
+/// Given to the process; see its documents.
+const LATENESS: Duration = Duration::from_secs(2);
+const ALLOWED_LATENESS: Duration = Duration::from_secs(30);
+/// The windows of the view.
+const VIEW: &str = "service_latency";
+const SLIDE: Duration = Duration::from_secs(5);
+const SIZE: Duration = Duration::from_secs(60);
+/// Windows are final this long after their end without traffic, and corrected at the next slide.
+const UNTIL_FINAL: Duration = Duration::from_secs(2 + 5 + 1);
+// === impl Durability ===
+
+impl Durability {
+    const fn name(self) -> &'static str {
+        match self {
+            Self::Fsync => "fsync",
+            Self::Os => "os",
+        }
+    }
+}
+
+// === impl End ===
+
+impl End {
+    const ALL: [Self; 5] = [Self::Starting, Self::Recovering, Self::Running, Self::Stopping, Self::Stopped];
+
+    fn draw(random: &mut SmallRng) -> Self {
+        match random.random_range(0..100) {
+            0..8 => Self::Starting,
+            8..25 => Self::Recovering,
+            25..75 => Self::Running,
+            75..90 => Self::Stopping,
+            _ => Self::Stopped,
+        }
+    }
+
+    const fn name(self) -> &'static str {
+        match self {
+            Self::Starting => "SIGKILL while it starts",
+            Self::Recovering => "SIGKILL while it reads its log",
+            Self::Running => "SIGKILL while it takes requests",
+            Self::Stopping => "SIGKILL while it stops",
+            Self::Stopped => "SIGTERM, and its end",
+        }
+    }
+}
+
+/// Runs the lanes at the same time and compares each.
+///
+/// # Errors
+/// When a lane cannot go on, or anything is lost, double or counted wrong.
+pub(crate) fn run(args: &Args) -> Result<()> {
+    let Args { rounds, lanes, senders, seed, durability, .. } = *args;
+    println!("crash: {rounds} rounds in {lanes} lanes of {senders} senders, seed {seed}, durability {}\n", durability.name());
+    let temporary = tempfile::tempdir()?;
+    let folder = args.keep.as_deref().unwrap_or(temporary.path());
+    let beside = std::env::current_exe()?.with_file_name("tracescale");
+    let binary = args.binary.clone().unwrap_or(beside);
+    let begun = measure::instant();
+    let outcomes = runtime()?.block_on(async {
+        let mut running = JoinSet::new();
+        for number in 0..lanes {
+            let product = Product::new(binary.clone(), &folder.join(format!("lane-{number}")), durability)?;
+            // The rest goes to the first lanes.
+            let rounds = rounds / lanes + u32::from(number < rounds % lanes);
+            let lane = Lane { product, rounds, senders, seed: seed ^ u64::from(number) << 48 };
+            running.spawn(async move { lane.run().await.with_context(|| format!("lane {number}")) });
+        }
+        let mut outcomes = Vec::new();
+        while let Some(outcome) = running.join_next().await {
+            outcomes.push(outcome??);
+        }
+        anyhow::Ok(outcomes)
+    })?;
+    summary::print(&outcomes, begun.elapsed())
+}
