@@ -10,11 +10,13 @@ mod traffic;
 mod verdict;
 
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
 use rand::Rng;
 use rand::rngs::SmallRng;
+use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use tracescale_benches::measure;
 
@@ -28,9 +30,12 @@ pub(crate) struct Args {
     /// How often the process is ended, over all lanes.
     #[arg(long, default_value_t = 200)]
     rounds: u32,
-    /// Data directories with a process and senders of their own, at the same time.
-    #[arg(long, default_value_t = 2)]
+    /// Data directories that share the rounds, each with a process and senders of its own.
+    #[arg(long, default_value_t = 8)]
     lanes: u32,
+    /// Lanes that run at the same time.
+    #[arg(long, default_value_t = 2)]
+    at_once: usize,
     /// Concurrent senders of a lane.
     #[arg(long, default_value_t = 4)]
     senders: u64,
@@ -68,8 +73,9 @@ enum End {
 /// Given to the process; see its documents.
 const LATENESS: Duration = Duration::from_secs(2);
 const ALLOWED_LATENESS: Duration = Duration::from_secs(30);
-/// The windows of the view.
-const VIEW: &str = "service_latency";
+/// Views whose `samples` are entry spans, and how much later than others their windows are final.
+const VIEWS: [(&str, Duration); 2] = [("service_latency", Duration::ZERO), ("service_load", Duration::from_secs(60))];
+/// The windows of these views.
 const SLIDE: Duration = Duration::from_secs(5);
 const SIZE: Duration = Duration::from_secs(60);
 /// Windows are final this long after their end without traffic, and corrected at the next slide.
@@ -92,10 +98,10 @@ impl End {
 
     fn draw(random: &mut SmallRng) -> Self {
         match random.random_range(0..100) {
-            0..8 => Self::Starting,
-            8..25 => Self::Recovering,
-            25..75 => Self::Running,
-            75..90 => Self::Stopping,
+            0..15 => Self::Starting,
+            15..40 => Self::Recovering,
+            40..78 => Self::Running,
+            78..92 => Self::Stopping,
             _ => Self::Stopped,
         }
     }
@@ -117,6 +123,7 @@ impl End {
 /// When a lane cannot go on, or anything is lost, double or counted wrong.
 pub(crate) fn run(args: &Args) -> Result<()> {
     let Args { rounds, lanes, senders, seed, durability, .. } = *args;
+    let lanes = lanes.clamp(1, rounds.max(1));
     println!("crash: {rounds} rounds in {lanes} lanes of {senders} senders, seed {seed}, durability {}\n", durability.name());
     let temporary = tempfile::tempdir()?;
     let folder = args.keep.as_deref().unwrap_or(temporary.path());
@@ -125,12 +132,17 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     let begun = measure::instant();
     let outcomes = runtime()?.block_on(async {
         let mut running = JoinSet::new();
+        let places = Arc::new(Semaphore::new(args.at_once.max(1)));
         for number in 0..lanes {
             let product = Product::new(binary.clone(), &folder.join(format!("lane-{number}")), durability)?;
             // The rest goes to the first lanes.
             let rounds = rounds / lanes + u32::from(number < rounds % lanes);
             let lane = Lane { product, rounds, senders, seed: seed ^ u64::from(number) << 48 };
-            running.spawn(async move { lane.run().await.with_context(|| format!("lane {number}")) });
+            let places = Arc::clone(&places);
+            running.spawn(async move {
+                let _place = places.acquire().await?;
+                lane.run().await.with_context(|| format!("lane {number}"))
+            });
         }
         let mut outcomes = Vec::new();
         while let Some(outcome) = running.join_next().await {

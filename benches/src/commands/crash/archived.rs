@@ -9,6 +9,8 @@ use arrow::datatypes::{DataType, Int64Type, TimeUnit, TimestampNanosecondType, U
 use tracescale_archive::{Catalog, Range};
 use tracescale_core::time::Timestamp;
 
+use super::VIEWS;
+
 /// A span.
 #[derive(Clone, Debug)]
 pub(super) struct SpanRow {
@@ -22,6 +24,7 @@ pub(super) struct SpanRow {
 /// A row of a view for one final window.
 #[derive(Clone, Debug)]
 pub(super) struct WindowRow {
+    pub(super) view: &'static str,
     pub(super) end: Timestamp,
     pub(super) service: String,
     pub(super) revision: i64,
@@ -46,8 +49,8 @@ const RECORDS: [(&str, &[&str]); 3] =
 // === impl Archived ===
 
 impl Archived {
-    /// Reads all of it, with the windows of this view.
-    pub(super) async fn read(catalog: &Catalog, view: &str) -> Result<Self> {
+    /// Reads all of it.
+    pub(super) async fn read(catalog: &Catalog) -> Result<Self> {
         let mut archived = Self::default();
         for rows in table(catalog, "spans").await? {
             archived.add_spans(&rows)?;
@@ -55,8 +58,10 @@ impl Archived {
         for rows in table(catalog, "metrics").await? {
             archived.add_points(&rows)?;
         }
-        for rows in table(catalog, view).await? {
-            archived.add_windows(&rows)?;
+        for (view, _) in VIEWS {
+            for rows in table(catalog, view).await? {
+                archived.add_windows(view, &rows)?;
+            }
         }
         for (name, key) in RECORDS {
             for rows in table(catalog, name).await? {
@@ -90,11 +95,11 @@ impl Archived {
         Ok(())
     }
 
-    fn add_windows(&mut self, rows: &RecordBatch) -> Result<()> {
+    fn add_windows(&mut self, view: &'static str, rows: &RecordBatch) -> Result<()> {
         let (services, ends) = (texts(rows, "service_name")?, times(rows, "window_end")?);
         let (revisions, samples) = (integers(rows, "revision")?, integers(rows, "samples")?);
         for (row, service) in services.into_iter().enumerate() {
-            self.windows.push(WindowRow { end: ends[row], service, revision: revisions[row], samples: samples[row] });
+            self.windows.push(WindowRow { view, end: ends[row], service, revision: revisions[row], samples: samples[row] });
         }
         Ok(())
     }

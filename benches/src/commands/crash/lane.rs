@@ -22,7 +22,7 @@ use super::faults::Fault;
 use super::product::{Addresses, Product, Running};
 use super::traffic::{Sender, Sent};
 use super::verdict::Verdict;
-use super::{End, UNTIL_FINAL, VIEW};
+use super::{End, UNTIL_FINAL};
 
 /// A product that is ended so many times under the load of some senders.
 pub(super) struct Lane {
@@ -55,9 +55,9 @@ type Address = watch::Sender<Option<SocketAddr>>;
 /// Longest time from the start of a process to its end by an early kill, in milliseconds.
 const STARTING_MS: u64 = 1_500;
 /// Longest time that a process reads its log before it is killed.
-const RECOVERING_MS: u64 = 2_500;
+const RECOVERING_MS: u64 = 2_000;
 /// Longest time that a process takes requests.
-const RUNNING_MS: u64 = 1_500;
+const RUNNING_MS: u64 = 1_000;
 /// Longest time between SIGTERM and SIGKILL.
 const STOPPING_MS: u64 = 300;
 /// Share of the rounds before which something is wrong on the disk.
@@ -152,7 +152,7 @@ impl Lane {
     async fn compare(&self, sent: &[Sent], begin: Timestamp, end: Timestamp) -> Result<Verdict> {
         let archive: &Path = &self.product.data().join("archive");
         let catalog = Catalog::open(&Location::parse(&archive.display().to_string())?).await?;
-        let archived = Archived::read(&catalog, VIEW).await?;
+        let archived = Archived::read(&catalog).await?;
         let mut verdict = Verdict::of(sent, &archived, begin, end);
         verdict.findings = audit(catalog.store()).await?.iter().map(ToString::to_string).collect();
         Ok(verdict)

@@ -7,7 +7,7 @@ use tracescale_core::time::Timestamp;
 
 use super::archived::{Archived, SpanRow, WindowRow};
 use super::traffic::Sent;
-use super::{ALLOWED_LATENESS, LATENESS, SIZE, SLIDE};
+use super::{ALLOWED_LATENESS, LATENESS, SIZE, SLIDE, VIEWS};
 
 /// What was found.
 #[derive(Clone, Debug, Default)]
@@ -50,6 +50,9 @@ pub(super) struct Windows {
     /// Different, and with rows that came too late to change them.
     pub(super) too_late: usize,
 }
+
+/// The end of a window, and a service.
+type Key<'a> = (Timestamp, &'a str);
 
 /// Most wrong things of a kind that are told one by one.
 const TOLD: usize = 12;
@@ -101,7 +104,7 @@ impl Verdict {
 
     fn compare_windows(&mut self, archived: &Archived, begin: Timestamp, end: Timestamp) {
         let entries = || archived.spans.iter().filter(|span| span.is_entry);
-        let mut expected: BTreeMap<(Timestamp, &str), i64> = BTreeMap::new();
+        let mut expected: BTreeMap<Key<'_>, i64> = BTreeMap::new();
         let mut late = BTreeSet::new();
         for span in entries() {
             for window_end in window_ends(span) {
@@ -111,27 +114,33 @@ impl Verdict {
                 }
             }
         }
-        let (newest, again) = newest(&archived.windows);
-        for ((end, service), revision) in again {
-            self.wrong.push(format!("two rows of {service} for the window until {end}, revision {revision}"));
-            self.windows.different += 1;
-        }
-        let keys: BTreeSet<_> = expected.keys().chain(newest.keys()).copied().filter(|(at, _)| *at > begin && *at <= end).collect();
-        for key in keys {
-            let (expected, row) = (expected.get(&key).copied().unwrap_or(0), newest.get(&key));
-            self.windows.compared += 1;
-            self.windows.corrected += usize::from(row.is_some_and(|row| row.revision > 0));
-            if expected == row.map_or(0, |row| row.samples) {
-                continue;
+        for (view, delay) in VIEWS {
+            let (newest, again) = newest(archived.windows.iter().filter(|row| row.view == view));
+            for ((end, service), revision) in again {
+                self.windows.different += 1;
+                self.wrong.push(format!("{view} until {end}: two rows of {service} in revision {revision}"));
             }
-            if late.contains(&key) {
-                self.windows.too_late += 1;
-                continue;
+            let is_compared = |key: &&Key<'_>| key.0 > begin && key.0 + delay <= end;
+            let keys: BTreeSet<Key<'_>> = expected.keys().chain(newest.keys()).filter(is_compared).copied().collect();
+            for key in keys {
+                self.compare_window(view, key, expected.get(&key).copied().unwrap_or(0), newest.get(&key).copied(), late.contains(&key));
             }
-            self.windows.different += 1;
-            let found = row.map_or_else(|| "no row".to_owned(), |row| format!("{} in revision {}", row.samples, row.revision));
-            self.wrong.push(format!("window until {} of {}: {expected} entry spans, {found}", key.0, key.1));
         }
+    }
+
+    fn compare_window(&mut self, view: &str, (end, service): Key<'_>, expected: i64, found: Option<&WindowRow>, is_late: bool) {
+        self.windows.compared += 1;
+        self.windows.corrected += usize::from(found.is_some_and(|row| row.revision > 0));
+        if expected == found.map_or(0, |row| row.samples) {
+            return;
+        }
+        if is_late {
+            self.windows.too_late += 1;
+            return;
+        }
+        self.windows.different += 1;
+        let found = found.map_or_else(|| "no row".to_owned(), |row| format!("{} in revision {}", row.samples, row.revision));
+        self.wrong.push(format!("{view} until {end}: {expected} entry spans of {service}, {found}"));
     }
 
     pub(super) fn is_good(&self) -> bool {
@@ -147,10 +156,8 @@ fn window_ends(span: &SpanRow) -> impl Iterator<Item = Timestamp> {
     (1..).map(move |step| first + SLIDE * step).take_while(move |end| end.since(first) <= SIZE)
 }
 
-type Key<'a> = (Timestamp, &'a str);
-
 /// The newest revision of each window and service, and what is there twice.
-fn newest(rows: &[WindowRow]) -> (BTreeMap<Key<'_>, &WindowRow>, Vec<(Key<'_>, i64)>) {
+fn newest<'a>(rows: impl Iterator<Item = &'a WindowRow>) -> (BTreeMap<Key<'a>, &'a WindowRow>, Vec<(Key<'a>, i64)>) {
     let (mut newest, mut seen, mut again): (BTreeMap<Key<'_>, &WindowRow>, _, _) = (BTreeMap::new(), BTreeSet::new(), Vec::new());
     for row in rows {
         let key = (row.end, row.service.as_str());
@@ -187,7 +194,7 @@ mod tests {
     }
 
     fn row(revision: i64, samples: i64) -> WindowRow {
-        WindowRow { end: END, service: "cart".to_owned(), revision, samples }
+        WindowRow { view: VIEWS[0].0, end: END, service: "cart".to_owned(), revision, samples }
     }
 
     fn verdict(spans: &[SpanRow], windows: &[WindowRow]) -> Verdict {
