@@ -63,10 +63,15 @@ enum Durability {
 /// How a round ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum End {
+    /// Killed before it listens.
     Starting,
+    /// Killed when it listens, most often while it reads its log.
     Recovering,
+    /// Killed while it takes requests.
     Running,
+    /// Killed after SIGTERM.
     Stopping,
+    /// SIGTERM, and waited for.
     Stopped,
 }
 
@@ -108,8 +113,8 @@ impl End {
 
     const fn name(self) -> &'static str {
         match self {
-            Self::Starting => "SIGKILL while it starts",
-            Self::Recovering => "SIGKILL while it reads its log",
+            Self::Starting => "SIGKILL before it listens",
+            Self::Recovering => "SIGKILL soon after it listens",
             Self::Running => "SIGKILL while it takes requests",
             Self::Stopping => "SIGKILL while it stops",
             Self::Stopped => "SIGTERM, and its end",

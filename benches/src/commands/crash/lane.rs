@@ -63,7 +63,7 @@ const STOPPING_MS: u64 = 300;
 /// Share of the rounds before which something is wrong on the disk.
 const FAULTS: f64 = 0.25;
 /// Longest wait for the senders at the end.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_secs(120);
 
 // === impl Lane ===
 

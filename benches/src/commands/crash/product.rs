@@ -35,7 +35,7 @@ pub(super) struct Addresses {
 }
 
 const POLL: Duration = Duration::from_millis(10);
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_secs(120);
 
 // === impl Product ===
 
