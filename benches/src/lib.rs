@@ -3,7 +3,7 @@
 //!
 //! ```text
 //! generate ─▶ body (encoded, re-dated, compressed) ─┬▶ decode · engine · rules, in this process
-//!                                                   └▶ load (open loop) ─▶ a real server process ─▶ process (CPU, memory)
+//!                                                   └▶ load (open loop) · repeat (until acknowledged) ─▶ a real server process ─▶ process
 //! ```
 //!
 //! Architecture invariants: equal seeds give equal bytes. A sender never waits for the server: what could not be offered
@@ -14,3 +14,4 @@ pub mod generate;
 pub mod load;
 pub mod measure;
 pub mod process;
+pub mod repeat;

@@ -99,7 +99,7 @@ pub struct Outcome {
     pub seconds: f64,
 }
 
-enum Answer {
+pub(crate) enum Answer {
     Acknowledged { rejected: u64 },
     Refused { status: String, retryable: bool, with_delay: bool },
     Failed,
@@ -119,7 +119,7 @@ struct Pool<'a> {
     used: u64,
 }
 
-type HttpClient = Client<HttpConnector, Full<Bytes>>;
+pub(crate) type HttpClient = Client<HttpConnector, Full<Bytes>>;
 
 /// Bodies in a pool: enough that repeats are far apart.
 const POOL: usize = 64;
@@ -130,7 +130,7 @@ const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
 // === impl Protocol ===
 
 impl Protocol {
-    const fn path(self) -> &'static str {
+    pub(crate) const fn path(self) -> &'static str {
         match self {
             Self::Grpc => "/opentelemetry.proto.collector.trace.v1.TraceService/Export",
             Self::Http => "/v1/traces",
@@ -240,7 +240,7 @@ pub async fn offer(load: &Load, templates: &[Template], stop: CancellationToken)
             let (body, spans) = pool.take(measure::now())?;
             due -= float(spans);
             outcome.offered.add(spans);
-            let request = request(load, body)?;
+            let request = request(load.address, load.protocol, load.protocol.path(), load.compression, body)?;
             let client = clients[usize::try_from(outcome.offered.requests)? % clients.len()].clone();
             let protocol = load.protocol;
             requests.spawn(async move {
@@ -262,7 +262,7 @@ pub async fn offer(load: &Load, templates: &[Template], stop: CancellationToken)
     Ok(outcome)
 }
 
-fn client(protocol: Protocol) -> HttpClient {
+pub(crate) fn client(protocol: Protocol) -> HttpClient {
     let mut builder = Client::builder(TokioExecutor::new());
     builder.http2_only(protocol == Protocol::Grpc).retry_canceled_requests(false);
     builder.http2_initial_stream_window_size(8 << 20).http2_initial_connection_window_size(24 << 20);
@@ -271,20 +271,26 @@ fn client(protocol: Protocol) -> HttpClient {
     builder.build(connector)
 }
 
-fn request(load: &Load, body: Bytes) -> Result<Request<Full<Bytes>>> {
-    let mut request = Request::post(format!("http://{}{}", load.address, load.protocol.path()));
-    request = match load.protocol {
+pub(crate) fn request(
+    address: SocketAddr,
+    protocol: Protocol,
+    path: &str,
+    compression: Compression,
+    body: Bytes,
+) -> Result<Request<Full<Bytes>>> {
+    let mut request = Request::post(format!("http://{address}{path}"));
+    request = match protocol {
         Protocol::Grpc => request.header(header::CONTENT_TYPE, "application/grpc").header(header::TE, "trailers"),
         Protocol::Http => request.header(header::CONTENT_TYPE, "application/x-protobuf"),
     };
-    if let Some(encoding) = load.compression.header() {
-        let name = if load.protocol == Protocol::Grpc { "grpc-encoding" } else { "content-encoding" };
+    if let Some(encoding) = compression.header() {
+        let name = if protocol == Protocol::Grpc { "grpc-encoding" } else { "content-encoding" };
         request = request.header(name, encoding);
     }
     request.body(Full::new(body)).context("a request cannot be built")
 }
 
-async fn exchange(protocol: Protocol, client: HttpClient, request: Request<Full<Bytes>>) -> Answer {
+pub(crate) async fn exchange(protocol: Protocol, client: HttpClient, request: Request<Full<Bytes>>) -> Answer {
     let Ok(response) = client.request(request).await else { return Answer::Failed };
     let (head, body) = response.into_parts();
     let Ok(body) = body.collect().await else { return Answer::Failed };

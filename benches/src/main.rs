@@ -34,6 +34,8 @@ enum Command {
     Memory(commands::memory::Args),
     /// Far too much load, recovery, and SIGTERM under load: memory, refusals, and exact counts.
     Overload(commands::overload::Args),
+    /// Kill the running binary again and again: nothing that was acknowledged is lost, and nothing counts twice.
+    Crash(commands::crash::Args),
     /// From a burst to the scale call, in real time.
     Reaction(commands::reaction::Args),
     /// Receive OTLP until SIGTERM or Ctrl-C and drop the rows: the near side of `versus`.
@@ -57,6 +59,7 @@ fn main() -> ExitCode {
         Command::Rules(args) => commands::rules::run(&args),
         Command::Memory(args) => commands::memory::run(&args),
         Command::Overload(args) => commands::overload::run(&args),
+        Command::Crash(args) => commands::crash::run(&args),
         Command::Reaction(args) => commands::reaction::run(&args),
         Command::Receive(args) => commands::receive::run(&args),
         Command::Versus(args) => commands::versus::run(&args),

@@ -75,6 +75,23 @@ impl Server {
         Ok(())
     }
 
+    /// How it ended, if it has.
+    ///
+    /// # Errors
+    /// When the system does not say.
+    pub fn ended(&mut self) -> Result<Option<ExitStatus>> {
+        Ok(self.child.try_wait()?)
+    }
+
+    /// Ends it with `SIGKILL`; it is gone when this returns.
+    ///
+    /// # Errors
+    /// When it cannot be signalled.
+    pub fn kill(mut self) -> Result<ExitStatus> {
+        self.child.kill()?;
+        Ok(self.child.wait()?)
+    }
+
     /// What it has used so far.
     ///
     /// # Errors

@@ -39,6 +39,15 @@ pub struct Keep {
     pub troubles: Troubles<()>,
 }
 
+/// A request that is in the log.
+#[derive(Debug)]
+pub struct Kept {
+    /// Its number there.
+    pub lsn: Lsn,
+    /// The request.
+    pub request: Admitted,
+}
+
 /// What the stages around the log tell each other.
 #[derive(Debug, Default)]
 pub struct Shared {
@@ -111,7 +120,7 @@ impl Keep {
         mut self,
         mut requests: mpsc::Receiver<Admitted>,
         mut own: mpsc::Receiver<Entry>,
-        kept: mpsc::Sender<Admitted>,
+        kept: mpsc::Sender<Kept>,
     ) -> anyhow::Result<()> {
         let mut kept = Some(kept);
         loop {
@@ -149,7 +158,7 @@ impl Keep {
     }
 
     /// Writes a group and answers its senders. Returns the requests that are new.
-    fn write(&mut self, mut group: Group) -> anyhow::Result<Vec<Admitted>> {
+    fn write(&mut self, mut group: Group) -> anyhow::Result<Vec<Kept>> {
         if self.answers_first {
             group.sign();
         }
@@ -172,7 +181,7 @@ impl Keep {
         let mut new = Vec::with_capacity(group.requests.len());
         for (request, appended) in group.requests.into_iter().zip(appended) {
             match appended {
-                Appended::New(_) => new.push(request),
+                Appended::New(lsn) => new.push(Kept { lsn, request }),
                 Appended::Duplicate => {
                     let _ = shared.duplicates.fetch_add(1, Ordering::Relaxed);
                 }

@@ -21,6 +21,7 @@ use crate::logged;
 use crate::metrics::Metrics;
 use crate::resume::{self, Resumed};
 use crate::warning::Troubles;
+use crate::windows::KeptWindows;
 
 /// Windows, decisions and alerts that wait for the log: a few seconds' worth of a large installation.
 const OWN: usize = 512;
@@ -45,6 +46,8 @@ pub struct Keeping {
     pub outbox: Outbox,
     /// Its other end.
     pub own: mpsc::Receiver<Entry>,
+    /// How final windows are kept from here on.
+    pub windows: KeptWindows,
 }
 
 /// Where a data directory's log is.
@@ -102,7 +105,8 @@ pub async fn open(data_dir: &Path, storage: &Storage, engine: &mut Engine, metri
     let archiving = Archiving::new(settings, wal.reader(), Arc::clone(&shared), metrics.clone());
     let answers_first = storage.wal.durability == storage::Durability::None;
     let keep = Keep { wal, answers_first, shared, troubles: Troubles::default() };
-    Ok(Keeping { keep, archiving, outbox, own })
+    let windows = KeptWindows { outbox: outbox.clone(), fed: resumed.fed, revisions: resumed.revisions };
+    Ok(Keeping { keep, archiving, outbox, own, windows })
 }
 
 fn wal_options(storage: &Storage, engine: &Engine) -> wal::Options {
@@ -152,7 +156,7 @@ fn pay(wal: &mut Wal, resumed: &Resumed) -> anyhow::Result<()> {
         tracing::info!(requests = resumed.requests, items = resumed.items, owed, "windows go on from the write-ahead log");
     }
     let now = clock::now();
-    let entries = resumed.owed.iter().map(|emission| logged::window(emission, now)).collect::<Result<Vec<_>, _>>()?;
+    let entries = resumed.owed.iter().map(|(emission, through)| logged::window(emission, *through, now)).collect::<Result<Vec<_>, _>>()?;
     if let Err(error) = wal.append(&entries) {
         anyhow::ensure!(error.is_retryable(), error);
         tracing::error!(%error, windows = entries.len(), "windows of the last run cannot be kept");

@@ -25,6 +25,7 @@ pub mod record;
 pub mod recorded;
 pub mod replay;
 pub mod resume;
+pub mod revisions;
 pub mod rows;
 pub mod rules;
 pub mod run;

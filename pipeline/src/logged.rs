@@ -11,7 +11,7 @@ use arrow::ipc::reader::StreamReader;
 use arrow::ipc::writer::StreamWriter;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
-use tracescale_archive::wal::Entry;
+use tracescale_archive::wal::{Entry, Lsn};
 use tracescale_core::decide::Decision;
 use tracescale_core::time::Timestamp;
 use tracescale_ingest::decode::{DecodeError, Decoded, Encoding, MAX_BODY, Signal, decode};
@@ -55,6 +55,8 @@ pub struct Window {
     pub end: Timestamp,
     /// How often it was changed by late rows.
     pub revision: u32,
+    /// The last request that it was made with.
+    pub through: Lsn,
     /// Its rows.
     pub rows: RecordBatch,
 }
@@ -113,6 +115,7 @@ const ALERT: u8 = 104;
 const VIEW_KEY: &str = "tracescale.view";
 const END_KEY: &str = "tracescale.window_end";
 const REVISION_KEY: &str = "tracescale.revision";
+const THROUGH_KEY: &str = "tracescale.through";
 
 /// Fast: a window is a few kilobytes, and compresses to a fifth.
 const ZSTD_LEVEL: i32 = 1;
@@ -130,16 +133,17 @@ pub fn request(admitted: &Admitted) -> Entry {
     }
 }
 
-/// The entry of a final window.
+/// The entry of a final window that was made with the requests up to `through`.
 ///
 /// # Errors
 /// When its rows cannot be written as Arrow IPC, which is a defect.
-pub fn window(emission: &Emission, now: Timestamp) -> Result<Entry, LoggedError> {
+pub fn window(emission: &Emission, through: Lsn, now: Timestamp) -> Result<Entry, LoggedError> {
     let schema = emission.rows.schema();
     let pairs = [
         (VIEW_KEY, emission.view.clone()),
         (END_KEY, emission.window_end.as_nanos().to_string()),
         (REVISION_KEY, emission.revision.to_string()),
+        (THROUGH_KEY, through.to_string()),
     ];
     let metadata = pairs.map(|(key, value)| (key.to_owned(), value)).into();
     let schema = Arc::new(Schema::new_with_metadata(schema.fields().clone(), metadata));
@@ -240,13 +244,14 @@ fn read_window(body: &[u8]) -> Result<Window, LoggedError> {
     let number = |key: &str| {
         text(key).parse::<i64>().map_err(|_| ArrowError::IpcError(format!("a window whose `{key}` is `{}`, not a number", text(key))))
     };
+    let through = Lsn(number(THROUGH_KEY)?.cast_unsigned());
     let (view, end) = (text(VIEW_KEY).to_owned(), Timestamp::from_nanos(number(END_KEY)?));
     let revision = u32::try_from(number(REVISION_KEY)?).unwrap_or(u32::MAX);
     // Metadata off, so that rows of many windows are of one schema.
     let plain = Arc::new(Schema::new(schema.fields().iter().map(|field| Field::clone(field)).collect::<Vec<_>>()));
     let batches = reader.collect::<Result<Vec<_>, _>>()?;
     let rows = arrow::compute::concat_batches(&schema, &batches)?;
-    Ok(Window { view, end, revision, rows: RecordBatch::try_new(plain, rows.columns().to_vec())? })
+    Ok(Window { view, end, revision, through, rows: RecordBatch::try_new(plain, rows.columns().to_vec())? })
 }
 
 #[cfg(test)]
@@ -280,8 +285,9 @@ mod tests {
     fn records_come_back() {
         let now = Timestamp::from_secs(70);
         let (emission, alert) = (emission(), Alert { at: now, kind: "rule_failed".into(), subject: "slo".into(), message: "why".into() });
-        let Logged::Window(window) = read(&window(&emission, now).unwrap()).unwrap() else { panic!("not a window") };
+        let Logged::Window(window) = read(&window(&emission, Lsn(9), now).unwrap()).unwrap() else { panic!("not a window") };
         assert_eq!((window.view.as_str(), window.end, window.revision), ("service_latency", emission.window_end, 3));
+        assert_eq!(window.through, Lsn(9));
         assert_eq!(window.rows.column(2), emission.rows.column(2));
         assert_eq!(window.rows.column(1).as_dictionary::<Int32Type>().len(), 3);
         assert_eq!(window.rows.schema().fields().len(), 3);
@@ -295,7 +301,7 @@ mod tests {
     /// Guarantees: a record that is damaged or of the future is an error that says what it is.
     #[test]
     fn what_cannot_be_read_is_said() {
-        let entry = window(&emission(), Timestamp::EPOCH).unwrap();
+        let entry = window(&emission(), Lsn::FIRST, Timestamp::EPOCH).unwrap();
         let cut = Entry { body: entry.body.slice(..20), ..entry.clone() };
         assert!(matches!(read(&cut), Err(LoggedError::Wire(_))));
         let later = Entry { signal: 200, ..entry.clone() };

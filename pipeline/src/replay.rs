@@ -73,7 +73,7 @@ pub async fn run(config: &Config, file: &Path, speed: Speed, mut console: Consol
             engine: config.engine().await.map_err(|problems| anyhow::anyhow!("{} views do not work", problems.len()))?.0,
             metrics: metrics.clone(),
             failing: ViewTroubles::default(),
-            outbox: None,
+            keeping: None,
         },
         controller: config.controller(),
         evaluator: Evaluator::default(),

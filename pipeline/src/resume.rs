@@ -3,14 +3,16 @@
 //! The write-ahead log has every request of the last minutes and every final window that was kept. Requests go through the
 //! engine at the times at which they came; a final window that is in the log already is not kept a second time, one that
 //! the last process still owed is. Nothing is decided on the way: decisions of the past are past.
-
-use std::collections::{BTreeMap, BTreeSet};
+//!
+//! A window is owed when none is in the log that was made with as many requests. How often it was emitted says nothing: a
+//! row that came while the window became final is in its first emission here, though the last process had to correct it.
 
 use tracescale_archive::wal::{Lsn, Reader};
 use tracescale_core::time::Timestamp;
 use tracescale_queries::{Emission, Engine};
 
 use crate::logged::{self, Logged};
+use crate::revisions::Revisions;
 use crate::warning::chain;
 use crate::windows;
 
@@ -18,22 +20,28 @@ use crate::windows;
 const READ_BYTES: usize = 4 << 20;
 
 /// What was done.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Resumed {
     /// Requests that the windows were fed.
     pub requests: u64,
     /// Spans and points in them.
     pub items: u64,
-    /// Final windows that are to be kept.
-    pub owed: Vec<Emission>,
+    /// Final windows that are to be kept, each with the last request that it was made with.
+    pub owed: Vec<(Emission, Lsn)>,
+    /// The last request that the windows were fed.
+    pub fed: Lsn,
+    /// Final windows that the log has, those that are owed included.
+    pub revisions: Revisions,
 }
 
-/// Final windows that the log has.
-#[derive(Debug, Default)]
-struct Known {
-    windows: BTreeSet<(String, Timestamp, u32)>,
-    /// The newest final window of each view.
-    newest: BTreeMap<String, Timestamp>,
+// === impl Resumed ===
+
+impl Resumed {
+    fn nothing() -> Self {
+        // Below the first number: an emission of an empty engine was made with no request.
+        let fed = Lsn(0);
+        Self { requests: 0, items: 0, owed: Vec::new(), fed, revisions: Revisions::default() }
+    }
 }
 
 /// Feeds the engine with what the log has of its look-back time.
@@ -41,10 +49,10 @@ struct Known {
 /// # Errors
 /// When the log cannot be read, or the engine fails.
 pub async fn resume(engine: &mut Engine, log: &mut Reader, first: Lsn) -> anyhow::Result<Resumed> {
-    let Some((begin, newest)) = span(log, first)? else { return Ok(Resumed::default()) };
+    let Some((begin, newest)) = span(log, first)? else { return Ok(Resumed::nothing()) };
     let from = newest - engine.look_back();
-    let mut resumed = Resumed::default();
-    let (mut known, mut emitted) = (Known::default(), Vec::new());
+    let mut resumed = Resumed::nothing();
+    let mut emitted: Vec<(Emission, Lsn)> = Vec::new();
     let mut now: Option<Timestamp> = None;
     let mut position = first;
     loop {
@@ -55,7 +63,7 @@ pub async fn resume(engine: &mut Engine, log: &mut Reader, first: Lsn) -> anyhow
             let request = match logged::read(&record.entry) {
                 Ok(Logged::Request(request)) if request.received_at() >= from => request,
                 Ok(Logged::Window(window)) => {
-                    known.add(window.view, window.end, window.revision);
+                    resumed.revisions.add(window.view, window.end, window.revision, window.through);
                     continue;
                 }
                 Ok(_) => continue,
@@ -73,20 +81,31 @@ pub async fn resume(engine: &mut Engine, log: &mut Reader, first: Lsn) -> anyhow
             };
             // A clock that went back while the log was written does not take the windows back.
             let time = now.map_or(request.received_at(), |now| now.max(request.received_at()));
-            emitted.extend(windows::step(engine, now, time).await?);
+            let fed = resumed.fed;
+            emitted.extend(windows::step(engine, now, time).await?.into_iter().map(|emission| (emission, fed)));
             now = Some(time);
             resumed.requests += 1;
             resumed.items += decoded.items - decoded.rejected;
             engine.push(&request.source(), decoded.batches, time).await?;
+            resumed.fed = record.lsn;
         }
     }
-    // Of windows that began before the first record, rows may be missing; they were final when those were given up.
-    let complete_from = if first.0 <= 1 { Timestamp::MIN } else { begin.max(from) };
-    resumed.owed = emitted.into_iter().filter(|emission| emission.window_start >= complete_from && !known.has(emission)).collect();
+    // What became final after the last request, because time went on.
+    let fed = resumed.fed;
+    emitted.extend(windows::step(engine, now, newest).await?.into_iter().map(|emission| (emission, fed)));
+    // Of windows that began before the first request that was fed, rows may be missing; they were final when it came.
+    let complete_from = if first.0 <= 1 && from <= begin { Timestamp::MIN } else { begin.max(from) };
+    for (emission, through) in emitted {
+        if emission.window_start >= complete_from && !resumed.revisions.covers(&emission, through) {
+            let owed = resumed.revisions.number(&emission)?.into_owned();
+            resumed.revisions.add(owed.view.clone(), owed.window_end, owed.revision, through);
+            resumed.owed.push((owed, through));
+        }
+    }
     Ok(resumed)
 }
 
-/// When the first and the newest request of the log were received.
+/// When the first and the newest record of the log were written.
 fn span(log: &mut Reader, first: Lsn) -> anyhow::Result<Option<(Timestamp, Timestamp)>> {
     let mut span: Option<(Timestamp, Timestamp)> = None;
     let mut position = first;
@@ -101,18 +120,122 @@ fn span(log: &mut Reader, first: Lsn) -> anyhow::Result<Option<(Timestamp, Times
     }
 }
 
-// === impl Known ===
+#[cfg(test)]
+mod tests {
+    use std::net::Ipv4Addr;
+    use std::path::Path;
+    use std::time::Duration;
 
-impl Known {
-    fn add(&mut self, view: String, end: Timestamp, revision: u32) {
-        let newest = self.newest.entry(view.clone()).or_insert(end);
-        *newest = (*newest).max(end);
-        let _ = self.windows.insert((view, end, revision));
+    use arrow::array::AsArray;
+    use arrow::datatypes::Int64Type;
+    use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
+    use opentelemetry_proto::tonic::trace::v1::{ResourceSpans, ScopeSpans, Span};
+    use prost::Message;
+    use tracescale_archive::wal::{Entry, Options, Wal};
+    use tracescale_ingest::Compression;
+    use tracescale_ingest::decode::{Encoding, Signal};
+    use tracescale_queries::{EngineConfig, ViewSource};
+
+    use super::*;
+
+    const BASE: Timestamp = Timestamp::from_secs(1_767_600_000);
+    const VIEW: &str = "CREATE VIEW load AS SELECT window_start, window_end, count(*) AS samples
+        FROM TUMBLE(spans, end_time, INTERVAL '5 seconds') GROUP BY window_start, window_end";
+
+    fn at(seconds: u64) -> Timestamp {
+        BASE + Duration::from_secs(seconds)
     }
 
-    /// A first emission is also known by a newer one of its view: windows become final in their order.
-    fn has(&self, emission: &Emission) -> bool {
-        let is_passed = emission.revision == 0 && self.newest.get(&emission.view).is_some_and(|newest| emission.window_end <= *newest);
-        is_passed || self.windows.contains(&(emission.view.clone(), emission.window_end, emission.revision))
+    async fn engine() -> Engine {
+        let view = ViewSource { name: "load".to_owned(), sql: VIEW.to_owned(), origin: "test".to_owned() };
+        let config = EngineConfig { lateness: Duration::from_secs(2), ..EngineConfig::default() };
+        Engine::new(config, vec![view]).await.unwrap()
+    }
+
+    /// A request with one span.
+    fn request(received: u64, ended: u64) -> Entry {
+        let time = u64::try_from(at(ended).as_nanos()).unwrap();
+        let span = Span {
+            trace_id: vec![1; 16],
+            span_id: (received << 8 | ended).to_be_bytes().to_vec(),
+            start_time_unix_nano: time,
+            end_time_unix_nano: time,
+            ..Span::default()
+        };
+        let scope_spans = vec![ScopeSpans { spans: vec![span], ..ScopeSpans::default() }];
+        let request = ExportTraceServiceRequest { resource_spans: vec![ResourceSpans { scope_spans, ..ResourceSpans::default() }] };
+        Entry {
+            signal: Signal::Traces.tag(),
+            encoding: Encoding::Protobuf.tag(),
+            compression: Compression::Identity.tag(),
+            source: Ipv4Addr::LOCALHOST.into(),
+            received_at: at(received),
+            body: request.encode_to_vec().into(),
+        }
+    }
+
+    async fn resumed(dir: &Path) -> (Wal, Resumed) {
+        let (wal, _) = Wal::open(dir, Options::default()).unwrap();
+        let resumed = resume(&mut engine().await, &mut wal.reader(), wal.first()).await.unwrap();
+        (wal, resumed)
+    }
+
+    /// The first window: its revision, how many rows are behind it, and the request that it was made with.
+    fn owed(resumed: &Resumed) -> Vec<(u32, i64, Lsn)> {
+        let first = resumed.owed.iter().filter(|(emission, _)| emission.window_end == at(5));
+        let samples = |emission: &Emission| emission.rows.column_by_name("samples").unwrap().as_primitive::<Int64Type>().value(0);
+        first.map(|(emission, through)| (emission.revision, samples(emission), *through)).collect()
+    }
+
+    /// Guarantees: a row that came while its window became final, and that the last process did not live to correct the window
+    /// by, is in a higher revision; once that is in the log, nothing is owed any more.
+    #[tokio::test]
+    async fn a_correction_that_was_not_kept_is_owed_once() {
+        let dir = tempfile::tempdir().unwrap();
+        let (mut wal, _) = Wal::open(dir.path(), Options::default()).unwrap();
+        // The second makes the first window final.
+        wal.append(&[request(3, 3), request(8, 8)]).unwrap();
+        drop(wal);
+        let (mut wal, _) = Wal::open(dir.path(), Options::default()).unwrap();
+        let mut predecessor = engine().await;
+        for record in wal.reader().read(Lsn::FIRST, READ_BYTES).unwrap() {
+            let Logged::Request(request) = logged::read(&record.entry).unwrap() else { panic!("not a request") };
+            predecessor.push("sender", request.decode().unwrap().batches, request.received_at()).await.unwrap();
+        }
+        let emissions = predecessor.advance(at(8)).await.unwrap();
+        let kept = emissions.iter().find(|emission| emission.is_final && emission.window_end == at(5)).unwrap();
+        // The third has a row for the window. It was received at the same moment, but after the window was made.
+        wal.append(&[request(8, 4), logged::window(kept, Lsn(2), at(8)).unwrap(), request(9, 9)]).unwrap();
+        drop(wal);
+
+        let (mut wal, first) = resumed(dir.path()).await;
+        assert_eq!(owed(&first), [(1, 2, Lsn(3))]);
+        assert_eq!(first.fed, Lsn(5));
+        let entries: Vec<Entry> = first.owed.iter().map(|(emission, through)| logged::window(emission, *through, at(9)).unwrap()).collect();
+        wal.append(&entries).unwrap();
+        drop(wal);
+        assert_eq!(owed(&resumed(dir.path()).await.1), []);
+    }
+
+    /// Guarantees: a window that became final because time went on, after the last request, is not owed when it is in the log.
+    #[tokio::test]
+    async fn windows_that_time_made_final_are_known() {
+        let dir = tempfile::tempdir().unwrap();
+        let (mut wal, _) = Wal::open(dir.path(), Options::default()).unwrap();
+        wal.append(&[request(3, 3), request(4, 4)]).unwrap();
+        drop(wal);
+        let (mut wal, nothing) = resumed(dir.path()).await;
+        assert_eq!(owed(&nothing), []);
+        // An own record shows that the process lived until then.
+        let alert = logged::Alert { at: at(20), kind: "test".to_owned(), subject: String::new(), message: String::new() };
+        wal.append(&[logged::alert(&alert, at(20)).unwrap()]).unwrap();
+        drop(wal);
+        let (mut wal, resumed_once) = resumed(dir.path()).await;
+        assert_eq!(owed(&resumed_once), [(0, 2, Lsn(2))]);
+        let entries: Vec<Entry> =
+            resumed_once.owed.iter().map(|(emission, through)| logged::window(emission, *through, at(20)).unwrap()).collect();
+        wal.append(&entries).unwrap();
+        drop(wal);
+        assert_eq!(owed(&resumed(dir.path()).await.1), []);
     }
 }

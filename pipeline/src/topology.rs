@@ -75,8 +75,9 @@ pub async fn live(config: Config, mut console: Console) -> anyhow::Result<()> {
     let sinks: Arc<dyn ScaleTarget> = Arc::new(config.sinks(clock::system()));
     let (mut engine, losses) = config.engine().await.map_err(|problems| anyhow!("{} views do not work", problems.len()))?;
     metrics.losses(losses);
-    let Keeping { keep, archiving, outbox, own } = keeping::open(&config.data_dir, config.storage(), &mut engine, &metrics).await?;
-    let windows = Windows { engine, metrics: metrics.clone(), failing: ViewTroubles::default(), outbox: Some(outbox.clone()) };
+    let Keeping { keep, archiving, outbox, own, windows } =
+        keeping::open(&config.data_dir, config.storage(), &mut engine, &metrics).await?;
+    let windows = Windows { engine, metrics: metrics.clone(), failing: ViewTroubles::default(), keeping: Some(windows) };
 
     let (events_in, events) = mpsc::channel(EVENTS);
     let (evaluations_in, evaluations) = mpsc::channel(EVALUATIONS);

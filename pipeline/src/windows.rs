@@ -3,16 +3,17 @@
 use std::collections::BTreeMap;
 
 use tokio::sync::mpsc;
+use tracescale_archive::wal::Lsn;
 use tracescale_core::time::Timestamp;
-use tracescale_ingest::Admitted;
 use tracescale_queries::{Emission, Engine, EngineStats};
 use tracing::Instrument;
 
 use crate::clock;
 use crate::controller::Event;
-use crate::keep::Outbox;
+use crate::keep::{Kept, Outbox};
 use crate::logged;
 use crate::metrics::Metrics;
+use crate::revisions::Revisions;
 use crate::warning::Troubles;
 
 /// The stage's parts.
@@ -24,8 +25,19 @@ pub struct Windows {
     pub metrics: Metrics,
     /// Views that fail.
     pub failing: ViewTroubles,
-    /// Where final windows are kept, when they are.
-    pub outbox: Option<Outbox>,
+    /// How final windows are kept, when they are.
+    pub keeping: Option<KeptWindows>,
+}
+
+/// How final windows are kept.
+#[derive(Debug)]
+pub struct KeptWindows {
+    /// Where they are left for the log.
+    pub outbox: Outbox,
+    /// The last request that the engine was fed.
+    pub fed: Lsn,
+    /// Which revisions there are already.
+    pub revisions: Revisions,
 }
 
 /// Views that fail on their rows, from what the engine counts.
@@ -43,7 +55,7 @@ impl Windows {
     ///
     /// # Errors
     /// When the engine fails, which is a defect: bad input was refused before it came here.
-    pub async fn run(mut self, mut requests: mpsc::Receiver<Admitted>, events: mpsc::Sender<Event>) -> anyhow::Result<()> {
+    pub async fn run(mut self, mut requests: mpsc::Receiver<Kept>, events: mpsc::Sender<Event>) -> anyhow::Result<()> {
         loop {
             let deadline = next_tick(clock::now(), self.engine.next_deadline());
             tokio::select! {
@@ -66,9 +78,12 @@ impl Windows {
     }
 
     /// Feeds one request; its share of the byte budget is free when this returns.
-    async fn push(&mut self, request: Admitted) -> anyhow::Result<()> {
+    async fn push(&mut self, Kept { lsn, request }: Kept) -> anyhow::Result<()> {
         let source = request.source.to_string();
         self.engine.push(&source, request.decoded.batches, request.received_at).await?;
+        if let Some(keeping) = &mut self.keeping {
+            keeping.fed = lsn;
+        }
         Ok(())
     }
 
@@ -81,8 +96,8 @@ impl Windows {
         let emissions = self.engine.advance(now).instrument(span.clone()).await?;
         let _ = span.record("emissions", emissions.len());
         self.metrics.windows(self.engine.stats());
-        if let Some(outbox) = &self.outbox {
-            emissions.iter().filter(|emission| emission.is_final).for_each(|emission| outbox.leave(logged::window(emission, now)));
+        if let Some(keeping) = &mut self.keeping {
+            emissions.iter().filter(|emission| emission.is_final).for_each(|emission| keeping.keep(emission, now));
         }
         for (view, told) in self.failing.look(now, self.engine.stats(), &emissions) {
             match told {
@@ -91,6 +106,15 @@ impl Windows {
             }
         }
         Ok(Event::Advanced { emissions, snapshot: self.engine.tables() })
+    }
+}
+
+// === impl KeptWindows ===
+
+impl KeptWindows {
+    fn keep(&mut self, emission: &Emission, now: Timestamp) {
+        let numbered = self.revisions.number(emission);
+        self.outbox.leave(numbered.map_err(Into::into).and_then(|numbered| logged::window(&numbered, self.fed, now)));
     }
 }
 

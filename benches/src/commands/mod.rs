@@ -1,6 +1,7 @@
 //! The subcommands.
 
 pub(crate) mod bodies;
+pub(crate) mod crash;
 pub(crate) mod decode;
 pub(crate) mod memory;
 pub(crate) mod overload;

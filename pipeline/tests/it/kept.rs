@@ -1,0 +1,131 @@
+//! What is kept: over a `kill -9` and a restart, in SQL, replayed, tried again in a backtest; and what other systems' documents become.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use serde_json::Value;
+
+use crate::process::{Process, run};
+use crate::traffic::{request, send, this_second};
+
+fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().to_owned()
+}
+
+fn rows(dir: &Path, sql: &str) -> Vec<Value> {
+    let finished = run(dir, &["sql", "--format", "json", sql]);
+    assert!(finished.status.success(), "{}", finished.stderr);
+    finished.stdout.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+}
+
+/// Guarantees: every acknowledged span is in SQL exactly once, from the log at once and from files after an orderly stop, also when
+/// the process was killed in between; recorded decisions are made again bit for bit; a query that is wrong says how.
+#[tokio::test]
+async fn nothing_acknowledged_is_lost() {
+    const COUNT: &str = "SELECT service_name, count(*) AS n, count(DISTINCT span_id) AS ids FROM spans GROUP BY service_name";
+    let dir = tempfile::tempdir().unwrap();
+    let expected = |n: u64| serde_json::json!({"service_name": "cart", "n": n, "ids": n});
+    let (process, grpc, _) = Process::start(dir.path(), &[]);
+    let now = this_second();
+    send(grpc, (now - 10..now).map(|second| request("cart", second, 20, Duration::from_millis(50)))).await;
+    process.signal("-KILL");
+    drop(process);
+    assert_eq!(rows(dir.path(), COUNT), [expected(200)]);
+
+    let (process, grpc, _) = Process::start(dir.path(), &[]);
+    let now = this_second() + 1;
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    send(grpc, (now..now + 1).map(|second| request("cart", second, 30, Duration::from_millis(50)))).await;
+    process.wait_for(|line| line["type"] == "decision");
+    let (_, status) = process.stop();
+    assert!(status.success());
+    assert_eq!(rows(dir.path(), COUNT), [expected(230)]);
+    let files = run(dir.path(), &["sql", "SELECT count(*) FROM spans WHERE end_time < '2020-01-01'"]);
+    assert!(files.stderr.contains("spans: 0 of "), "{}", files.stderr);
+
+    assert!(!rows(dir.path(), "SELECT id, target FROM decisions WHERE record LIKE '%inputs%'").is_empty());
+    let replayed = run(dir.path(), &["explain", "all", "--replay"]);
+    assert!(replayed.status.success() && replayed.stdout.contains("; 0 are not"), "{}{}", replayed.stdout, replayed.stderr);
+    let wrong = run(dir.path(), &["sql", "SELECT no_such FROM spans"]);
+    assert_eq!(wrong.status.code(), Some(64));
+    assert!(wrong.stderr.contains("no_such"), "{}", wrong.stderr);
+}
+
+/// Guarantees: a decision whose record was changed is not the same when it is made again, and its fields are named.
+#[tokio::test]
+async fn a_changed_record_is_noticed() {
+    let dir = tempfile::tempdir().unwrap();
+    let (process, grpc, _) = Process::start(dir.path(), &[]);
+    let now = this_second();
+    send(grpc, (now - 10..now).map(|second| request("cart", second, 20, Duration::from_millis(50)))).await;
+    let decision = process.wait_for(|line| line["type"] == "decision" && line["target"] == "cart");
+    let (_, status) = process.stop();
+    assert!(status.success());
+    let id = decision["id"].as_str().unwrap();
+    assert!(run(dir.path(), &["explain", id, "--replay"]).status.success());
+    let journal = dir.path().join(".tracescale/decisions-000001.jsonl");
+    let changed: Vec<String> = fs::read_to_string(&journal)
+        .unwrap()
+        .lines()
+        .map(|line| match serde_json::from_str::<Value>(line) {
+            Ok(mut record) if record["id"] == id => {
+                record["desired"] = 77.into();
+                record.to_string()
+            }
+            _ => line.to_owned(),
+        })
+        .collect();
+    fs::write(&journal, changed.join("\n")).unwrap();
+    let replayed = run(dir.path(), &["explain", id, "--replay"]);
+    assert_eq!(replayed.status.code(), Some(1));
+    assert!(replayed.stdout.contains("desired: was 77"), "{}", replayed.stdout);
+}
+
+/// Guarantees: a load from a file goes through rules and comparisons to a report in all three forms, twice the same; what is
+/// wrong with the arguments is said.
+#[test]
+fn a_load_is_tried() {
+    let dir = tempfile::tempdir().unwrap();
+    let rate = |minute: i64| if (20..40).contains(&minute) { 60.0 } else { 12.0 };
+    let lines: Vec<String> = (0..60).map(|minute| format!("{},cart,{}", 1_767_600_000 + 60 * minute, rate(minute))).collect();
+    fs::write(dir.path().join("load.csv"), format!("time,service,rate\n{}\n", lines.join("\n"))).unwrap();
+    let arguments = ["backtest", "--load", "load.csv", "--compare", "static:2,hpa:cpu=70,kpa,keda", "--step", "30s", "--out", "report.html", "--json"];
+    let first = run(dir.path(), &arguments);
+    assert!(first.status.success(), "{}", first.stderr);
+    let report: Value = serde_json::from_str(&first.stdout).unwrap();
+    let names: Vec<&str> = report["policies"].as_array().unwrap().iter().map(|policy| policy["name"].as_str().unwrap()).collect();
+    assert_eq!(names, ["static:2", "hpa:cpu=70", "kpa", "keda", "observe (shipped)"]);
+    let score = |place: usize| &report["policies"][place]["services"][0]["score"];
+    assert_eq!(score(0)["downs"].as_u64(), Some(0), "{}", score(0));
+    assert!(score(4)["ups"].as_u64().unwrap() > 0, "{}", score(4));
+    let violations = |place: usize| score(place)["violationMinutes"].as_u64().unwrap();
+    assert!(violations(0) > violations(4), "static {} against {}", violations(0), violations(4));
+    assert!(fs::read_to_string(dir.path().join("report.html")).unwrap().contains("<svg"));
+    assert_eq!(run(dir.path(), &arguments).stdout, first.stdout);
+    for (arguments, wanted) in [
+        (&["backtest", "--load", "none.csv"][..], "none.csv"),
+        (&["backtest", "--load", "load.csv", "--compare", "vpa"], "`vpa`"),
+        (&["backtest"], "service_load"),
+    ] {
+        let wrong = run(dir.path(), arguments);
+        assert!(!wrong.status.success() && wrong.stderr.contains(wanted), "{}", wrong.stderr);
+    }
+}
+
+/// Guarantees: the sample documents of other autoscalers become documents that `check` accepts, with their SQL.
+#[test]
+fn imported_documents_pass_the_check() {
+    let dir = tempfile::tempdir().unwrap();
+    let samples: Vec<PathBuf> = fs::read_dir(root().join("deploy/examples/import")).unwrap().map(|entry| entry.unwrap().path()).collect();
+    assert!(samples.len() >= 4);
+    for sample in samples {
+        let name = sample.file_name().unwrap().to_str().unwrap();
+        let imported = run(dir.path(), &["import", sample.to_str().unwrap(), "--out", name]);
+        assert!(imported.status.success(), "{name}: {}", imported.stderr);
+        let checked = run(dir.path(), &["check", name]);
+        assert!(checked.status.success(), "{name}: {}{}", checked.stdout, checked.stderr);
+    }
+    let wrong = run(dir.path(), &["import", root().join("deploy/examples/memory/rules.yaml").to_str().unwrap_or("none")]);
+    assert!(!wrong.status.success());
+}
