@@ -4,7 +4,7 @@ use std::io::{self, IsTerminal, Read};
 use std::process::ExitCode;
 
 use anyhow::Context;
-use tracescale_queries::{Asked, Past, PastLimits};
+use tracescale_queries::{Asked, Cluster, Past, PastLimits, QueryError};
 
 use crate::cli::{EXIT_USAGE, ListenArgs, SqlArgs};
 use crate::config::Config;
@@ -67,7 +67,9 @@ fn source(args: &SqlArgs, config: &Config) -> anyhow::Result<Source> {
         return Ok(Source::Capture(capture.clone()));
     }
     let configured = args.archive.as_deref().or(config.storage().archive.location.as_deref());
-    Ok(Source::Archive { location: keeping::location(&config.data_dir, configured)?, wal_dir: keeping::wal_dir(&config.data_dir) })
+    let cluster = if args.workers.is_empty() { None } else { Some(Cluster::new(&args.workers)?) };
+    let (location, wal_dir) = (keeping::location(&config.data_dir, configured)?, keeping::wal_dir(&config.data_dir));
+    Ok(Source::Archive { location, wal_dir, cluster })
 }
 
 /// Runs one statement and writes what it gives. `None` when the statement is wrong, which the user was told.
@@ -75,6 +77,8 @@ async fn run(past: &Past, sql: &str, args: &SqlArgs) -> anyhow::Result<Option<Su
     let begin = crate::clock::now();
     let query = match past.prepare(sql).await {
         Ok(query) => query,
+        // The statement may well be right.
+        Err(error @ QueryError::Worker { .. }) => return Err(error.into()),
         Err(error) => {
             output::tell(&format!("error: {error}"));
             return Ok(None);
@@ -84,7 +88,7 @@ async fn run(past: &Past, sql: &str, args: &SqlArgs) -> anyhow::Result<Option<Su
         Asked::Plan => output::lines(&query.explain(false))?,
         Asked::Analysis => {
             let rows = query.collect().await?.iter().map(arrow::array::RecordBatch::num_rows).sum();
-            let summary = output::lines(&query.explain(true))?;
+            let summary = output::lines(&query.analysis().await?)?;
             Summary { rows, ..summary }
         }
         Asked::Rows => output::write(query.schema(), query.run()?, args.format, args.out.as_deref()).await?,

@@ -8,3 +8,4 @@ mod process;
 mod replayed;
 mod tidy;
 mod traffic;
+mod workers;

@@ -14,7 +14,7 @@ const FORBIDDEN: &[(&str, &[&str])] = &[
     ("tracescale-models", &["tokio", "arrow", "datafusion", "kube", "tonic", "axum", "tracescale-"]),
     ("tracescale-documents", &["tokio", "arrow", "datafusion", "kube", "tonic", "axum", "tracescale-ingest", "tracescale-queries"]),
     ("tracescale-ingest", &["datafusion", "kube", "anyhow", "tracescale-queries", "tracescale-sinks", "tracescale-documents"]),
-    ("tracescale-queries", &["tonic", "kube", "object_store", "anyhow", "tracescale-ingest", "tracescale-sinks", "tracescale-documents"]),
+    ("tracescale-queries", &["tonic", "kube", "anyhow", "tracescale-ingest", "tracescale-sinks", "tracescale-documents"]),
     ("tracescale-sinks", &["datafusion", "tonic", "anyhow", "tracescale-ingest", "tracescale-queries", "tracescale-documents"]),
 ];
 
