@@ -129,9 +129,8 @@ pub fn table(name: &str, schema: SchemaRef, ids: Ids) -> Table {
         OUTCOMES | ALERTS => ("at", &["at"]),
         _ => (WINDOW_END, &["service_name", "client_service", "server_service", WINDOW_END]),
     };
-    let is_sortable = |column: &&&str| {
-        **column == time_column || schema.field_with_name(column).is_ok_and(|field| is_text(field.data_type()))
-    };
+    let is_sortable =
+        |column: &&&str| **column == time_column || schema.field_with_name(column).is_ok_and(|field| is_text(field.data_type()));
     let sort = sort.iter().filter(is_sortable).map(|column| (*column).to_owned()).collect();
     Table { name: name.to_owned(), time_column: time_column.to_owned(), sort, bloom: Vec::new(), omit: [].into(), schema }
 }

@@ -77,7 +77,9 @@ enum StepError {
     #[error("the write-ahead log cannot be read")]
     Log(#[from] WalError),
     /// The archive covers more than the log has ever had.
-    #[error("the archive {location} has this writer's log up to record {through}, but the log ends at {end}; hint: the log in the data directory is an older copy: move it away, and a new one begins")]
+    #[error(
+        "the archive {location} has this writer's log up to record {through}, but the log ends at {end}; hint: the log in the data directory is an older copy: move it away, and a new one begins"
+    )]
     OlderLog {
         /// Where the archive is.
         location: Location,

@@ -153,7 +153,7 @@ pub struct SqlArgs {
     /// Most memory of intermediate results, in MiB (default 1024); more goes to temporary files.
     #[arg(long, value_name = "MIB", value_parser = clap::value_parser!(u32).range(16..))]
     pub memory: Option<u32>,
-    /// Workers that read large archives with this machine: http://HOST:PORT, several with commas. Each runs `tracescale
+    /// Workers that read a large archive for this machine: http://HOST:PORT, two or more with commas. Each runs `tracescale
     /// worker` of the same version over the same archive.
     #[arg(long, value_name = "URL", value_delimiter = ',', value_parser = parse_worker, conflicts_with = "capture")]
     pub workers: Vec<String>,

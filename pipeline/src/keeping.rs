@@ -126,8 +126,7 @@ fn archive_settings(location: Location, writer: WriterName, storage: &Storage) -
         storage::Ids::Trace => Ids::Trace,
         storage::Ids::None => Ids::None,
     };
-    let retention =
-        Retention { max_age: Some(archive.keep), max_bytes: Some(archive.bytes_max as u64), ..Retention::default() };
+    let retention = Retention { max_age: Some(archive.keep), max_bytes: Some(archive.bytes_max as u64), ..Retention::default() };
     Ok(Settings { location, options: Options::new(writer, random()?), ids, every: archive.every, retention })
 }
 

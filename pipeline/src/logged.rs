@@ -299,7 +299,10 @@ mod tests {
         let cut = Entry { body: entry.body.slice(..20), ..entry.clone() };
         assert!(matches!(read(&cut), Err(LoggedError::Wire(_))));
         let later = Entry { signal: 200, ..entry.clone() };
-        assert_eq!(read(&later).unwrap_err().to_string(), "a record of kind 200 (encoding 0, compression 2), which this release does not know");
+        assert_eq!(
+            read(&later).unwrap_err().to_string(),
+            "a record of kind 200 (encoding 0, compression 2), which this release does not know"
+        );
         let odd = Entry { signal: DECISION, ..entry };
         assert!(matches!(read(&odd), Err(LoggedError::Json(_))));
     }

@@ -94,7 +94,11 @@ impl Metrics {
         registry.register("archived_files", "Files written to the archive", own.archived_files.clone());
         registry.register("archived_bytes", "Bytes of these files", own.archived_bytes.clone());
         registry.register("archive_failures", "Failed attempts to write the archive", own.archive_failures.clone());
-        registry.register("unreadable_records", "Records of the write-ahead log that could not be archived", own.unreadable_records.clone());
+        registry.register(
+            "unreadable_records",
+            "Records of the write-ahead log that could not be archived",
+            own.unreadable_records.clone(),
+        );
         let help = "Seconds from the newest row behind a change to the decision";
         registry.register("reaction_seconds", help, own.reaction.0.clone());
         registry.register_collector(Box::new(counted.clone()));
@@ -235,7 +239,11 @@ fn keeping(encoder: &mut DescriptorEncoder<'_>, shared: &Shared) -> Result<(), s
     let mut counts = Section { encoder };
     counts.counters("log_groups", "Groups of requests written to the log, each synced once", [(vec![], read(&shared.groups))])?;
     counts.counters("log_appended_bytes", "Bytes written to the log", [(vec![], read(&shared.appended_bytes))])?;
-    counts.counters("duplicate_requests", "Requests that a sender repeated and that were there already", [(vec![], read(&shared.duplicates))])?;
+    counts.counters(
+        "duplicate_requests",
+        "Requests that a sender repeated and that were there already",
+        [(vec![], read(&shared.duplicates))],
+    )?;
     counts.counters("unkept_records", "Windows, decisions and alerts that the log could not take", [(vec![], read(&shared.lost))])?;
     counts.gauge("log_bytes", "Bytes that the log takes on disk", read(&shared.log_bytes))
 }

@@ -116,4 +116,3 @@ impl Known {
         is_passed || self.windows.contains(&(emission.view.clone(), emission.window_end, emission.revision))
     }
 }
-

@@ -22,7 +22,9 @@ use datafusion::physical_plan::{ExecutionPlan, execute_stream};
 use datafusion::prelude::SessionContext;
 use datafusion::sql::sqlparser::ast::Query;
 use datafusion_distributed::{DistributedExec, DistributedMetricsFormat};
-use futures::{Stream, StreamExt};
+use futures::future::{BoxFuture, Either, pending, select};
+use futures::stream::BoxStream;
+use futures::{FutureExt, Stream, StreamExt};
 use object_store::ObjectStore;
 use tracescale_core::time::Timestamp;
 
@@ -37,6 +39,7 @@ use crate::window::WINDOW_END;
 
 mod channel;
 mod cluster;
+mod share;
 mod table;
 mod worker;
 
@@ -103,6 +106,7 @@ pub struct PastQuery {
     context: Arc<TaskContext>,
     reads: BTreeMap<String, Arc<Tally>>,
     asked: Asked,
+    cluster: Option<Cluster>,
 }
 
 /// How many files of a table a query opens.
@@ -229,7 +233,8 @@ impl Past {
         let state = context.state();
         let logical = session::plan(&state, query).await?;
         let plan = state.create_physical_plan(&logical).await?;
-        Ok(PastQuery { plan, context: context.task_ctx(), reads, asked })
+        let cluster = self.cluster.clone().filter(|_| plan.is::<DistributedExec>());
+        Ok(PastQuery { plan, context: context.task_ctx(), reads, asked, cluster })
     }
 
     fn builder(&self, providers: &HashMap<String, Arc<dyn TableProvider>>) -> SessionStateBuilder {
@@ -290,7 +295,7 @@ impl PastQuery {
     /// Whether workers take parts of it.
     #[must_use]
     pub fn is_distributed(&self) -> bool {
-        self.plan.is::<DistributedExec>()
+        self.cluster.is_some()
     }
 
     /// The plan as indented text; after [`PastQuery::run`] also what each step did and how long it took, on this machine.
@@ -326,7 +331,8 @@ impl PastQuery {
     pub fn run(&self) -> Result<impl Stream<Item = Result<RecordBatch, QueryError>> + Send + use<>, QueryError> {
         let stream: SendableRecordBatchStream =
             execute_stream(Arc::clone(&self.plan), Arc::clone(&self.context)).map_err(QueryError::running)?;
-        Ok(stream.map(|rows| rows.map_err(QueryError::running)))
+        let silence = self.cluster.clone().map_or_else(|| pending().boxed(), |cluster| cluster.silence().boxed());
+        Ok(until(stream.map(|rows| rows.map_err(QueryError::running)).boxed(), silence))
     }
 
     /// Runs it and collects all rows.
@@ -341,6 +347,21 @@ impl PastQuery {
         }
         Ok(rows)
     }
+}
+
+/// The rows, or an error that comes before the next of them and is the last item.
+fn until<T: Send + 'static, E: Send + 'static>(
+    rows: BoxStream<'static, Result<T, E>>,
+    error: BoxFuture<'static, E>,
+) -> BoxStream<'static, Result<T, E>> {
+    let step = async |running: Option<(BoxStream<'static, Result<T, E>>, BoxFuture<'static, E>)>| {
+        let (mut rows, error) = running?;
+        match select(rows.next(), error).await {
+            Either::Left((item, error)) => item.map(|item| (item, Some((rows, error)))),
+            Either::Right((error, _)) => Some((Err(error), None)),
+        }
+    };
+    futures::stream::unfold(Some((rows, error)), step).boxed()
 }
 
 // === impl Tally ===

@@ -74,7 +74,8 @@ pub(crate) fn parse_asked(sql: &str) -> Result<(Query, Asked), Complaint> {
     };
     match statement {
         Statement::Query(query) => refused::depth(&query).map_or(Ok((*query, asked)), Err),
-        _ => Err(Complaint::new(format!("only queries are allowed here, found: {}", first_words(sql))).hint("write SELECT …, or EXPLAIN SELECT …")),
+        _ => Err(Complaint::new(format!("only queries are allowed here, found: {}", first_words(sql)))
+            .hint("write SELECT …, or EXPLAIN SELECT …")),
     }
 }
 

@@ -184,7 +184,8 @@ fn texts(batch: &RecordBatch) -> anyhow::Result<RecordBatch> {
             return Ok((field.name().clone(), std::sync::Arc::clone(column)));
         }
         let formatter = arrow::util::display::ArrayFormatter::try_new(column, &options)?;
-        let texts: arrow::array::StringArray = (0..column.len()).map(|row| column.is_valid(row).then(|| formatter.value(row).to_string())).collect();
+        let texts: arrow::array::StringArray =
+            (0..column.len()).map(|row| column.is_valid(row).then(|| formatter.value(row).to_string())).collect();
         Ok((field.name().clone(), std::sync::Arc::new(texts) as arrow::array::ArrayRef))
     });
     let columns = columns.collect::<Result<Vec<_>, arrow::error::ArrowError>>()?;

@@ -23,8 +23,32 @@ use crate::recorded::{self, Source};
 const HISTORY: &str = "sql_history";
 /// Words of SQL that are completed.
 const KEYWORDS: &[&str] = &[
-    "SELECT", "DISTINCT", "FROM", "WHERE", "GROUP BY", "HAVING", "ORDER BY", "LIMIT", "JOIN", "LEFT JOIN", "USING", "WITH", "UNION ALL",
-    "INTERVAL", "BETWEEN", "CASE", "WHEN", "THEN", "ELSE", "END", "CAST", "EXPLAIN", "EXPLAIN ANALYZE", "OVER", "PARTITION BY", "DESC",
+    "SELECT",
+    "DISTINCT",
+    "FROM",
+    "WHERE",
+    "GROUP BY",
+    "HAVING",
+    "ORDER BY",
+    "LIMIT",
+    "JOIN",
+    "LEFT JOIN",
+    "USING",
+    "WITH",
+    "UNION ALL",
+    "INTERVAL",
+    "BETWEEN",
+    "CASE",
+    "WHEN",
+    "THEN",
+    "ELSE",
+    "END",
+    "CAST",
+    "EXPLAIN",
+    "EXPLAIN ANALYZE",
+    "OVER",
+    "PARTITION BY",
+    "DESC",
 ];
 const HELP: &str = "\
   statements end with ;          EXPLAIN and EXPLAIN ANALYZE show plans

@@ -30,7 +30,8 @@ fn worker(dir: &Path) -> (Child, String) {
 fn a_query_asks_its_workers() {
     let dir = tempfile::tempdir().unwrap();
     let (mut child, url) = worker(dir.path());
-    let ask = |workers: &str| run(dir.path(), &["sql", "--data-dir", ".", "--format", "csv", "--workers", workers, "SELECT 6 * 7 AS answer"]);
+    let ask =
+        |workers: &str| run(dir.path(), &["sql", "--data-dir", ".", "--format", "csv", "--workers", workers, "SELECT 6 * 7 AS answer"]);
     let answered = ask(&url);
     assert!(answered.status.success() && answered.stdout.contains("42"), "{}\n{}", answered.stdout, answered.stderr);
     assert!(Command::new("kill").args(["-TERM", &child.id().to_string()]).status().unwrap().success());

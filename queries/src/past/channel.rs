@@ -118,9 +118,14 @@ pub(crate) fn blame(error: &DataFusionError) -> Option<QueryError> {
     let (context, below) = origin(error)?;
     let reason = reason(below);
     Some(match context.strip_prefix(LOST) {
-        Some(url) => QueryError::Worker { url: url.to_owned(), problem: format!("was lost while the query ran: {reason}; {RETRY}") },
+        Some(url) => lost(url.to_owned(), &reason),
         None => QueryError::Worker { url: context.strip_prefix(FROM).unwrap_or_default().to_owned(), problem: format!("failed: {reason}") },
     })
+}
+
+/// A worker went away in the middle of a query.
+pub(super) fn lost(url: String, reason: &str) -> QueryError {
+    QueryError::Worker { url, problem: format!("was lost while the query ran: {reason}; {RETRY}") }
 }
 
 /// The innermost words of an error: those of the system rather than of the layers above it.

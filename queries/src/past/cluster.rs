@@ -18,20 +18,25 @@ use futures::future::try_join_all;
 use url::Url;
 
 use super::channel::{self, Channels};
+use super::share;
 use crate::problem::{Complaint, QueryError};
 
 /// What a worker tells about itself: plans are written for this version and no other.
 pub(super) const VERSION: &str = env!("CARGO_PKG_VERSION");
 
 /// Longest that a worker may take to answer before a query begins.
-const PATIENCE: Duration = Duration::from_secs(5);
+const GREETING: Duration = Duration::from_secs(5);
 
-/// Workers that execute parts of queries.
+/// Longest that it may take while a query runs: it has other things to do then.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Workers that execute parts of queries. One alone is not used: it would do what can be done here.
 #[derive(Clone)]
 pub struct Cluster {
     workers: Workers,
     channels: Channels,
     share: usize,
+    patience: Duration,
 }
 
 /// Their addresses.
@@ -57,7 +62,7 @@ impl Cluster {
         if let Some(twice) = workers.iter().find(|worker| !seen.insert(worker.as_str())) {
             return Err(Complaint::new(format!("worker {twice} is named twice")).into());
         }
-        Ok(Self { workers: Workers(workers.into()), channels: Channels::default(), share: Self::SHARE })
+        Ok(Self { workers: Workers(workers.into()), channels: Channels::default(), share: Self::SHARE, patience: PATIENCE })
     }
 
     /// With so many bytes of files for each thread of a machine before another one takes a part.
@@ -66,29 +71,55 @@ impl Cluster {
         Self { share: bytes.max(1), ..self }
     }
 
+    /// With so long for a worker to answer while a query runs, a minute otherwise.
+    #[must_use]
+    pub fn with_patience(self, patience: Duration) -> Self {
+        Self { patience, ..self }
+    }
+
     /// Asks all workers whether they are there and understand our plans: better now than in the middle of a query.
     pub(super) async fn check(&self) -> Result<(), QueryError> {
         try_join_all(self.workers.0.iter().map(|url| self.check_worker(url))).await.map(drop)
     }
 
     async fn check_worker(&self, url: &Url) -> Result<(), QueryError> {
-        let asked = async { self.channels.get_worker_client_for_url(url).await?.get_worker_info(GetWorkerInfoRequest {}).await };
-        let problem = match tokio::time::timeout(PATIENCE, asked).await {
-            Ok(Ok(info)) if info.version == VERSION => return Ok(()),
-            Ok(Ok(info)) => format!("is of version {:?}, but plans are written for {VERSION}; run the same version everywhere", info.version),
+        let problem = match tokio::time::timeout(GREETING, self.version(url)).await {
+            Ok(Ok(version)) if version == VERSION => return Ok(()),
+            Ok(Ok(version)) => format!("is of version {version:?}, but plans are written for {VERSION}; run the same version everywhere"),
             Ok(Err(error)) => format!("cannot be reached: {}; {}", channel::reason(&error), channel::UNREACHED),
-            Err(_) => format!("does not answer within {PATIENCE:?}; {}", channel::UNREACHED),
+            Err(_) => format!("does not answer within {GREETING:?}; {}", channel::UNREACHED),
         };
         Err(QueryError::Worker { url: url.to_string(), problem })
     }
 
+    async fn version(&self, url: &Url) -> Result<String, DataFusionError> {
+        let mut worker = self.channels.get_worker_client_for_url(url).await?;
+        Ok(worker.get_worker_info(GetWorkerInfoRequest {}).await?.version)
+    }
+
+    /// Waits until a worker has stopped to answer: a machine that loses its power breaks no connection.
+    pub(super) async fn silence(self) -> QueryError {
+        loop {
+            tokio::time::sleep(self.patience / 4).await;
+            let silent = try_join_all(self.workers.0.iter().map(|url| self.hear(url))).await;
+            if let Err(url) = silent {
+                return channel::lost(url.to_string(), &format!("no answer within {:?}", self.patience));
+            }
+        }
+    }
+
+    /// A connection that breaks is an answer, and the query's own affair.
+    async fn hear<'a>(&self, url: &'a Url) -> Result<(), &'a Url> {
+        tokio::time::timeout(self.patience, self.version(url)).await.map(drop).map_err(|_| url)
+    }
+
     /// Makes a session plan for these workers.
     pub(super) fn plan_with(&self, builder: SessionStateBuilder) -> Result<SessionStateBuilder, DataFusionError> {
-        builder
+        let builder = builder
             .with_distributed_worker_resolver(self.workers.clone())
             .with_distributed_channel_resolver(self.channels.clone())
-            .with_distributed_file_scan_config_bytes_per_partition(self.share)
-            .map(SessionStateBuilderExt::with_distributed_planner)
+            .with_distributed_file_scan_config_bytes_per_partition(self.share)?;
+        Ok(share::hand_out_rows(builder)?.with_distributed_planner())
     }
 }
 
