@@ -6,10 +6,11 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
+use tracescale_core::time::Timestamp;
 use tracescale_queries::Cluster;
 
 use crate::sql::Format;
-use crate::{check, explain, record, run, sql, worker};
+use crate::{backtest, check, explain, import, record, run, sql, worker};
 
 /// Exit code of a wrong command line or configuration (`EX_USAGE`).
 pub const EXIT_USAGE: u8 = 64;
@@ -42,6 +43,10 @@ enum Command {
     /// There is no authentication and no encryption: whoever reaches the port can read the whole archive. Put it on a private
     /// network.
     Worker(WorkerArgs),
+    /// Try rules and other autoscalers on what was recorded.
+    Backtest(BacktestArgs),
+    /// Read the documents of other autoscalers and write ours.
+    Import(ImportArgs),
 }
 
 /// Arguments of `run`.
@@ -112,15 +117,18 @@ pub struct RecordArgs {
 /// Arguments of `explain`.
 #[derive(Clone, Debug, Args)]
 pub struct ExplainArgs {
-    /// A decision's id, or a target's name for its newest decision.
+    /// A decision's id, or a target's name for its newest decision; with `--replay` also `all`.
     #[arg(value_name = "DECISION")]
     pub decision: String,
     /// Where decisions were written.
     #[arg(long, value_name = "DIR", env = "TRACESCALE_DATA_DIR", default_value = crate::config::DEFAULT_DATA_DIR)]
     pub data_dir: PathBuf,
     /// Print the whole record as JSON.
-    #[arg(long)]
+    #[arg(long, conflicts_with = "replay")]
     pub json: bool,
+    /// Make the decision again from its recorded inputs, and say whether it is the same, bit for bit; exit 1 when it is not.
+    #[arg(long)]
+    pub replay: bool,
 }
 
 /// Arguments of `sql`.
@@ -179,6 +187,86 @@ pub struct WorkerArgs {
     pub memory: Option<u32>,
 }
 
+/// Arguments of `backtest`.
+#[derive(Clone, Debug, Args)]
+pub struct BacktestArgs {
+    /// Files or directories with the rules to try, and their views and targets; repeatable. Without one the shipped rule.
+    #[arg(long, value_name = "PATH")]
+    pub rule: Vec<PathBuf>,
+    /// What to compare with: `current`, `static:8`, `hpa:cpu=70`, `kpa:target=20`, `keda:rate=50`, `seasonal:rate=50`, or the
+    /// file of another rule, an HPA or a ScaledObject; comma-separated, repeatable. Percentages are relative to the first.
+    #[arg(long, value_name = "POLICIES")]
+    pub compare: Vec<String>,
+    /// Begin (RFC 3339); otherwise with what was recorded first.
+    #[arg(long, value_name = "TIME", value_parser = backtest::time)]
+    pub from: Option<Timestamp>,
+    /// End (RFC 3339).
+    #[arg(long, value_name = "TIME", value_parser = backtest::time)]
+    pub to: Option<Timestamp>,
+    /// The load of a capture instead of the archive's.
+    #[arg(long, value_name = "FILE", conflicts_with = "load")]
+    pub capture: Option<PathBuf>,
+    /// A load of CSV rows `time,rate` or `time,service,rate` (requests per second).
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["from", "to"])]
+    pub load: Option<PathBuf>,
+    /// Mean work of a request of `--load`, in time of one server.
+    #[arg(long, value_name = "TIME", default_value = "100ms", value_parser = parse_duration)]
+    pub service_time: Duration,
+    /// Squared coefficient of variation of that work.
+    #[arg(long, value_name = "NUMBER", default_value_t = 1.0)]
+    pub scv: f64,
+    /// Promise to judge by, such as `250ms@0.99`; without one three times the 95th percentile of each service's work.
+    #[arg(long, value_name = "LATENCY@SHARE", value_parser = backtest::parse_slo)]
+    pub slo: Option<backtest::Slo>,
+    /// Servers of a replica: cores, or requests that it serves at once.
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    pub servers: u32,
+    /// How requests share a replica.
+    #[arg(long, value_enum, default_value_t)]
+    pub queue: backtest::Queue,
+    /// From asking for a replica until it is ready.
+    #[arg(long, value_name = "TIME", default_value = "30s", value_parser = parse_duration)]
+    pub startup: Duration,
+    /// Replicas of each service at the start; otherwise those recorded, or those needed.
+    #[arg(long)]
+    pub initial: Option<u32>,
+    /// Time between two looks: windows, rules and decisions. Windows slide no faster.
+    #[arg(long, value_name = "TIME", default_value = "15s", value_parser = parse_duration)]
+    pub step: Duration,
+    /// How services are simulated.
+    #[arg(long, value_enum, default_value_t)]
+    pub engine: backtest::Engine,
+    /// Where randomness comes from.
+    #[arg(long, default_value_t = 1)]
+    pub seed: u64,
+    /// Write the report: `.json`, or else an HTML page.
+    #[arg(long, value_name = "FILE")]
+    pub out: Option<PathBuf>,
+    /// Print the report as JSON.
+    #[arg(long)]
+    pub json: bool,
+    /// Where the archive is: a directory, or s3://…, gs://…, az://…
+    #[arg(long, value_name = "LOCATION", conflicts_with_all = ["capture", "load"])]
+    pub archive: Option<String>,
+    /// Where `run` writes; its log has what the archive has not yet.
+    #[arg(long, value_name = "DIR", env = "TRACESCALE_DATA_DIR")]
+    pub data_dir: Option<PathBuf>,
+}
+
+/// Arguments of `import`.
+#[derive(Clone, Debug, Args)]
+pub struct ImportArgs {
+    /// Files with HorizontalPodAutoscaler, ScaledObject, ScalingPlan (Wave) or ScalingRule (CloudPulse) documents.
+    #[arg(required = true, value_name = "FILE")]
+    pub files: Vec<PathBuf>,
+    /// Write our documents there instead of to standard output.
+    #[arg(long, value_name = "FILE")]
+    pub out: Option<PathBuf>,
+    /// Print problems as JSON lines.
+    #[arg(long)]
+    pub json: bool,
+}
+
 /// How fast recorded traffic is replayed.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Speed {
@@ -208,6 +296,8 @@ pub fn main() -> ExitCode {
         Command::Explain(args) => explain::main(&args),
         Command::Sql(args) => sql::main(&args),
         Command::Worker(args) => worker::main(&args),
+        Command::Backtest(args) => backtest::main(&args),
+        Command::Import(args) => import::main(&args),
     };
     outcome.unwrap_or_else(|error| {
         print_error(&error);

@@ -152,6 +152,18 @@ impl Config {
     /// # Errors
     /// Every problem of every view.
     pub async fn engine(&self) -> Result<(Engine, Arc<streams::Counters>), Vec<ViewProblem>> {
+        self.engine_with(Duration::ZERO, |views| views).await
+    }
+
+    /// [`Config::engine`] with some of the views, whose windows are no closer to each other than `slide_min`.
+    ///
+    /// # Errors
+    /// Every problem of every view.
+    pub async fn engine_with(
+        &self,
+        slide_min: Duration,
+        select: impl FnOnce(Vec<ViewSource>) -> Vec<ViewSource>,
+    ) -> Result<(Engine, Arc<streams::Counters>), Vec<ViewProblem>> {
         let windows = &self.documents.settings.windows;
         let config = EngineConfig {
             lateness: windows.lateness,
@@ -160,14 +172,22 @@ impl Config {
             history_bytes: windows.history_bytes,
             max_groups_per_view: windows.max_groups,
             source_timeout: windows.source_timeout,
+            slide_min,
             ..EngineConfig::default()
         };
         let own = self.documents.views.iter().map(|view| {
             let origin = view.path.display().to_string();
             ViewSource { name: origin.clone(), sql: view.sql.clone(), origin }
         });
-        let (parts, losses) = shipped::parts(&streams::Config::default(), own.collect());
+        let (mut parts, losses) = shipped::parts(&streams::Config::default(), own.collect());
+        parts.views = select(parts.views);
         Ok((Engine::with_parts(config, parts).await?, losses))
+    }
+
+    /// The targets and rules.
+    #[must_use]
+    pub fn specs(&self) -> (Vec<TargetSpec>, Vec<RuleSpec>) {
+        specs(&self.documents)
     }
 
     /// A controller of the targets and rules.

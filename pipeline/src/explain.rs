@@ -5,18 +5,27 @@ use std::process::ExitCode;
 
 use anyhow::Context;
 use tracescale_core::decide::{Decision, Demand, Proposal, Scalar};
+use tracescale_queries::PastLimits;
 
+use crate::archived::DECISIONS;
 use crate::cli::ExplainArgs;
 use crate::conclusion::Conclusion;
-use crate::{console, journal, rows};
+use crate::recorded::{self, Source};
+use crate::{console, journal, keeping, rows};
 
 /// Runs the command.
 ///
 /// # Errors
 /// When the journal cannot be read or the decision is not in it.
 pub fn main(args: &ExplainArgs) -> anyhow::Result<ExitCode> {
+    if args.replay && args.decision == "all" {
+        return replay_all(args);
+    }
     let wanted = |decision: &Decision| decision.id.as_str() == args.decision || decision.target.as_str() == args.decision;
-    let found = journal::find(&args.data_dir, wanted).with_context(|| format!("decisions in {}", args.data_dir.display()))?;
+    let found = match journal::find(&args.data_dir, wanted).with_context(|| format!("decisions in {}", args.data_dir.display()))? {
+        Some(decision) => Some(decision),
+        None => archived(args)?,
+    };
     let decision = found.with_context(|| {
         format!(
             "no decision or target `{}` in {}; hint: ids are shown by `run --json`, and --data-dir names the directory that `run` wrote to",
@@ -24,6 +33,9 @@ pub fn main(args: &ExplainArgs) -> anyhow::Result<ExitCode> {
             args.data_dir.display()
         )
     })?;
+    if args.replay {
+        return replay(&decision);
+    }
     let concluded = |conclusion: &Conclusion| conclusion.concludes == decision.id;
     let conclusion = journal::find(&args.data_dir, concluded).with_context(|| format!("decisions in {}", args.data_dir.display()))?;
     let text = if args.json {
@@ -33,6 +45,66 @@ pub fn main(args: &ExplainArgs) -> anyhow::Result<ExitCode> {
     };
     console::print_line(text.trim_end())?;
     Ok(ExitCode::SUCCESS)
+}
+
+/// A decision that only the archive still has.
+fn archived(args: &ExplainArgs) -> anyhow::Result<Option<Decision>> {
+    let source = Source::Archive { location: keeping::location(&args.data_dir, None)?, wal_dir: keeping::wal_dir(&args.data_dir) };
+    let name = args.decision.replace('\'', "''");
+    let sql = format!("SELECT record FROM decisions WHERE id = '{name}' OR target = '{name}' ORDER BY at DESC LIMIT 1");
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    runtime.block_on(async {
+        let past = recorded::tables(&source, PastLimits::default()).await?;
+        if !past.tables().contains_key(DECISIONS) {
+            return Ok(None);
+        }
+        let rows = past.prepare(&sql).await?.collect().await?;
+        let record = rows.iter().find(|rows| rows.num_rows() > 0).and_then(|rows| rows::text(rows.column(0), 0));
+        record.map(|record| serde_json::from_str(record).context("the archived record")).transpose()
+    })
+}
+
+/// Makes one decision again.
+fn replay(decision: &Decision) -> anyhow::Result<ExitCode> {
+    let differences = differences(decision)?;
+    if differences.is_empty() {
+        console::print_line(&format!("{}: made again from its inputs, it is the same, bit for bit", decision.id))?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    console::print_line(&format!("{}: made again from its inputs, it is another one:\n{}", decision.id, differences.join("\n")))?;
+    Ok(ExitCode::FAILURE)
+}
+
+/// Makes every decision of the journal again.
+fn replay_all(args: &ExplainArgs) -> anyhow::Result<ExitCode> {
+    let (mut same, mut other) = (0_u64, 0_u64);
+    let mut failed = Ok(());
+    journal::each(&args.data_dir, |decision: Decision| match differences(&decision) {
+        Ok(differences) if differences.is_empty() => same += 1,
+        Ok(differences) => {
+            other += 1;
+            if failed.is_ok() {
+                failed = console::print_line(&format!("{}:\n{}", decision.id, differences.join("\n")));
+            }
+        }
+        Err(error) => failed = Err(error),
+    })
+    .with_context(|| format!("decisions in {}", args.data_dir.display()))?;
+    failed?;
+    console::print_line(&format!("{same} decisions made again from their inputs are the same, bit for bit; {other} are not"))?;
+    Ok(if other == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// Where a decision that is made again is another one: the fields of its record, as they are written.
+fn differences(decision: &Decision) -> anyhow::Result<Vec<String>> {
+    let (old, new) = (serde_json::to_string(decision)?, serde_json::to_string(&decision.replay())?);
+    if old == new {
+        return Ok(Vec::new());
+    }
+    let (old, new): (serde_json::Value, serde_json::Value) = (serde_json::from_str(&old)?, serde_json::from_str(&new)?);
+    let fields = old.as_object().into_iter().flatten().filter(|(name, value)| new.get(name.as_str()) != Some(value));
+    let fields: Vec<String> = fields.map(|(name, value)| format!("  {name}: was {value}, is {}", new[name.as_str()])).collect();
+    Ok(if fields.is_empty() { vec!["  the order of its fields".to_owned()] } else { fields })
 }
 
 /// The story of one decision.

@@ -109,6 +109,21 @@ pub fn find<T: DeserializeOwned>(dir: &Path, wanted: impl Fn(&T) -> bool) -> io:
     Ok(None)
 }
 
+/// Every record of a kind, oldest first. Lines that cannot be read (a torn last line, records of another kind) are passed over.
+///
+/// # Errors
+/// When the directory or a file cannot be read.
+pub fn each<T: DeserializeOwned>(dir: &Path, mut visit: impl FnMut(T)) -> io::Result<()> {
+    for (_, path) in files(dir)? {
+        for line in BufReader::new(File::open(path)?).split(b'\n') {
+            if let Ok(record) = serde_json::from_slice::<T>(&line?) {
+                visit(record);
+            }
+        }
+    }
+    Ok(())
+}
+
 fn open(dir: &Path, number: u64) -> io::Result<File> {
     File::options().create(true).append(true).open(dir.join(format!("decisions-{number:06}.jsonl")))
 }

@@ -3,6 +3,7 @@
 pub mod actuator;
 pub mod archived;
 pub mod archiving;
+pub mod backtest;
 pub mod board;
 pub mod check;
 pub mod cli;
@@ -14,6 +15,7 @@ pub mod console;
 pub mod controller;
 pub mod discovery;
 pub mod explain;
+pub mod import;
 pub mod journal;
 pub mod keep;
 pub mod keeping;

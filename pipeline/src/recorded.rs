@@ -15,7 +15,7 @@ use tracescale_core::schema::Stream;
 use tracescale_core::time::Timestamp;
 use tracescale_ingest::capture::{Message, Reader};
 use tracescale_ingest::decode::{Decoded, decode};
-use tracescale_queries::{Cluster, Past, PastFile, PastLimits, PastTable};
+use tracescale_queries::{Past, PastFile, PastLimits, PastTable};
 
 use crate::archived::{self, Rows, nullable, reshaped};
 use crate::config::Config;
@@ -32,8 +32,6 @@ pub enum Source {
         location: Location,
         /// The log's directory.
         wal_dir: PathBuf,
-        /// Workers that help to read it.
-        cluster: Option<Cluster>,
     },
     /// A capture.
     Capture(PathBuf),
@@ -51,23 +49,22 @@ const SOURCE: &str = "capture";
 /// # Errors
 /// When it cannot be read; a file of the archive that is missing or damaged is an error of the query that needs it.
 pub async fn open(source: &Source, config: &Config, limits: PastLimits) -> anyhow::Result<Past> {
-    match source {
-        Source::Archive { location, wal_dir, cluster } => {
-            let catalog = Catalog::open(location).await.with_context(|| format!("archive {location}"))?;
-            let mut tables = files(&catalog);
-            add_rows(&mut tables, log_rows(&catalog, wal_dir)?);
-            let past = Past::new(tables.into_values().collect(), Some(catalog.store().objects()), limits)?;
-            Ok(match cluster {
-                Some(cluster) => past.with_cluster(cluster.clone()),
-                None => past,
-            })
-        }
-        Source::Capture(path) => {
-            let mut tables = BTreeMap::new();
-            add_rows(&mut tables, capture_rows(path, config).await?);
-            Ok(Past::new(tables.into_values().collect(), None, limits)?)
-        }
-    }
+    let Source::Capture(path) = source else { return tables(source, limits).await };
+    let mut tables = BTreeMap::new();
+    add_rows(&mut tables, capture_rows(path, config).await?);
+    Ok(Past::new(tables.into_values().collect(), None, limits)?)
+}
+
+/// The tables of an archive; a capture has none without views.
+///
+/// # Errors
+/// As [`open`].
+pub async fn tables(source: &Source, limits: PastLimits) -> anyhow::Result<Past> {
+    let Source::Archive { location, wal_dir } = source else { return Ok(Past::new(Vec::new(), None, limits)?) };
+    let catalog = Catalog::open(location).await.with_context(|| format!("archive {location}"))?;
+    let mut tables = files(&catalog);
+    add_rows(&mut tables, log_rows(&catalog, wal_dir)?);
+    Ok(Past::new(tables.into_values().collect(), Some(catalog.store().objects()), limits)?)
 }
 
 fn files(catalog: &Catalog) -> BTreeMap<String, PastTable> {

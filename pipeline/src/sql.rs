@@ -20,6 +20,14 @@ mod prompt;
 pub use output::Format;
 use output::Summary;
 
+/// What is queried, and with what.
+struct Recorded {
+    source: Source,
+    config: Config,
+    limits: PastLimits,
+    cluster: Option<Cluster>,
+}
+
 /// Runs the command.
 ///
 /// # Errors
@@ -38,10 +46,12 @@ pub fn main(args: &SqlArgs) -> anyhow::Result<ExitCode> {
         let sql = args.sql.as_deref().context("--follow needs a query")?;
         return runtime.block_on(follow::run(&source, sql, args.format, limits)).map(|()| ExitCode::SUCCESS);
     }
+    let cluster = if args.workers.is_empty() { None } else { Some(Cluster::new(&args.workers)?) };
+    let recorded = Recorded { source, config, limits, cluster };
     let sql = match &args.sql {
         Some(sql) => sql.clone(),
         None if io::stdin().is_terminal() => {
-            return prompt::run(&runtime, &source, &config, limits, args.format).map(|()| ExitCode::SUCCESS);
+            return prompt::run(&runtime, &recorded, args.format).map(|()| ExitCode::SUCCESS);
         }
         None => {
             let mut text = String::new();
@@ -50,7 +60,7 @@ pub fn main(args: &SqlArgs) -> anyhow::Result<ExitCode> {
         }
     };
     runtime.block_on(async {
-        let past = recorded::open(&source, &config, limits).await?;
+        let past = recorded.open().await?;
         match run(&past, &sql, args).await? {
             Some(summary) => {
                 tell(&summary);
@@ -61,15 +71,24 @@ pub fn main(args: &SqlArgs) -> anyhow::Result<ExitCode> {
     })
 }
 
+impl Recorded {
+    /// The tables as they are now.
+    async fn open(&self) -> anyhow::Result<Past> {
+        let past = recorded::open(&self.source, &self.config, self.limits).await?;
+        Ok(match &self.cluster {
+            Some(cluster) => past.with_cluster(cluster.clone()),
+            None => past,
+        })
+    }
+}
+
 /// Where the recorded data are.
 fn source(args: &SqlArgs, config: &Config) -> anyhow::Result<Source> {
     if let Some(capture) = &args.capture {
         return Ok(Source::Capture(capture.clone()));
     }
     let configured = args.archive.as_deref().or(config.storage().archive.location.as_deref());
-    let cluster = if args.workers.is_empty() { None } else { Some(Cluster::new(&args.workers)?) };
-    let (location, wal_dir) = (keeping::location(&config.data_dir, configured)?, keeping::wal_dir(&config.data_dir));
-    Ok(Source::Archive { location, wal_dir, cluster })
+    Ok(Source::Archive { location: keeping::location(&config.data_dir, configured)?, wal_dir: keeping::wal_dir(&config.data_dir) })
 }
 
 /// Runs one statement and writes what it gives. `None` when the statement is wrong, which the user was told.

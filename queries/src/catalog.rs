@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
+use std::time::Duration;
 
 use datafusion::execution::TaskContext;
 use datafusion::execution::runtime_env::RuntimeEnv;
@@ -49,12 +50,24 @@ enum Reads {
     Views { names: BTreeSet<String>, calls: Vec<WindowCall> },
 }
 
+// === impl Reads ===
+
+impl Reads {
+    fn slide_at_least(&mut self, slide: Duration) {
+        match self {
+            Self::Stream(_, call) => call.windows = call.windows.slide_at_least(slide),
+            Self::Views { calls, .. } => calls.iter_mut().for_each(|call| call.windows = call.windows.slide_at_least(slide)),
+        }
+    }
+}
+
 // === impl Catalog ===
 
 impl Catalog {
     pub(crate) async fn plan(sources: &[ViewSource], functions: &Functions, config: &EngineConfig) -> Result<Self, Vec<ViewProblem>> {
         let mut problems = Vec::new();
-        let drafts = drafts(sources, &mut problems);
+        let mut drafts = drafts(sources, &mut problems);
+        drafts.values_mut().for_each(|draft| draft.reads.slide_at_least(config.slide_min));
         let mut catalog = Self::default();
         let mut over_views = BTreeMap::new();
         for (name, draft) in drafts {
@@ -190,6 +203,27 @@ impl Catalog {
         let view = self.views.iter().find(|view| view.name == name).map(|view| (view.windows, view.key_names()));
         view.or_else(|| self.rollups.iter().find(|view| view.name == name).map(|view| (view.windows, view.keys.clone())))
     }
+}
+
+/// Those of the views that queries need: the ones that they name, and what those read in turn. A view that cannot be read is kept,
+/// so that its problem is told.
+#[must_use]
+pub fn needed(views: Vec<ViewSource>, queries: &[&str]) -> Vec<ViewSource> {
+    let names = |query: &datafusion::sql::sqlparser::ast::Query| {
+        let relations = statement::relations(query);
+        relations.plain.into_iter().chain(relations.windowed.iter().map(WindowCall::relation_name).collect::<Vec<_>>())
+    };
+    let parsed: Vec<_> = views.into_iter().map(|view| (statement::parse_view(&view.sql).ok(), view)).collect();
+    let mut wanted: BTreeSet<String> = BTreeSet::new();
+    let mut open: Vec<String> = queries.iter().filter_map(|sql| statement::parse_query(sql).ok()).flat_map(|query| names(&query)).collect();
+    while let Some(name) = open.pop() {
+        let read = parsed.iter().filter_map(|(statement, _)| statement.as_ref()).find(|statement| statement.name == name);
+        if wanted.insert(name) {
+            open.extend(read.into_iter().flat_map(|statement| names(&statement.query)));
+        }
+    }
+    let keep = |statement: &Option<ViewStatement>| statement.as_ref().is_none_or(|statement| wanted.contains(&statement.name));
+    parsed.into_iter().filter(|(statement, _)| keep(statement)).map(|(_, view)| view).collect()
 }
 
 fn drafts(sources: &[ViewSource], problems: &mut Vec<ViewProblem>) -> BTreeMap<String, Draft> {

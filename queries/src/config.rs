@@ -32,6 +32,9 @@ pub struct EngineConfig {
     pub max_future_skew: Duration,
     /// Rows that are collected before they are aggregated.
     pub micro_batch_rows: usize,
+    /// Shortest distance of windows: views that slide more often slide so often, where their size is a multiple of it. For
+    /// backtests, which need not look every few seconds.
+    pub slide_min: Duration,
     /// Windows that one call of `advance` finishes per view; what is left over follows in the next call.
     pub max_final_windows: usize,
 }
@@ -97,6 +100,7 @@ impl Default for EngineConfig {
             group_ttl: Duration::from_secs(3600),
             max_future_skew: Duration::from_secs(5),
             micro_batch_rows: 8192,
+            slide_min: Duration::ZERO,
             max_final_windows: 64,
         }
     }

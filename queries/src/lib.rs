@@ -46,6 +46,7 @@ mod view;
 mod watermark;
 mod window;
 
+pub use catalog::needed;
 pub use config::{Emission, EngineConfig, EngineParts, ViewSource};
 pub use engine::Engine;
 pub use past::{Asked, Cluster, FilesRead, Past, PastFile, PastLimits, PastQuery, PastTable};

@@ -52,6 +52,12 @@ impl Windows {
         Duration::from_nanos(a.unsigned_abs())
     }
 
+    /// The same windows, no closer to each other than `slide`, where that divides their size.
+    pub(crate) fn slide_at_least(self, slide: Duration) -> Self {
+        let divides = !slide.is_zero() && nanos(self.size) % nanos(slide) == 0;
+        if divides && self.slide < slide { Self { slide, ..self } } else { self }
+    }
+
     /// The latest window end that is not after `time`.
     pub(crate) fn end_at_or_before(self, time: Timestamp) -> Timestamp {
         let phase = Duration::from_nanos((nanos(self.size) % nanos(self.slide)).unsigned_abs());

@@ -6,7 +6,7 @@
 //!                             the commit: before it readers see none of the files, after it all of them
 //! ```
 //!
-//! **Who may write.** One process per writer name. Its first step is an [`Cause::Open`] record: it takes the next sequence,
+//! **Who may write.** One process per writer name. Its first step is an `open` record: it takes the next sequence,
 //! so that whatever an earlier process (or a request of it that is still on its way) wants to commit there is refused. Only
 //! then files that no record names are known to be orphans, and are deleted. Files and logs of other writers are not touched.
 //!

@@ -51,4 +51,5 @@ pub use store::Store;
 pub use table::Table;
 
 #[cfg(test)]
+#[expect(clippy::cast_sign_loss, clippy::cast_possible_truncation, reason = "tests count in small numbers")]
 mod tests;

@@ -133,9 +133,14 @@ impl Merge<'_> {
         least.row += 1;
         if least.row == least.keys.num_rows() {
             let Source { path, batches, .. } = &mut *least;
-            match self.decode(path, batches)? {
-                Some((batch, keys)) => (least.batch, least.row, least.keys) = (batch, 0, keys),
-                None => drop(PeekMut::pop(least)),
+            match self.decode(path, batches) {
+                Ok(Some((batch, keys))) => (least.batch, least.row, least.keys) = (batch, 0, keys),
+                Ok(None) => drop(PeekMut::pop(least)),
+                Err(error) => {
+                    // The heap compares it once more when it takes it back, and there is no next row to compare.
+                    least.row = 0;
+                    return Err(error);
+                }
             }
         }
         Ok(())

@@ -20,7 +20,7 @@ use crate::hour::Hour;
 use crate::name::{FileName, WriterName, format_sequence, parse_sequence};
 
 /// The version of records that this program writes, and the newest that it reads.
-pub const FORMAT: u32 = 1;
+pub(crate) const FORMAT: u32 = 1;
 /// Where everything is. A layout that this program cannot read would be elsewhere.
 pub(crate) const LAYOUT: &str = "v1";
 const LOG: &str = "v1/_log";
@@ -28,7 +28,7 @@ const LOG: &str = "v1/_log";
 /// Why a commit was made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Cause {
+pub(crate) enum Cause {
     /// A process took the writer's name over. Whatever an earlier one still has under way can no longer be committed.
     Open,
     /// Rows were added.

@@ -3,6 +3,7 @@
 mod catalog;
 mod compaction;
 mod crash;
+mod overwriting;
 mod types;
 mod writers;
 
@@ -25,7 +26,7 @@ use crate::store::Store;
 use crate::table::Table;
 
 /// 2026-08-29T10:00:00Z.
-const START: Timestamp = Timestamp::from_secs(1_788_000_000);
+const START: Timestamp = Timestamp::from_secs(1_787_997_600);
 const MINUTE: Duration = Duration::from_secs(60);
 const HOUR: Duration = Duration::from_secs(3600);
 const DAY: Duration = Duration::from_secs(86_400);
