@@ -71,6 +71,8 @@ pub fn main(args: &SqlArgs) -> anyhow::Result<ExitCode> {
     })
 }
 
+// === impl Recorded ===
+
 impl Recorded {
     /// The tables as they are now.
     async fn open(&self) -> anyhow::Result<Past> {

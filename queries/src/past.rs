@@ -9,6 +9,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use arrow::datatypes::SchemaRef;
 use arrow::record_batch::RecordBatch;
@@ -122,6 +123,9 @@ pub struct FilesRead {
 
 /// Where the files of the archive are, to DataFusion: one store, whatever it is.
 const STORE: &str = "archive://files";
+
+/// Longest wait for what workers counted, which they tell when all rows are there.
+const COUNTS: Duration = Duration::from_secs(10);
 
 /// What runs queries, with the store in it, if there is one.
 fn runtime(store: Option<Arc<dyn ObjectStore>>, limits: PastLimits) -> Result<(Arc<RuntimeEnv>, ObjectStoreUrl), DataFusionError> {
@@ -312,16 +316,20 @@ impl PastQuery {
         display.indent(false).to_string()
     }
 
-    /// The plan with what each step did on all machines together, after the query has run to its end.
+    /// The plan with what each step did on all machines together, after the query has run to its end. Without what workers
+    /// counted when they do not tell in time.
     ///
     /// # Errors
-    /// When it has not.
+    /// When the query has not run to its end.
     pub async fn analysis(&self) -> Result<String, QueryError> {
         if !self.is_distributed() {
             return Ok(self.explain(true));
         }
-        let plan = Arc::clone(&self.plan);
-        datafusion_distributed::explain_analyze(plan, DistributedMetricsFormat::Aggregated).await.map_err(QueryError::running)
+        let told = datafusion_distributed::explain_analyze(Arc::clone(&self.plan), DistributedMetricsFormat::Aggregated);
+        match tokio::time::timeout(COUNTS, told).await {
+            Ok(told) => told.map_err(QueryError::running),
+            Err(_) => Ok(self.explain(true)),
+        }
     }
 
     /// Runs it. Rows come as they are made.
@@ -354,14 +362,14 @@ fn until<T: Send + 'static, E: Send + 'static>(
     rows: BoxStream<'static, Result<T, E>>,
     error: BoxFuture<'static, E>,
 ) -> BoxStream<'static, Result<T, E>> {
-    let step = async |running: Option<(BoxStream<'static, Result<T, E>>, BoxFuture<'static, E>)>| {
+    let rows = futures::stream::unfold(Some((rows, error)), async |running| {
         let (mut rows, error) = running?;
         match select(rows.next(), error).await {
             Either::Left((item, error)) => item.map(|item| (item, Some((rows, error)))),
             Either::Right((error, _)) => Some((Err(error), None)),
         }
-    };
-    futures::stream::unfold(Some((rows, error)), step).boxed()
+    });
+    rows.boxed()
 }
 
 // === impl Tally ===

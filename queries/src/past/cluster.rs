@@ -7,15 +7,16 @@
 //! ```
 
 use std::collections::BTreeSet;
-use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
+use std::{fmt, io};
 
 use datafusion::error::DataFusionError;
 use datafusion::execution::SessionStateBuilder;
 use datafusion_distributed::{ChannelResolver, DistributedExt, GetWorkerInfoRequest, SessionStateBuilderExt, WorkerResolver};
 use futures::future::try_join_all;
-use url::Url;
+use tokio::net::TcpStream;
+use url::{Host, Url};
 
 use super::channel::{self, Channels};
 use super::share;
@@ -83,10 +84,15 @@ impl Cluster {
     }
 
     async fn check_worker(&self, url: &Url) -> Result<(), QueryError> {
-        let problem = match tokio::time::timeout(GREETING, self.version(url)).await {
+        let asked = async {
+            // The library says no more than "transport error".
+            reach(url).await.map_err(|error| error.to_string())?;
+            self.version(url).await.map_err(|error| channel::reason(&error))
+        };
+        let problem = match tokio::time::timeout(GREETING, asked).await {
             Ok(Ok(version)) if version == VERSION => return Ok(()),
             Ok(Ok(version)) => format!("is of version {version:?}, but plans are written for {VERSION}; run the same version everywhere"),
-            Ok(Err(error)) => format!("cannot be reached: {}; {}", channel::reason(&error), channel::UNREACHED),
+            Ok(Err(reason)) => format!("cannot be reached: {reason}; {}", channel::UNREACHED),
             Err(_) => format!("does not answer within {GREETING:?}; {}", channel::UNREACHED),
         };
         Err(QueryError::Worker { url: url.to_string(), problem })
@@ -137,13 +143,21 @@ impl WorkerResolver for Workers {
     }
 }
 
+async fn reach(url: &Url) -> io::Result<()> {
+    let host = match url.host() {
+        Some(Host::Ipv6(address)) => address.to_string(),
+        Some(host) => host.to_string(),
+        None => String::new(),
+    };
+    TcpStream::connect((host, url.port_or_known_default().unwrap_or_default())).await.map(drop)
+}
+
 fn address(text: &str) -> Result<Url, Complaint> {
     let wrong = |what: &str| Complaint::new(format!("worker {text:?}: {what}")).hint("write http://HOST:PORT");
     let url = Url::parse(text.trim()).map_err(|error| wrong(&error.to_string()))?;
     match () {
         () if url.scheme() != "http" => Err(wrong("workers speak plain HTTP/2")),
         () if url.host_str().is_none_or(str::is_empty) => Err(wrong("there is no host")),
-        () if url.port().is_none() && !text.trim_end_matches('/').ends_with(":80") => Err(wrong("there is no port")),
         () if url.path() != "/" || url.query().is_some() || url.fragment().is_some() => Err(wrong("there is something behind the port")),
         () if !url.username().is_empty() || url.password().is_some() => Err(wrong("there is no authentication")),
         () => Ok(url),
@@ -160,7 +174,7 @@ mod tests {
         for good in ["http://10.0.0.7:4319", "http://worker-1:80/", " http://[::1]:4319"] {
             assert!(address(good).is_ok(), "{good}");
         }
-        for bad in ["10.0.0.7:4319", "https://a:1", "http://a", "http://a:1/x", "http://u:p@a:1", "http://:1", ""] {
+        for bad in ["10.0.0.7:4319", "https://a:1", "http://a:1/x", "http://u:p@a:1", "http://:1", ""] {
             let complaint = address(bad).unwrap_err();
             assert!(complaint.message.contains(&format!("{bad:?}")) && complaint.hint.is_some(), "{complaint:?}");
         }
