@@ -7,12 +7,16 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
 use tracescale_core::time::Timestamp;
+use tracescale_queries::Cluster;
 
 use crate::sql::Format;
-use crate::{backtest, check, explain, import, record, run, sql};
+use crate::{backtest, check, explain, import, record, run, sql, worker};
 
 /// Exit code of a wrong command line or configuration (`EX_USAGE`).
 pub const EXIT_USAGE: u8 = 64;
+
+/// Where a worker listens unless told otherwise: next to OTLP's ports, for this machine only.
+const DEFAULT_WORKER: &str = "127.0.0.1:4319";
 
 /// Scales services from their OpenTelemetry traces and metrics, by rules in SQL.
 #[derive(Debug, Parser)]
@@ -34,6 +38,11 @@ enum Command {
     Explain(ExplainArgs),
     /// Query everything that was recorded, with the functions of rules.
     Sql(SqlArgs),
+    /// Execute parts of the queries that `sql --workers` sends, over the same archive.
+    ///
+    /// There is no authentication and no encryption: whoever reaches the port can read the whole archive. Put it on a private
+    /// network.
+    Worker(WorkerArgs),
     /// Try rules and other autoscalers on what was recorded.
     Backtest(BacktestArgs),
     /// Read the documents of other autoscalers and write ours.
@@ -135,7 +144,7 @@ pub struct SqlArgs {
     #[arg(long, value_name = "FILE")]
     pub out: Option<PathBuf>,
     /// Run the query over each final window as it comes, until interrupted.
-    #[arg(long, conflicts_with_all = ["out", "capture"])]
+    #[arg(long, conflicts_with_all = ["out", "capture", "workers"])]
     pub follow: bool,
     /// Query a capture instead of the archive.
     #[arg(long, value_name = "FILE")]
@@ -150,6 +159,30 @@ pub struct SqlArgs {
     #[arg(long, value_name = "DIR", env = "TRACESCALE_DATA_DIR")]
     pub data_dir: Option<PathBuf>,
     /// Most memory of intermediate results, in MiB (default 1024); more goes to temporary files.
+    #[arg(long, value_name = "MIB", value_parser = clap::value_parser!(u32).range(16..))]
+    pub memory: Option<u32>,
+    /// Workers that read a large archive for this machine: http://HOST:PORT, two or more with commas. Each runs `tracescale
+    /// worker` of the same version over the same archive.
+    #[arg(long, value_name = "URL", value_delimiter = ',', value_parser = parse_worker, conflicts_with = "capture")]
+    pub workers: Vec<String>,
+}
+
+/// Arguments of `worker`.
+#[derive(Clone, Debug, Args)]
+pub struct WorkerArgs {
+    /// Where to listen. There is no authentication: an address of a private network.
+    #[arg(long, value_name = "ADDR", default_value = DEFAULT_WORKER)]
+    pub listen: SocketAddr,
+    /// Where the archive is: a directory that all machines share, or s3://…, gs://…, az://…
+    #[arg(long, value_name = "LOCATION")]
+    pub archive: Option<String>,
+    /// Where `run` writes; the archive is in it unless it is elsewhere.
+    #[arg(long, value_name = "DIR", env = "TRACESCALE_DATA_DIR")]
+    pub data_dir: Option<PathBuf>,
+    /// Files or directories of documents, for where the archive is; repeatable.
+    #[arg(long, value_name = "PATH")]
+    pub config: Vec<PathBuf>,
+    /// Most memory of all queries' intermediate results, in MiB (default 1024); more goes to temporary files.
     #[arg(long, value_name = "MIB", value_parser = clap::value_parser!(u32).range(16..))]
     pub memory: Option<u32>,
 }
@@ -262,6 +295,7 @@ pub fn main() -> ExitCode {
         Command::Record(args) => record::main(&args),
         Command::Explain(args) => explain::main(&args),
         Command::Sql(args) => sql::main(&args),
+        Command::Worker(args) => worker::main(&args),
         Command::Backtest(args) => backtest::main(&args),
         Command::Import(args) => import::main(&args),
     };
@@ -284,6 +318,10 @@ fn parse_speed(text: &str) -> Result<Speed, String> {
         Ok(times) if times.is_finite() && times > 0.0 => Ok(Speed::Times(times)),
         _ => Err("expected a positive factor such as `1x` or `60x`, or `max`".to_owned()),
     }
+}
+
+fn parse_worker(text: &str) -> Result<String, String> {
+    Cluster::new(&[text]).map(|_| text.to_owned()).map_err(|error| error.to_string())
 }
 
 fn parse_duration(text: &str) -> Result<Duration, String> {

@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use tracescale_core::target::TargetSpec;
@@ -28,6 +28,8 @@ pub struct Config {
     /// Where the documents are.
     paths: Vec<PathBuf>,
     documents: Documents,
+    /// The engine that the documents were checked with, until somebody takes it: planning all views takes a second or two.
+    checked: Mutex<Option<(Engine, Arc<streams::Counters>)>>,
     /// The OTLP receiver.
     pub receiver: ingest::Config,
     /// Address of `/metrics`.
@@ -52,6 +54,7 @@ impl Config {
             metrics: listen.metrics.unwrap_or(settings.telemetry.metrics_listen),
             data_dir: data_dir.or_else(|| settings.data_dir.clone()).unwrap_or_else(|| DEFAULT_DATA_DIR.into()),
             documents,
+            checked: Mutex::default(),
         };
         let problems = config.problems().await;
         if problems.is_empty() { Ok(config) } else { Err(problems) }
@@ -86,7 +89,10 @@ impl Config {
         problems.extend(self.own_spans_problem());
         problems.extend(self.location_problem());
         match self.engine().await {
-            Ok((engine, _)) => problems.extend(self.rule_problems(&engine).await),
+            Ok((engine, losses)) => {
+                problems.extend(self.rule_problems(&engine).await);
+                *self.checked.lock().unwrap_or_else(PoisonError::into_inner) = Some((engine, losses));
+            }
             Err(wrong) => problems.extend(wrong.into_iter().map(view_problem)),
         }
         problems
@@ -152,7 +158,11 @@ impl Config {
     /// # Errors
     /// Every problem of every view.
     pub async fn engine(&self) -> Result<(Engine, Arc<streams::Counters>), Vec<ViewProblem>> {
-        self.engine_with(Duration::ZERO, |views| views).await
+        let checked = self.checked.lock().unwrap_or_else(PoisonError::into_inner).take();
+        match checked {
+            Some(checked) => Ok(checked),
+            None => self.engine_with(Duration::ZERO, |views| views).await,
+        }
     }
 
     /// [`Config::engine`] with some of the views, whose windows are no closer to each other than `slide_min`.
@@ -213,7 +223,8 @@ impl Config {
     /// Every problem of every document; the running configuration then stays.
     pub fn reload(&self) -> Result<(Vec<TargetSpec>, Vec<RuleSpec>), Vec<Problem>> {
         let documents = documents(&self.paths)?;
-        let new = Self { documents, paths: self.paths.clone(), receiver: self.receiver.clone(), data_dir: self.data_dir.clone(), ..*self };
+        let (paths, receiver, data_dir) = (self.paths.clone(), self.receiver.clone(), self.data_dir.clone());
+        let new = Self { documents, paths, receiver, data_dir, metrics: self.metrics, checked: Mutex::default() };
         let checked = tokio::runtime::Builder::new_current_thread().enable_time().build().map(|runtime| runtime.block_on(new.problems()));
         match checked {
             Ok(problems) if problems.is_empty() => Ok(specs(&new.documents)),

@@ -34,3 +34,4 @@ pub mod telemetry;
 pub mod topology;
 pub mod warning;
 pub mod windows;
+pub mod worker;

@@ -4,7 +4,7 @@ use std::io::{self, IsTerminal, Read};
 use std::process::ExitCode;
 
 use anyhow::Context;
-use tracescale_queries::{Asked, Past, PastLimits};
+use tracescale_queries::{Asked, Cluster, Past, PastLimits, QueryError};
 
 use crate::cli::{EXIT_USAGE, ListenArgs, SqlArgs};
 use crate::config::Config;
@@ -19,6 +19,14 @@ mod prompt;
 
 pub use output::Format;
 use output::Summary;
+
+/// What is queried, and with what.
+struct Recorded {
+    source: Source,
+    config: Config,
+    limits: PastLimits,
+    cluster: Option<Cluster>,
+}
 
 /// Runs the command.
 ///
@@ -38,10 +46,12 @@ pub fn main(args: &SqlArgs) -> anyhow::Result<ExitCode> {
         let sql = args.sql.as_deref().context("--follow needs a query")?;
         return runtime.block_on(follow::run(&source, sql, args.format, limits)).map(|()| ExitCode::SUCCESS);
     }
+    let cluster = if args.workers.is_empty() { None } else { Some(Cluster::new(&args.workers)?) };
+    let recorded = Recorded { source, config, limits, cluster };
     let sql = match &args.sql {
         Some(sql) => sql.clone(),
         None if io::stdin().is_terminal() => {
-            return prompt::run(&runtime, &source, &config, limits, args.format).map(|()| ExitCode::SUCCESS);
+            return prompt::run(&runtime, &recorded, args.format).map(|()| ExitCode::SUCCESS);
         }
         None => {
             let mut text = String::new();
@@ -50,7 +60,7 @@ pub fn main(args: &SqlArgs) -> anyhow::Result<ExitCode> {
         }
     };
     runtime.block_on(async {
-        let past = recorded::open(&source, &config, limits).await?;
+        let past = recorded.open().await?;
         match run(&past, &sql, args).await? {
             Some(summary) => {
                 tell(&summary);
@@ -59,6 +69,19 @@ pub fn main(args: &SqlArgs) -> anyhow::Result<ExitCode> {
             None => Ok(ExitCode::from(EXIT_USAGE)),
         }
     })
+}
+
+// === impl Recorded ===
+
+impl Recorded {
+    /// The tables as they are now.
+    async fn open(&self) -> anyhow::Result<Past> {
+        let past = recorded::open(&self.source, &self.config, self.limits).await?;
+        Ok(match &self.cluster {
+            Some(cluster) => past.with_cluster(cluster.clone()),
+            None => past,
+        })
+    }
 }
 
 /// Where the recorded data are.
@@ -75,6 +98,8 @@ async fn run(past: &Past, sql: &str, args: &SqlArgs) -> anyhow::Result<Option<Su
     let begin = crate::clock::now();
     let query = match past.prepare(sql).await {
         Ok(query) => query,
+        // The statement may well be right.
+        Err(error @ QueryError::Worker { .. }) => return Err(error.into()),
         Err(error) => {
             output::tell(&format!("error: {error}"));
             return Ok(None);
@@ -84,7 +109,7 @@ async fn run(past: &Past, sql: &str, args: &SqlArgs) -> anyhow::Result<Option<Su
         Asked::Plan => output::lines(&query.explain(false))?,
         Asked::Analysis => {
             let rows = query.collect().await?.iter().map(arrow::array::RecordBatch::num_rows).sum();
-            let summary = output::lines(&query.explain(true))?;
+            let summary = output::lines(&query.analysis().await?)?;
             Summary { rows, ..summary }
         }
         Asked::Rows => output::write(query.schema(), query.run()?, args.format, args.out.as_deref()).await?,

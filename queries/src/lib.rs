@@ -49,7 +49,7 @@ mod window;
 pub use catalog::needed;
 pub use config::{Emission, EngineConfig, EngineParts, ViewSource};
 pub use engine::Engine;
-pub use past::{Asked, FilesRead, Past, PastFile, PastLimits, PastQuery, PastTable};
+pub use past::{Asked, Cluster, FilesRead, Past, PastFile, PastLimits, PastQuery, PastTable};
 pub use problem::{EngineError, QueryError, ViewProblem};
 pub use snapshot::{Prepared, QueryLimits, Snapshot};
 pub use stats::EngineStats;

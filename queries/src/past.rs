@@ -9,12 +9,12 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use arrow::datatypes::SchemaRef;
 use arrow::record_batch::RecordBatch;
 use datafusion::catalog::TableProvider;
 use datafusion::error::DataFusionError;
-use datafusion::execution::context::SessionState;
 use datafusion::execution::object_store::ObjectStoreUrl;
 use datafusion::execution::runtime_env::{RuntimeEnv, RuntimeEnvBuilder};
 use datafusion::execution::{SendableRecordBatchStream, SessionStateBuilder, TaskContext};
@@ -22,7 +22,10 @@ use datafusion::physical_plan::display::DisplayableExecutionPlan;
 use datafusion::physical_plan::{ExecutionPlan, execute_stream};
 use datafusion::prelude::SessionContext;
 use datafusion::sql::sqlparser::ast::Query;
-use futures::{Stream, StreamExt};
+use datafusion_distributed::{DistributedExec, DistributedMetricsFormat};
+use futures::future::{BoxFuture, Either, pending, select};
+use futures::stream::BoxStream;
+use futures::{FutureExt, Stream, StreamExt};
 use object_store::ObjectStore;
 use tracescale_core::time::Timestamp;
 
@@ -35,7 +38,15 @@ use crate::statement;
 pub use crate::statement::Asked;
 use crate::window::WINDOW_END;
 
+mod channel;
+mod cluster;
+mod share;
 mod table;
+mod worker;
+
+pub(crate) use channel::blame;
+pub use cluster::Cluster;
+pub use worker::worker;
 
 use table::{Provider, Tally};
 
@@ -86,6 +97,7 @@ pub struct Past {
     limits: PastLimits,
     runtime: Arc<RuntimeEnv>,
     store: ObjectStoreUrl,
+    cluster: Option<Cluster>,
 }
 
 /// A planned query.
@@ -95,6 +107,7 @@ pub struct PastQuery {
     context: Arc<TaskContext>,
     reads: BTreeMap<String, Arc<Tally>>,
     asked: Asked,
+    cluster: Option<Cluster>,
 }
 
 /// How many files of a table a query opens.
@@ -110,6 +123,19 @@ pub struct FilesRead {
 
 /// Where the files of the archive are, to DataFusion: one store, whatever it is.
 const STORE: &str = "archive://files";
+
+/// Longest wait for what workers counted, which they tell when all rows are there.
+const COUNTS: Duration = Duration::from_secs(10);
+
+/// What runs queries, with the store in it, if there is one.
+fn runtime(store: Option<Arc<dyn ObjectStore>>, limits: PastLimits) -> Result<(Arc<RuntimeEnv>, ObjectStoreUrl), DataFusionError> {
+    let runtime = RuntimeEnvBuilder::new().with_memory_limit(limits.memory, 1.0).build_arc()?;
+    let url = ObjectStoreUrl::parse(STORE)?;
+    if let Some(store) = store {
+        let _ = runtime.register_object_store(url.as_ref(), store);
+    }
+    Ok((runtime, url))
+}
 
 // === impl PastLimits ===
 
@@ -127,15 +153,16 @@ impl Past {
     /// # Errors
     /// When the limits leave no room to work in.
     pub fn new(tables: Vec<PastTable>, store: Option<Arc<dyn ObjectStore>>, limits: PastLimits) -> Result<Self, QueryError> {
-        let builder = RuntimeEnvBuilder::new().with_memory_limit(limits.memory, 1.0);
-        let runtime = builder.build_arc().map_err(|error| QueryError::planning(&error))?;
-        let url = ObjectStoreUrl::parse(STORE).map_err(|error| QueryError::planning(&error))?;
-        if let Some(store) = store {
-            let _ = runtime.register_object_store(url.as_ref(), store);
-        }
+        let (runtime, store) = runtime(store, limits).map_err(|error| QueryError::planning(&error))?;
         let tables = tables.into_iter().map(|table| (table.name.clone(), table)).collect();
         let functions = Functions::new(functions::all(), Vec::new());
-        Ok(Self { tables, functions, limits, runtime, store: url })
+        Ok(Self { tables, functions, limits, runtime, store, cluster: None })
+    }
+
+    /// The same, with workers that take parts of large queries. They must see the same store.
+    #[must_use]
+    pub fn with_cluster(self, cluster: Cluster) -> Self {
+        Self { cluster: Some(cluster), ..self }
     }
 
     /// The tables, by name.
@@ -147,7 +174,7 @@ impl Past {
     /// The names of all functions that a query may call.
     #[must_use]
     pub fn functions(&self) -> BTreeSet<String> {
-        let state = self.state(&HashMap::new());
+        let state = self.builder(&HashMap::new()).build();
         let names = state.scalar_functions().keys().chain(state.aggregate_functions().keys()).chain(state.window_functions().keys());
         names.cloned().chain(["quantile", "latest", "window_seconds", "hop", "tumble"].map(str::to_owned)).collect()
     }
@@ -166,7 +193,8 @@ impl Past {
     /// window end that every view of the query has.
     ///
     /// # Errors
-    /// [`QueryError::Invalid`] when the SQL does not parse, is not a query, or names something unknown.
+    /// [`QueryError::Invalid`] when the SQL does not parse, is not a query, or names something unknown;
+    /// [`QueryError::Worker`] when a worker does not answer.
     pub async fn prepare(&self, sql: &str) -> Result<PastQuery, QueryError> {
         let (mut query, asked) = statement::parse_asked(sql)?;
         let relations = statement::relations(&query);
@@ -180,6 +208,9 @@ impl Past {
         }
         let sizes: Vec<f64> = relations.windowed.iter().map(|call| call.windows.size.as_secs_f64()).collect();
         statement::rewrite(&mut query, if let [size] = sizes[..] { Some(size) } else { None })?;
+        if let Some(cluster) = self.cluster.as_ref().filter(|_| asked != Asked::Plan) {
+            cluster.check().await?;
+        }
         self.plan(&query, &names, asked).await.map_err(|error| QueryError::planning(&error))
     }
 
@@ -191,7 +222,12 @@ impl Past {
             let _ = reads.insert(table.name.clone(), provider.tally());
             let _ = providers.insert(table.name.clone(), Arc::new(provider));
         }
-        let mut state = self.state(&providers);
+        let builder = self.builder(&providers);
+        let mut state = match &self.cluster {
+            Some(cluster) => cluster.plan_with(builder)?,
+            None => builder,
+        }
+        .build();
         let newest = names.iter().filter_map(|name| self.tables.get(name)).filter(|table| table.schema.index_of(WINDOW_END).is_ok());
         query::register_latest(&mut state, newest.filter_map(PastTable::newest).min())?;
         let context = SessionContext::new_with_state(state);
@@ -201,10 +237,11 @@ impl Past {
         let state = context.state();
         let logical = session::plan(&state, query).await?;
         let plan = state.create_physical_plan(&logical).await?;
-        Ok(PastQuery { plan, context: context.task_ctx(), reads, asked })
+        let cluster = self.cluster.clone().filter(|_| plan.is::<DistributedExec>());
+        Ok(PastQuery { plan, context: context.task_ctx(), reads, asked, cluster })
     }
 
-    fn state(&self, providers: &HashMap<String, Arc<dyn TableProvider>>) -> SessionState {
+    fn builder(&self, providers: &HashMap<String, Arc<dyn TableProvider>>) -> SessionStateBuilder {
         let planner = Arc::new(HistoryPlanner { tables: providers.clone() });
         let state = session::history(&self.functions, planner, Arc::clone(&self.runtime));
         let mut config = state.config().clone().with_target_partitions(self.limits.threads);
@@ -213,7 +250,7 @@ impl Past {
         options.execution.parquet.reorder_filters = true;
         // Each plan runs once here.
         options.optimizer.enable_dynamic_filter_pushdown = true;
-        SessionStateBuilder::new_from_existing(state).with_config(config).build()
+        SessionStateBuilder::new_from_existing(state).with_config(config)
     }
 
     fn unknown(&self, name: &str) -> Complaint {
@@ -259,15 +296,40 @@ impl PastQuery {
         self.reads.iter().map(|(name, tally)| (name.clone(), tally.read())).collect()
     }
 
-    /// The plan as indented text; after [`PastQuery::run`] also what each step did and how long it took.
+    /// Whether workers take parts of it.
+    #[must_use]
+    pub fn is_distributed(&self) -> bool {
+        self.cluster.is_some()
+    }
+
+    /// The plan as indented text; after [`PastQuery::run`] also what each step did and how long it took, on this machine.
     #[must_use]
     pub fn explain(&self, with_metrics: bool) -> String {
+        if self.is_distributed() {
+            return datafusion_distributed::display_plan_ascii(self.plan.as_ref(), with_metrics);
+        }
         let display = if with_metrics {
             DisplayableExecutionPlan::with_metrics(self.plan.as_ref())
         } else {
             DisplayableExecutionPlan::new(self.plan.as_ref())
         };
         display.indent(false).to_string()
+    }
+
+    /// The plan with what each step did on all machines together, after the query has run to its end. Without what workers
+    /// counted when they do not tell in time.
+    ///
+    /// # Errors
+    /// When the query has not run to its end.
+    pub async fn analysis(&self) -> Result<String, QueryError> {
+        if !self.is_distributed() {
+            return Ok(self.explain(true));
+        }
+        let told = datafusion_distributed::explain_analyze(Arc::clone(&self.plan), DistributedMetricsFormat::Aggregated);
+        match tokio::time::timeout(COUNTS, told).await {
+            Ok(told) => told.map_err(QueryError::running),
+            Err(_) => Ok(self.explain(true)),
+        }
     }
 
     /// Runs it. Rows come as they are made.
@@ -277,7 +339,8 @@ impl PastQuery {
     pub fn run(&self) -> Result<impl Stream<Item = Result<RecordBatch, QueryError>> + Send + use<>, QueryError> {
         let stream: SendableRecordBatchStream =
             execute_stream(Arc::clone(&self.plan), Arc::clone(&self.context)).map_err(QueryError::running)?;
-        Ok(stream.map(|rows| rows.map_err(QueryError::running)))
+        let silence = self.cluster.clone().map_or_else(|| pending().boxed(), |cluster| cluster.silence().boxed());
+        Ok(until(stream.map(|rows| rows.map_err(QueryError::running)).boxed(), silence))
     }
 
     /// Runs it and collects all rows.
@@ -292,6 +355,21 @@ impl PastQuery {
         }
         Ok(rows)
     }
+}
+
+/// The rows, or an error that comes before the next of them and is the last item.
+fn until<T: Send + 'static, E: Send + 'static>(
+    rows: BoxStream<'static, Result<T, E>>,
+    error: BoxFuture<'static, E>,
+) -> BoxStream<'static, Result<T, E>> {
+    let rows = futures::stream::unfold(Some((rows, error)), async |running| {
+        let (mut rows, error) = running?;
+        match select(rows.next(), error).await {
+            Either::Left((item, error)) => item.map(|item| (item, Some((rows, error)))),
+            Either::Right((error, _)) => Some((Err(error), None)),
+        }
+    });
+    rows.boxed()
 }
 
 // === impl Tally ===

@@ -9,6 +9,7 @@ use datafusion::error::DataFusionError;
 use thiserror::Error;
 
 use crate::derive::DeriveError;
+use crate::past;
 
 /// A boxed cause.
 pub(crate) type Cause = Box<dyn Error + Send + Sync>;
@@ -75,6 +76,14 @@ pub enum QueryError {
         /// What DataFusion said.
         #[source]
         source: Cause,
+    },
+    /// A worker does not answer, went away, or failed.
+    #[error("worker {url} {problem}")]
+    Worker {
+        /// Its address.
+        url: String,
+        /// What is wrong with it, and what to do.
+        problem: String,
     },
     /// The query took longer than it may.
     #[error("the query did not finish within {limit:?}; read fewer windows, or evaluate it less often")]
@@ -148,6 +157,9 @@ impl QueryError {
     }
 
     pub(crate) fn running(error: DataFusionError) -> Self {
+        if let Some(worker) = past::blame(&error) {
+            return worker;
+        }
         Self::Failed { message: text(&error), source: error.into() }
     }
 }
@@ -159,7 +171,7 @@ impl From<Complaint> for QueryError {
 }
 
 /// The error's own words, without the names of DataFusion's layers in front.
-fn text(error: &DataFusionError) -> String {
+pub(crate) fn text(error: &DataFusionError) -> String {
     let message = error.strip_backtrace();
     let mut rest = message.as_str();
     for layer in ["Error during planning: ", "SQL error: ", "Schema error: ", "Execution error: ", "External error: ", "Arrow error: "] {

@@ -53,6 +53,13 @@ pub(crate) fn history(functions: &Functions, planner: Arc<dyn RelationPlanner>, 
     builder(functions, planner, runtime).build()
 }
 
+/// A session that executes plans which were made elsewhere; `builder` has what came with the plan.
+pub(crate) fn executing(functions: &Functions, mut builder: SessionStateBuilder) -> SessionStateBuilder {
+    keep_groups(builder.config().get_or_insert_default());
+    register(functions, &mut builder);
+    builder
+}
+
 /// The logical plan of a query.
 pub(crate) async fn plan(state: &SessionState, query: &Query) -> Result<LogicalPlan, DataFusionError> {
     let statement = Statement::Query(Box::new(query.clone()));
@@ -64,20 +71,28 @@ fn builder(functions: &Functions, planner: Arc<dyn RelationPlanner>, runtime: Ar
     let options = config.options_mut();
     options.sql_parser.dialect = Dialect::Generic;
     options.sql_parser.collect_spans = true;
-    // By default a partial aggregate that does not reduce much passes its rows through: panes would hold rows, not groups.
-    options.execution.skip_partial_aggregation_probe_ratio_threshold = 1.1;
     // Plans run many times; a filter learnt in one run must not act in the next.
     options.optimizer.enable_dynamic_filter_pushdown = false;
+    keep_groups(&mut config);
     let builder = SessionStateBuilder::new().with_config(config).with_runtime_env(runtime).with_default_features();
     let mut builder = builder.with_relation_planners(vec![planner]);
     builder.expr_planners().get_or_insert_default().insert(0, Arc::new(AttributeAccess::new()));
+    register(functions, &mut builder);
+    builder
+}
+
+/// By default a partial aggregate that does not reduce much passes its rows through: panes would hold rows, not groups.
+fn keep_groups(config: &mut SessionConfig) {
+    config.options_mut().execution.skip_partial_aggregation_probe_ratio_threshold = 1.1;
+}
+
+fn register(functions: &Functions, builder: &mut SessionStateBuilder) {
     // Said with a hint where the SQL is read; this is for whatever finds a way around.
     let scalar = builder.scalar_functions().get_or_insert_default();
     scalar.retain(|function| !refused::is_refused(function.name()));
     scalar.extend(functions.scalar.iter().cloned());
     builder.table_functions().get_or_insert_default().clear();
     builder.aggregate_functions().get_or_insert_default().extend(functions.aggregate.iter().cloned());
-    builder
 }
 
 #[cfg(test)]

@@ -12,12 +12,11 @@ use rustyline::history::DefaultHistory;
 use rustyline::validate::{ValidationContext, ValidationResult, Validator};
 use rustyline::{Context, Editor, Helper};
 use tokio::runtime::Runtime;
-use tracescale_queries::{Past, PastLimits};
+use tracescale_queries::Past;
 
+use super::Recorded;
 use super::output::{self, Format};
 use crate::cli::SqlArgs;
-use crate::config::Config;
-use crate::recorded::{self, Source};
 
 /// The history within the data directory.
 const HISTORY: &str = "sql_history";
@@ -76,11 +75,11 @@ enum Line<'a> {
 ///
 /// # Errors
 /// When the recorded data cannot be read, or the terminal fails.
-pub fn run(runtime: &Runtime, source: &Source, config: &Config, limits: PastLimits, format: Format) -> anyhow::Result<()> {
-    let mut past = runtime.block_on(recorded::open(source, config, limits))?;
+pub fn run(runtime: &Runtime, recorded: &Recorded, format: Format) -> anyhow::Result<()> {
+    let mut past = runtime.block_on(recorded.open())?;
     let mut editor: Editor<Words, DefaultHistory> = Editor::new().context("terminal")?;
     editor.set_helper(Some(Words::of(&past)));
-    let history = config.data_dir.join(HISTORY);
+    let history = recorded.config.data_dir.join(HISTORY);
     // There is none the first time.
     let _ = editor.load_history(&history);
     output::tell("tracescale sql: \\? for help, \\q to leave");
@@ -103,7 +102,7 @@ pub fn run(runtime: &Runtime, source: &Source, config: &Config, limits: PastLimi
                 Ok(format) => args.format = format,
             },
             Line::Refresh => {
-                past = runtime.block_on(recorded::open(source, config, limits))?;
+                past = runtime.block_on(recorded.open())?;
                 editor.set_helper(Some(Words::of(&past)));
             }
             Line::Statement("") => {}

@@ -9,3 +9,4 @@ mod process;
 mod replayed;
 mod tidy;
 mod traffic;
+mod workers;

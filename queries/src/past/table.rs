@@ -104,6 +104,17 @@ impl Provider {
             .build();
         Ok(DataSourceExec::from_data_source(config))
     }
+
+    /// Only the columns that are wanted: with workers, these rows travel with the plan.
+    fn scan_rows(&self, projection: Option<&Vec<usize>>) -> Result<Arc<dyn ExecutionPlan>, DataFusionError> {
+        let (mut rows, mut schema) = (self.table.rows.clone(), Arc::clone(&self.table.schema));
+        if let Some(columns) = projection {
+            rows = rows.iter().map(|rows| rows.project(columns)).collect::<Result<_, _>>()?;
+            schema = Arc::new(schema.project(columns)?);
+        }
+        let scan: Arc<dyn ExecutionPlan> = MemorySourceConfig::try_new_exec(&[rows], schema, None)?;
+        Ok(scan)
+    }
 }
 
 #[async_trait]
@@ -142,8 +153,7 @@ impl TableProvider for Provider {
             inputs.push(self.scan_files(state, &files, predicate, projection, limit)?);
         }
         if !self.table.rows.is_empty() || inputs.is_empty() {
-            let rows = self.table.rows.clone();
-            inputs.push(MemorySourceConfig::try_new_exec(&[rows], Arc::clone(&self.table.schema), projection.cloned())?);
+            inputs.push(self.scan_rows(projection)?);
         }
         match inputs.len() {
             1 => Ok(inputs.swap_remove(0)),

@@ -15,6 +15,7 @@ mod engine_derived;
 mod engine_oracle;
 mod engine_rows;
 mod past;
+mod past_cluster;
 mod queries_refused;
 mod streams_docs;
 mod streams_engine;
