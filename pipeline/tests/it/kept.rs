@@ -90,7 +90,8 @@ fn a_load_is_tried() {
     let rate = |minute: i64| if (20..40).contains(&minute) { 60.0 } else { 12.0 };
     let lines: Vec<String> = (0..60).map(|minute| format!("{},cart,{}", 1_767_600_000 + 60 * minute, rate(minute))).collect();
     fs::write(dir.path().join("load.csv"), format!("time,service,rate\n{}\n", lines.join("\n"))).unwrap();
-    let arguments = ["backtest", "--load", "load.csv", "--compare", "static:2,hpa:cpu=70,kpa,keda", "--step", "30s", "--out", "report.html", "--json"];
+    let arguments =
+        ["backtest", "--load", "load.csv", "--compare", "static:2,hpa:cpu=70,kpa,keda", "--step", "30s", "--out", "report.html", "--json"];
     let first = run(dir.path(), &arguments);
     assert!(first.status.success(), "{}", first.stderr);
     let report: Value = serde_json::from_str(&first.stdout).unwrap();
