@@ -305,8 +305,8 @@ async fn small_scans_stay_here() {
 #[tokio::test]
 async fn an_absent_worker_is_named() {
     let recorded = Recorded::new().await;
-    let (here, mut gone) = (Running::start(Arc::clone(&recorded.store) as _), Running::start(Arc::clone(&recorded.store) as _));
-    gone.kill();
+    let nobody = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let (here, gone) = (Running::start(Arc::clone(&recorded.store) as _), Running { url: format!("http://{nobody}"), runtime: None });
     let past = recorded.with_workers(&[&here, &gone]);
     let error = past.prepare("SELECT count(*) FROM requests").await.unwrap_err();
     let QueryError::Worker { url, problem } = &error else { panic!("{error:?}") };
