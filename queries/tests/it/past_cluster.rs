@@ -4,8 +4,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use arrow::array::{ArrayRef, BinaryArray, DictionaryArray, Float64Array, Int64Array, TimestampNanosecondArray};
-use arrow::datatypes::{Int32Type, Schema};
+use arrow::array::{ArrayRef, BinaryArray, DictionaryArray, FixedSizeBinaryArray, Float64Array, Int64Array, TimestampNanosecondArray};
+use arrow::datatypes::{DataType, Int32Type, Schema};
 use arrow::record_batch::RecordBatch;
 use arrow::util::display::array_value_to_string;
 use object_store::memory::InMemory;
@@ -50,6 +50,11 @@ const QUERIES: &[(&str, bool)] = &[
     (
         "SELECT attributes['tenant'] AS tenant, sum(attribute_number(attributes, 'items')) AS items, max(attribute(attributes, 'none')) \
          FROM requests GROUP BY attributes['tenant']",
+        true,
+    ),
+    (
+        "SELECT attribute(resource_attributes, 'tenant') AS owner, resource_attributes, count(*), min(trace_id) FROM requests \
+         GROUP BY resource_attributes",
         true,
     ),
     (
@@ -180,13 +185,16 @@ async fn write(store: &InMemory, path: &str, rows: &RecordBatch, time: &str) -> 
 /// Sums of these numbers are exact, in whatever order they are added.
 fn requests(part: usize) -> RecordBatch {
     let ids = part * ROWS..(part + 1) * ROWS;
+    let repeated = DataType::Dictionary(Box::new(DataType::Int32), Box::new(DataType::Binary));
     let columns: Vec<(&str, ArrayRef)> = vec![
         ("time", Arc::new(ids.clone().map(|id| Some(id as i64 * 250_000_000)).collect::<TimestampNanosecondArray>())),
         ("id", Arc::new(Int64Array::from_iter_values(ids.clone().map(|id| id as i64)))),
         ("service_name", services(ids.clone().map(|id| id * 7 % 11 % SERVICES.len()))),
         ("duration", Arc::new(ids.clone().map(|id| (id % 13 != 0).then_some((id * 37 % 512) as f64 / 1024.0)).collect::<Float64Array>())),
         ("adjusted_count", Arc::new(Float64Array::from_iter_values(ids.clone().map(|id| (1 << (id % 3)) as f64)))),
-        ("attributes", attributes(ids)),
+        ("attributes", attributes(ids.clone())),
+        ("resource_attributes", arrow::compute::cast(&attributes(ids.clone().map(|id| id / 50)), &repeated).unwrap()),
+        ("trace_id", Arc::new(FixedSizeBinaryArray::try_from_iter(ids.map(|id| (id as u128).to_be_bytes())).unwrap())),
     ];
     RecordBatch::try_from_iter_with_nullable(columns.into_iter().map(|(name, column)| (name, column, true))).unwrap()
 }
@@ -215,7 +223,7 @@ fn services(indices: impl Iterator<Item = usize>) -> ArrayRef {
     Arc::new(indices.map(|index| SERVICES[index]).collect::<DictionaryArray<Int32Type>>())
 }
 
-fn attributes(ids: std::ops::Range<usize>) -> ArrayRef {
+fn attributes(ids: impl Iterator<Item = usize>) -> ArrayRef {
     let encoded = |id: usize| {
         let mut bytes = Vec::new();
         push(&mut bytes, "tenant", Value::Text(["a", "b", "c"][id % 3]));
