@@ -298,6 +298,19 @@ async fn plans_show_what_workers_do() {
     }
 }
 
+/// Guarantees: rows are assigned to windows and aggregated by the workers that read them, and only groups are sent on.
+#[tokio::test]
+async fn windows_are_made_where_rows_are_read() {
+    let recorded = Recorded::new().await;
+    let workers = [Running::start(Arc::clone(&recorded.store) as _), Running::start(Arc::clone(&recorded.store) as _)];
+    let sql = "SELECT window_end, service_name, quantile(duration, 0.9) AS p90 \
+               FROM HOP(requests, time, INTERVAL '30 seconds', INTERVAL '2 minutes') GROUP BY window_end, service_name";
+    let plan = recorded.with_workers(&workers.each_ref()).prepare(sql).await.unwrap().explain(false);
+    let stages: Vec<&str> = plan.split("┌─────").collect();
+    let reading = stages.iter().find(|stage| stage.contains("requests/5.parquet")).unwrap();
+    assert!(reading.contains("tasks=2") && reading.contains("mode=Partial") && reading.contains("JoinExec"), "{plan}");
+}
+
 /// Guarantees: what is small is not worth sending, and runs where it was asked.
 #[tokio::test]
 async fn small_scans_stay_here() {
