@@ -106,8 +106,9 @@ fn assign(plan: LogicalPlan, call: &WindowCall) -> Result<LogicalPlan, DataFusio
     assigned.push((start + interval(nanos(size))).alias(WINDOW_END));
     let mut kept = columns;
     kept.extend([col(WINDOW_START), col(WINDOW_END)]);
-    LogicalPlanBuilder::from(plan)
-        .cross_join(offsets)?
+    // The first side of a join is collected before the second is read: those few offsets, not the rows.
+    LogicalPlanBuilder::from(offsets)
+        .cross_join(plan)?
         .project(assigned)?
         .filter(col(WINDOW_END).gt(col("tracescale_time")))?
         .project(kept)?

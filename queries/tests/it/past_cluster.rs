@@ -4,8 +4,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use arrow::array::{ArrayRef, BinaryArray, DictionaryArray, Float64Array, Int64Array, TimestampNanosecondArray};
-use arrow::datatypes::{Int32Type, Schema};
+use arrow::array::{ArrayRef, BinaryArray, DictionaryArray, FixedSizeBinaryArray, Float64Array, Int64Array, TimestampNanosecondArray};
+use arrow::datatypes::{DataType, Int32Type, Schema};
 use arrow::record_batch::RecordBatch;
 use arrow::util::display::array_value_to_string;
 use object_store::memory::InMemory;
@@ -50,6 +50,11 @@ const QUERIES: &[(&str, bool)] = &[
     (
         "SELECT attributes['tenant'] AS tenant, sum(attribute_number(attributes, 'items')) AS items, max(attribute(attributes, 'none')) \
          FROM requests GROUP BY attributes['tenant']",
+        true,
+    ),
+    (
+        "SELECT attribute(resource_attributes, 'tenant') AS owner, resource_attributes, count(*), min(trace_id) FROM requests \
+         GROUP BY resource_attributes",
         true,
     ),
     (
@@ -180,13 +185,16 @@ async fn write(store: &InMemory, path: &str, rows: &RecordBatch, time: &str) -> 
 /// Sums of these numbers are exact, in whatever order they are added.
 fn requests(part: usize) -> RecordBatch {
     let ids = part * ROWS..(part + 1) * ROWS;
+    let repeated = DataType::Dictionary(Box::new(DataType::Int32), Box::new(DataType::Binary));
     let columns: Vec<(&str, ArrayRef)> = vec![
         ("time", Arc::new(ids.clone().map(|id| Some(id as i64 * 250_000_000)).collect::<TimestampNanosecondArray>())),
         ("id", Arc::new(Int64Array::from_iter_values(ids.clone().map(|id| id as i64)))),
         ("service_name", services(ids.clone().map(|id| id * 7 % 11 % SERVICES.len()))),
         ("duration", Arc::new(ids.clone().map(|id| (id % 13 != 0).then_some((id * 37 % 512) as f64 / 1024.0)).collect::<Float64Array>())),
         ("adjusted_count", Arc::new(Float64Array::from_iter_values(ids.clone().map(|id| (1 << (id % 3)) as f64)))),
-        ("attributes", attributes(ids)),
+        ("attributes", attributes(ids.clone())),
+        ("resource_attributes", arrow::compute::cast(&attributes(ids.clone().map(|id| id / 50)), &repeated).unwrap()),
+        ("trace_id", Arc::new(FixedSizeBinaryArray::try_from_iter(ids.map(|id| (id as u128).to_be_bytes())).unwrap())),
     ];
     RecordBatch::try_from_iter_with_nullable(columns.into_iter().map(|(name, column)| (name, column, true))).unwrap()
 }
@@ -215,7 +223,7 @@ fn services(indices: impl Iterator<Item = usize>) -> ArrayRef {
     Arc::new(indices.map(|index| SERVICES[index]).collect::<DictionaryArray<Int32Type>>())
 }
 
-fn attributes(ids: std::ops::Range<usize>) -> ArrayRef {
+fn attributes(ids: impl Iterator<Item = usize>) -> ArrayRef {
     let encoded = |id: usize| {
         let mut bytes = Vec::new();
         push(&mut bytes, "tenant", Value::Text(["a", "b", "c"][id % 3]));
@@ -228,7 +236,7 @@ fn attributes(ids: std::ops::Range<usize>) -> ArrayRef {
 /// The rows as text, in their order.
 async fn answer(query: &PastQuery) -> Result<Vec<String>, QueryError> {
     let mut lines = Vec::new();
-    for rows in tokio::time::timeout(PATIENCE, query.collect()).await.expect("an answer or an error in time")? {
+    for rows in tokio::time::timeout(PATIENCE, query.collect()).await.unwrap()? {
         assert_eq!(types(&rows.schema()), types(&query.schema()));
         let cell = |row| move |column: &ArrayRef| array_value_to_string(column, row).unwrap();
         lines.extend((0..rows.num_rows()).map(|row| rows.columns().iter().map(cell(row)).collect::<Vec<_>>().join(" | ")));
@@ -290,6 +298,19 @@ async fn plans_show_what_workers_do() {
     }
 }
 
+/// Guarantees: rows are assigned to windows and aggregated by the workers that read them, and only groups are sent on.
+#[tokio::test]
+async fn windows_are_made_where_rows_are_read() {
+    let recorded = Recorded::new().await;
+    let workers = [Running::start(Arc::clone(&recorded.store) as _), Running::start(Arc::clone(&recorded.store) as _)];
+    let sql = "SELECT window_end, service_name, quantile(duration, 0.9) AS p90 \
+               FROM HOP(requests, time, INTERVAL '30 seconds', INTERVAL '2 minutes') GROUP BY window_end, service_name";
+    let plan = recorded.with_workers(&workers.each_ref()).prepare(sql).await.unwrap().explain(false);
+    let stages: Vec<&str> = plan.split("┌─────").collect();
+    let reading = stages.iter().find(|stage| stage.contains("requests/5.parquet")).unwrap();
+    assert!(reading.contains("tasks=2") && reading.contains("mode=Partial") && reading.contains("JoinExec"), "{plan}");
+}
+
 /// Guarantees: what is small is not worth sending, and runs where it was asked.
 #[tokio::test]
 async fn small_scans_stay_here() {
@@ -305,8 +326,8 @@ async fn small_scans_stay_here() {
 #[tokio::test]
 async fn an_absent_worker_is_named() {
     let recorded = Recorded::new().await;
-    let (here, mut gone) = (Running::start(Arc::clone(&recorded.store) as _), Running::start(Arc::clone(&recorded.store) as _));
-    gone.kill();
+    let nobody = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let (here, gone) = (Running::start(Arc::clone(&recorded.store) as _), Running { url: format!("http://{nobody}"), runtime: None });
     let past = recorded.with_workers(&[&here, &gone]);
     let error = past.prepare("SELECT count(*) FROM requests").await.unwrap_err();
     let QueryError::Worker { url, problem } = &error else { panic!("{error:?}") };
