@@ -34,7 +34,7 @@ const WARNINGS_MAX: usize = 20;
 
 /// What the loop did besides scaling.
 #[derive(Clone, Debug, Default)]
-pub struct Run {
+pub(crate) struct Run {
     /// Decisions made.
     pub decisions: u64,
     /// What went wrong, each once.
@@ -58,7 +58,13 @@ struct Loop<'a> {
 ///
 /// # Errors
 /// When a view or the engine fails. A rule that fails is told in the result, and its targets are held as in production.
-pub async fn run(config: &Config, plant: &mut dyn Plant, senders: &[Sender], step: Duration, until: Timestamp) -> anyhow::Result<Run> {
+pub(crate) async fn run(
+    config: &Config,
+    plant: &mut dyn Plant,
+    senders: &[Sender],
+    step: Duration,
+    until: Timestamp,
+) -> anyhow::Result<Run> {
     let (described, rules) = config.specs();
     let rules: Vec<RuleSpec> = rules.into_iter().map(enforced).collect();
     let queries: Vec<&str> = rules.iter().map(|rule| rule.sql.as_str()).collect();

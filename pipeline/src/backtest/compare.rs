@@ -21,7 +21,7 @@ use super::demand::ServiceDemand;
 
 /// A policy beside the rule.
 #[derive(Clone, Debug)]
-pub struct Comparison {
+pub(crate) struct Comparison {
     /// As it was asked for.
     pub name: String,
     kind: Kind,
@@ -43,7 +43,7 @@ enum Kind {
 
 /// Fewest and most replicas where a policy names none.
 #[derive(Clone, Copy, Debug)]
-pub struct Limits {
+pub(crate) struct Limits {
     /// Fewest.
     pub min: u32,
     /// Most.
@@ -61,7 +61,7 @@ impl Comparison {
     ///
     /// # Errors
     /// Names the part that cannot be understood.
-    pub fn parse_all(texts: &[String]) -> anyhow::Result<Vec<Self>> {
+    pub(crate) fn parse_all(texts: &[String]) -> anyhow::Result<Vec<Self>> {
         let mut comparisons: Vec<Self> = Vec::new();
         for part in texts.iter().flat_map(|text| text.split(',')).map(str::trim).filter(|part| !part.is_empty()) {
             match (part.split_once('='), part.contains(':'), comparisons.last_mut()) {
@@ -98,7 +98,7 @@ impl Comparison {
 
     /// The document of our own that this is, if it is one.
     #[must_use]
-    pub fn rule(&self) -> Option<&Path> {
+    pub(crate) fn rule(&self) -> Option<&Path> {
         if let Kind::Rule(path) = &self.kind { Some(path) } else { None }
     }
 
@@ -106,7 +106,7 @@ impl Comparison {
     ///
     /// # Errors
     /// Names a setting that is unknown or wrong.
-    pub fn baseline(&self, service: &ServiceDemand, spec: &ServiceSpec, limits: Limits) -> anyhow::Result<Option<Baseline>> {
+    pub(crate) fn baseline(&self, service: &ServiceDemand, spec: &ServiceSpec, limits: Limits) -> anyhow::Result<Option<Baseline>> {
         let servers = f64::from(spec.discipline.servers());
         let per_replica = UTILIZATION * servers / spec.service_time.mean();
         let baseline = self.build(service, servers, per_replica, limits);

@@ -17,7 +17,7 @@ use crate::rows;
 
 /// What was demanded of each service.
 #[derive(Clone, Debug)]
-pub struct Workload {
+pub(crate) struct Workload {
     /// When it begins.
     pub from: Timestamp,
     /// When it ends.
@@ -30,7 +30,7 @@ pub struct Workload {
 
 /// What was demanded of a service.
 #[derive(Clone, Debug)]
-pub struct ServiceDemand {
+pub(crate) struct ServiceDemand {
     /// `service.name`.
     pub name: String,
     /// `service.namespace`.
@@ -45,7 +45,7 @@ pub struct ServiceDemand {
 
 /// Work of requests where a load series says nothing of it.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Work {
+pub(crate) struct Work {
     /// Mean, in seconds.
     pub mean: f64,
     /// Squared coefficient of variation.
@@ -89,7 +89,7 @@ impl Workload {
     ///
     /// # Errors
     /// When there are none, or they cannot be read.
-    pub async fn recorded(past: &Past, range: (Option<Timestamp>, Option<Timestamp>)) -> anyhow::Result<Self> {
+    pub(crate) async fn recorded(past: &Past, range: (Option<Timestamp>, Option<Timestamp>)) -> anyhow::Result<Self> {
         for view in ["service_load", "service_self_time"] {
             ensure!(
                 past.tables().contains_key(view),
@@ -108,7 +108,7 @@ impl Workload {
     ///
     /// # Errors
     /// Names the line and value that cannot be read.
-    pub fn from_csv(path: &Path, work: Work) -> anyhow::Result<Self> {
+    pub(crate) fn from_csv(path: &Path, work: Work) -> anyhow::Result<Self> {
         let text = std::fs::read_to_string(path).with_context(|| format!("load {}", path.display()))?;
         let loads = parse_csv(&text).with_context(|| format!("load {}", path.display()))?;
         let mut services = Vec::new();

@@ -18,7 +18,7 @@ use tracescale_simulate::plant::{Latency, Observation, Phase};
 
 /// Whose spans these are.
 #[derive(Clone, Debug)]
-pub struct Sender {
+pub(crate) struct Sender {
     /// `service.name`.
     pub service: String,
     /// `service.namespace`.
@@ -27,7 +27,7 @@ pub struct Sender {
 
 /// The spans of one step of all services.
 #[derive(Debug, Default)]
-pub struct Spans {
+pub(crate) struct Spans {
     ends: Vec<i64>,
     durations: Vec<f64>,
     weights: Vec<f64>,
@@ -45,7 +45,7 @@ const PARTS: [(f64, f64); 9] =
 
 impl Spans {
     /// Adds what completed at a service during a step.
-    pub fn add(&mut self, service: usize, step: u64, seen: &Observation) {
+    pub(crate) fn add(&mut self, service: usize, step: u64, seen: &Observation) {
         let (Some(latency), true) = (seen.latency, seen.completions > 0.0) else { return };
         let durations = PARTS.map(|(_, quantile)| at_quantile(&latency, quantile));
         let mean: f64 = PARTS.iter().zip(durations).map(|((share, _), duration)| share * duration).sum();
@@ -68,7 +68,7 @@ impl Spans {
     ///
     /// # Errors
     /// Never: every column is made in its length.
-    pub fn take(&mut self, senders: &[Sender], received_at: Timestamp) -> Result<RecordBatch, ArrowError> {
+    pub(crate) fn take(&mut self, senders: &[Sender], received_at: Timestamp) -> Result<RecordBatch, ArrowError> {
         let count = self.ends.len();
         let schema = Stream::Spans.schema();
         let mut columns = Vec::with_capacity(schema.fields().len());

@@ -27,7 +27,7 @@ type Fresh = BTreeMap<Timestamp, BTreeMap<String, Vec<RecordBatch>>>;
 ///
 /// # Errors
 /// When there is no log here, it cannot be read, or the query is wrong or fails.
-pub async fn run(source: &Source, sql: &str, format: Format, limits: PastLimits) -> anyhow::Result<()> {
+pub(crate) async fn run(source: &Source, sql: &str, format: Format, limits: PastLimits) -> anyhow::Result<()> {
     let Source::Archive { wal_dir, .. } = source else { bail!("a capture has an end; leave out --follow") };
     let views = Past::reads(sql)?;
     let mut log = open(wal_dir)?;

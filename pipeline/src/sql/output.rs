@@ -33,7 +33,7 @@ pub enum Format {
 
 /// What a statement did.
 #[derive(Clone, Debug, Default)]
-pub struct Summary {
+pub(crate) struct Summary {
     /// Rows of the result.
     pub rows: usize,
     /// Files that it read, by table.
@@ -56,7 +56,7 @@ enum Sink {
 ///
 /// # Errors
 /// When the query fails, or the file or standard output cannot be written.
-pub async fn write(
+pub(crate) async fn write(
     schema: SchemaRef,
     rows: impl Stream<Item = Result<RecordBatch, QueryError>>,
     format: Format,
@@ -94,7 +94,7 @@ pub async fn write(
 ///
 /// # Errors
 /// When it cannot be written.
-pub fn batches(schema: &SchemaRef, rows: &[RecordBatch], format: Format) -> anyhow::Result<()> {
+pub(crate) fn batches(schema: &SchemaRef, rows: &[RecordBatch], format: Format) -> anyhow::Result<()> {
     if format == Format::Table {
         return table(schema, rows, None);
     }
@@ -107,14 +107,14 @@ pub fn batches(schema: &SchemaRef, rows: &[RecordBatch], format: Format) -> anyh
 ///
 /// # Errors
 /// When standard output cannot be written.
-pub fn lines(text: &str) -> anyhow::Result<Summary> {
+pub(crate) fn lines(text: &str) -> anyhow::Result<Summary> {
     super::print(text.trim_end())?;
     Ok(Summary::default())
 }
 
 /// Tells the user something that is no result.
 #[expect(clippy::print_stderr, reason = "standard output is for rows")]
-pub fn tell(text: &str) {
+pub(crate) fn tell(text: &str) {
     eprintln!("{text}");
 }
 

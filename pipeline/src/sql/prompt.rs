@@ -75,7 +75,7 @@ enum Line<'a> {
 ///
 /// # Errors
 /// When the recorded data cannot be read, or the terminal fails.
-pub fn run(runtime: &Runtime, recorded: &Recorded, format: Format) -> anyhow::Result<()> {
+pub(crate) fn run(runtime: &Runtime, recorded: &Recorded, format: Format) -> anyhow::Result<()> {
     let mut past = runtime.block_on(recorded.open())?;
     let mut editor: Editor<Words, DefaultHistory> = Editor::new().context("terminal")?;
     editor.set_helper(Some(Words::of(&past)));
