@@ -59,7 +59,7 @@ async fn a_changed_record_is_noticed() {
     let (process, grpc, _) = Process::start(dir.path(), &[]);
     let now = this_second();
     send(grpc, (now - 10..now).map(|second| request("cart", second, 20, Duration::from_millis(50)))).await;
-    let decision = process.wait_for(|line| line["type"] == "decision" && line["target"] == "cart");
+    let decision = process.wait_for(|line| line["type"] == "decision" && line["target"] == "shop.cart");
     let (_, status) = process.stop();
     assert!(status.success());
     let id = decision["id"].as_str().unwrap();
@@ -98,7 +98,7 @@ fn a_load_is_tried() {
     let names: Vec<&str> = report["policies"].as_array().unwrap().iter().map(|policy| policy["name"].as_str().unwrap()).collect();
     assert_eq!(names, ["static:2", "hpa:cpu=70", "kpa", "keda", "observe (shipped)"]);
     let score = |place: usize| &report["policies"][place]["services"][0]["score"];
-    assert_eq!(score(0)["downs"].as_u64(), Some(0), "{}", score(0));
+    assert_eq!(score(0)["ups"].as_u64(), Some(0), "{}", score(0));
     assert!(score(4)["ups"].as_u64().unwrap() > 0, "{}", score(4));
     let violations = |place: usize| score(place)["violationMinutes"].as_u64().unwrap();
     assert!(violations(0) > violations(4), "static {} against {}", violations(0), violations(4));
