@@ -146,6 +146,9 @@ pub struct SqlArgs {
     /// Run the query over each final window as it comes, until interrupted.
     #[arg(long, conflicts_with_all = ["out", "capture", "workers"])]
     pub follow: bool,
+    /// Compare the files of the archive with its log: lost, damaged and foreign ones; exit 1 when there are any.
+    #[arg(long, conflicts_with_all = ["sql", "follow", "capture"])]
+    pub audit: bool,
     /// Query a capture instead of the archive.
     #[arg(long, value_name = "FILE")]
     pub capture: Option<PathBuf>,

@@ -4,6 +4,7 @@ use std::io::{self, IsTerminal, Read};
 use std::process::ExitCode;
 
 use anyhow::Context;
+use tracescale_archive::{Store, audit};
 use tracescale_queries::{Asked, Cluster, Past, PastLimits, QueryError};
 
 use crate::cli::{EXIT_USAGE, ListenArgs, SqlArgs};
@@ -42,6 +43,9 @@ pub fn main(args: &SqlArgs) -> anyhow::Result<ExitCode> {
     let source = source(args, &config)?;
     let defaults = PastLimits::default();
     let limits = PastLimits { memory: args.memory.map_or(defaults.memory, |mib| (mib as usize) << 20), ..defaults };
+    if args.audit {
+        return runtime.block_on(audit(&source));
+    }
     if args.follow {
         let sql = args.sql.as_deref().context("--follow needs a query")?;
         return runtime.block_on(follow::run(&source, sql, args.format, limits)).map(|()| ExitCode::SUCCESS);
@@ -82,6 +86,15 @@ impl Recorded {
             None => past,
         })
     }
+}
+
+/// Tells what is not as it should be in an archive.
+async fn audit(source: &Source) -> anyhow::Result<ExitCode> {
+    let Source::Archive { location, .. } = source else { return Ok(ExitCode::SUCCESS) };
+    let findings = audit::audit(&Store::open(location)?).await.with_context(|| format!("archive {location}"))?;
+    findings.iter().try_for_each(|finding| print(&finding.to_string()))?;
+    output::tell(&format!("{} findings in {location}", findings.len()));
+    Ok(if findings.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
 /// Where the recorded data are.

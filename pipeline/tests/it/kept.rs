@@ -47,6 +47,11 @@ async fn nothing_acknowledged_is_lost() {
     assert!(!rows(dir.path(), "SELECT id, target FROM decisions WHERE record LIKE '%inputs%'").is_empty());
     let replayed = run(dir.path(), &["explain", "all", "--replay"]);
     assert!(replayed.status.success() && replayed.stdout.contains("; 0 are not"), "{}{}", replayed.stdout, replayed.stderr);
+    assert!(run(dir.path(), &["sql", "--audit"]).status.success());
+    fs::write(dir.path().join(".tracescale/archive/v1/spans/date=2020-01-01.parquet"), "foreign").unwrap();
+    let audit = run(dir.path(), &["sql", "--audit"]);
+    assert_eq!(audit.status.code(), Some(1), "{}", audit.stdout);
+    assert_eq!(rows(dir.path(), COUNT), [expected(230)]);
     let wrong = run(dir.path(), &["sql", "SELECT no_such FROM spans"]);
     assert_eq!(wrong.status.code(), Some(64));
     assert!(wrong.stderr.contains("no_such"), "{}", wrong.stderr);
