@@ -3,6 +3,7 @@
 //!
 //! ```text
 //! generate ─▶ body (encoded, re-dated, compressed) ─┬▶ decode · engine · rules, in this process
+//!                                                   ├▶ spans (decoded, varied as columns) ─▶ archive · history
 //!                                                   └▶ load (open loop) · repeat (until acknowledged) ─▶ a real server process ─▶ process
 //! ```
 //!
@@ -15,3 +16,4 @@ pub mod load;
 pub mod measure;
 pub mod process;
 pub mod repeat;
+pub mod spans;
