@@ -54,7 +54,8 @@ pub struct Load {
     pub connections: usize,
     /// Requests that may be unanswered at a time. What is due beyond that is `unsent`.
     pub in_flight: usize,
-    /// How long a body may be repeated before it is re-dated; zero makes every request a new one.
+    /// How long a body may be repeated before it is re-dated; zero makes every request a new one. Repeated bodies are marked,
+    /// so that the receiver does not take them for one request that is sent again.
     pub renew: Duration,
 }
 
@@ -115,7 +116,8 @@ struct Answered {
 struct Pool<'a> {
     load: &'a Load,
     templates: &'a [Template],
-    slots: Vec<Option<(Timestamp, Bytes)>>,
+    /// When a body was made, and its compressed bytes.
+    slots: Vec<Option<(Timestamp, Vec<u8>)>>,
     used: u64,
 }
 
@@ -198,14 +200,16 @@ impl Pool<'_> {
         let index = usize::try_from(self.used)? % self.slots.len();
         let template = &self.templates[index % self.templates.len()];
         self.used += 1;
-        if let Some((rendered, body)) = &self.slots[index]
-            && now.since(*rendered) < self.load.renew
-        {
-            return Ok((body.clone(), template.spans()));
+        let Load { compression, protocol, renew, .. } = *self.load;
+        let is_fresh = self.slots[index].as_ref().is_some_and(|(made, _)| now.since(*made) < renew);
+        if !is_fresh {
+            self.slots[index] = Some((now, compression.compress(&template.render(now, self.used))?));
         }
-        let body = self.load.compression.compress(&template.render(now, self.used))?;
-        let body = if self.load.protocol == Protocol::Grpc { grpc_frame(self.load.compression, &body) } else { Bytes::from(body) };
-        self.slots[index] = Some((now, body.clone()));
+        let mut body = self.slots[index].as_ref().map(|(_, body)| body.clone()).unwrap_or_default();
+        if is_fresh {
+            compression.mark(&mut body, self.used);
+        }
+        let body = if protocol == Protocol::Grpc { grpc_frame(compression, &body) } else { Bytes::from(body) };
         Ok((body, template.spans()))
     }
 }
