@@ -3,6 +3,7 @@
 //!
 //! ```text
 //! generate ─▶ body (encoded, re-dated, compressed) ─┬▶ decode · engine · rules, in this process
+//!                                                   ├▶ spans (decoded, varied as columns) ─▶ archive · history
 //!                                                   └▶ load (open loop) ─▶ a real server process ─▶ process (CPU, memory)
 //! ```
 //!
@@ -14,3 +15,4 @@ pub mod generate;
 pub mod load;
 pub mod measure;
 pub mod process;
+pub mod spans;

@@ -36,6 +36,14 @@ enum Command {
     Overload(commands::overload::Args),
     /// From a burst to the scale call, in real time.
     Reaction(commands::reaction::Args),
+    /// What an archived span takes and costs.
+    Archive(commands::archive::Args),
+    /// Questions about one service and one hour to a day of 100 million archived spans.
+    History(commands::history::Args),
+    /// What the write-ahead log costs, alone and in the running binary.
+    Keep(commands::keep::Args),
+    /// A day of 200 services through `tracescale backtest`.
+    Backtest(commands::backtest::Args),
     /// Receive OTLP until SIGTERM or Ctrl-C and drop the rows: the near side of `versus`.
     Receive(commands::receive::Args),
     /// Receive-and-drop beside rotel's blackhole exporter, in turns (started by `benches/versus`).
@@ -58,6 +66,10 @@ fn main() -> ExitCode {
         Command::Memory(args) => commands::memory::run(&args),
         Command::Overload(args) => commands::overload::run(&args),
         Command::Reaction(args) => commands::reaction::run(&args),
+        Command::Archive(args) => commands::archive::run(&args),
+        Command::History(args) => commands::history::run(&args),
+        Command::Keep(args) => commands::keep::run(&args),
+        Command::Backtest(args) => commands::backtest::run(&args),
         Command::Receive(args) => commands::receive::run(&args),
         Command::Versus(args) => commands::versus::run(&args),
         Command::Bodies(args) => commands::bodies::run(&args),

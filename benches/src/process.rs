@@ -126,10 +126,23 @@ impl Drop for Server {
     }
 }
 
-/// User and system time of `/proc/PID/stat`, whose second field may hold anything in parentheses.
+/// User and system time of all processes that this one started and that have ended.
+///
+/// # Errors
+/// When `/proc` cannot be read.
+pub fn ended_children() -> Result<Duration> {
+    Ok(ticks(&std::fs::read_to_string("/proc/self/stat")?, 13))
+}
+
+/// User and system time of a process itself.
 fn cpu(stat: &str) -> Duration {
+    ticks(stat, 11)
+}
+
+/// Two fields of `/proc/PID/stat`, counted behind the second one, which may hold anything in parentheses.
+fn ticks(stat: &str, skipped: usize) -> Duration {
     let fields = stat.rsplit_once(')').map_or("", |(_, rest)| rest);
-    let ticks = fields.split_whitespace().skip(11).take(2).filter_map(|ticks| ticks.parse::<u32>().ok());
+    let ticks = fields.split_whitespace().skip(skipped).take(2).filter_map(|ticks| ticks.parse::<u32>().ok());
     TICK * ticks.sum::<u32>()
 }
 

@@ -1,7 +1,11 @@
 //! The subcommands.
 
+pub(crate) mod archive;
+pub(crate) mod backtest;
 pub(crate) mod bodies;
 pub(crate) mod decode;
+pub(crate) mod history;
+pub(crate) mod keep;
 pub(crate) mod memory;
 pub(crate) mod overload;
 pub(crate) mod reaction;

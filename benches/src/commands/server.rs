@@ -37,6 +37,9 @@ pub(crate) struct Options {
     /// Requests that the sender leaves unanswered at a time.
     #[arg(long, default_value_t = 1_024)]
     in_flight: usize,
+    /// Sections of the settings beside the receiver's, YAML indented by two.
+    #[arg(skip)]
+    sections: String,
 }
 
 /// A running binary with ports, data directory and output of its own.
@@ -61,12 +64,16 @@ impl Options {
         self.queue_mib << 20
     }
 
+    /// The same with sections `wal` and `archive` in its settings.
+    pub(crate) fn storing(&self, durability: &str, every: &str) -> Self {
+        let sections = format!("  wal: {{durability: {durability}}}\n  archive: {{every: {every}}}\n");
+        Self { sections, ..self.clone() }
+    }
+
     /// Starts the binary with these documents (file name and text) and waits until it listens. With `json`, it prints for machines.
     pub(crate) async fn start(&self, json: bool, documents: &[(&str, &str)]) -> Result<Running> {
         let folder = tempfile::tempdir()?;
-        let beside = std::env::current_exe()?.with_file_name("tracescale");
-        let binary = self.binary.clone().unwrap_or(beside);
-        ensure!(binary.exists(), "{} does not exist: build it with `cargo build --release --workspace`", binary.display());
+        let binary = binary(self.binary.as_deref())?;
         let (grpc, http, metrics) = (free_port()?, free_port()?, free_port()?);
         let config = folder.path().join("config");
         fs::create_dir(&config)?;
@@ -92,10 +99,10 @@ impl Options {
     }
 
     fn settings(&self) -> String {
-        let Self { queue_mib, .. } = self;
+        let Self { queue_mib, sections, .. } = self;
         format!(
             "apiVersion: tracescale.io/v1alpha1\nkind: Settings\nmetadata: {{name: bench}}\nspec:\n  receiver:\n    limits: \
-             {{maxRequestBytes: {MAX_REQUEST_MIB}MiB, queueBytes: {queue_mib}MiB}}\n"
+             {{maxRequestBytes: {MAX_REQUEST_MIB}MiB, queueBytes: {queue_mib}MiB}}\n{sections}"
         )
     }
 }
@@ -129,6 +136,16 @@ impl Running {
         ensure!(status.success(), "the server ended with {status}: {}", tail(&read(self.folder.path(), "log")?));
         Ok((output, status))
     }
+}
+
+/// The `tracescale` binary: this one, or the one beside this program.
+pub(crate) fn binary(named: Option<&Path>) -> Result<PathBuf> {
+    let binary = match named {
+        Some(named) => named.to_owned(),
+        None => std::env::current_exe()?.with_file_name("tracescale"),
+    };
+    ensure!(binary.exists(), "{} does not exist: build it with `cargo build --release --workspace`", binary.display());
+    Ok(binary)
 }
 
 fn read(folder: &Path, name: &str) -> Result<String> {
