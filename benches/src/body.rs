@@ -96,18 +96,23 @@ impl Compression {
     pub fn mark(self, body: &mut Vec<u8>, nonce: u64) {
         match self {
             // A field that no request has, eight bytes wide: protobuf readers skip it.
-            Self::None => body.push(0x79),
-            // An empty member whose comment is the nonce; a comment must not contain a zero.
+            Self::None => {
+                body.push(0x79);
+                body.extend(nonce.to_le_bytes());
+            }
+            // An empty member whose comment is the nonce, which ends with a zero; its checksum and length are zero too.
             Self::Gzip => {
-                let header = [0x1f, 0x8b, 0x08, 0x10, 0, 0, 0, 0, 0, 0xff];
-                body.extend(header.iter().copied().chain(format!("{nonce:016x}\0").bytes()));
-                // An empty block, its checksum and its length.
-                return body.extend([0x03, 0, 0, 0, 0, 0, 0, 0, 0, 0]);
+                body.extend([0x1f, 0x8b, 0x08, 0x10, 0, 0, 0, 0, 0, 0xff]);
+                body.extend(format!("{nonce:016x}\0").bytes());
+                body.extend([0x03, 0, 0, 0, 0, 0, 0, 0, 0, 0]);
             }
             // A frame that decompressors skip.
-            Self::Zstd => body.extend(SKIPPED_FRAME.to_le_bytes().into_iter().chain(8_u32.to_le_bytes())),
+            Self::Zstd => {
+                body.extend(SKIPPED_FRAME.to_le_bytes());
+                body.extend(8_u32.to_le_bytes());
+                body.extend(nonce.to_le_bytes());
+            }
         }
-        body.extend(nonce.to_le_bytes());
     }
 
     /// Decompresses a body of at most `capacity` bytes.

@@ -25,8 +25,8 @@ pub struct Batches {
     taken: u64,
 }
 
-/// Services that call each other; a larger installation has several such systems side by side.
-const SYSTEM: usize = 10;
+/// Services that call each other, the first of which users call; a larger installation has several such systems side by side.
+pub const SYSTEM: usize = 10;
 /// Keeps numbers apart and spreads them over all bits, because it is odd.
 const SPREAD: u64 = 0x9e37_79b9_7f4a_7c15;
 

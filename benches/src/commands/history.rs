@@ -7,14 +7,14 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use arrow::array::{AsArray, RecordBatch};
-use arrow::datatypes::TimestampNanosecondType;
+use arrow::datatypes::{Int64Type, TimestampNanosecondType};
 use cpu_time::ProcessTime;
 use tracescale::recorded::{self, Source};
 use tracescale_archive::streams::Ids;
 use tracescale_archive::{Catalog, Location, Range};
 use tracescale_benches::generate::{BASE, service_name};
 use tracescale_benches::measure::{self, Elapsed, Spread, Table, float, nanos_per};
-use tracescale_benches::spans::Batches;
+use tracescale_benches::spans::{Batches, SYSTEM};
 use tracescale_core::schema::Stream;
 use tracescale_core::time::Timestamp;
 use tracescale_queries::{Past, PastLimits};
@@ -51,6 +51,14 @@ pub(crate) struct Args {
     /// The `tracescale` binary; by default the one beside this program.
     #[arg(long)]
     binary: Option<PathBuf>,
+}
+
+/// A query that was planned and run.
+struct Asked {
+    rows: usize,
+    /// Opened, and of how many.
+    files: (u64, u64),
+    took: Elapsed,
 }
 
 const HOUR: Duration = Duration::from_secs(3600);
@@ -167,13 +175,17 @@ async fn queries(args: &Args, folder: &Path) -> Result<Table> {
 
 /// The queries: a quantile, a group per minute, a trace within its hour and in all hours.
 async fn asked(args: &Args, past: &Past) -> Result<Vec<(&'static str, String)>> {
-    let (service, hour) = (service_name(args.services / 2 + 1), args.hours / 2);
+    // One that users call: the busiest of its system.
+    let (service, hour) = (service_name(args.services / 2 / SYSTEM * SYSTEM), args.hours / 2);
     let begin = BASE + HOUR * u32::try_from(hour)?;
     let range = format!("end_time >= TIMESTAMP '{}' AND end_time < TIMESTAMP '{}'", text(begin), text(begin + HOUR));
     let of = format!("WHERE service_name = '{service}' AND {range}");
     let some = past.prepare(&format!("SELECT trace_id, end_time FROM spans {of} LIMIT 1")).await?.collect().await?;
     let row = some.iter().find(|rows| rows.num_rows() > 0).with_context(|| format!("no span of {service}"))?;
     let id: String = row.column(0).as_fixed_size_binary().value(0).iter().map(|byte| format!("{byte:02x}")).collect();
+    let count = past.prepare(&format!("SELECT count(*) FROM spans {of}")).await?.collect().await?;
+    let count = count.first().and_then(|rows| rows.column(0).as_primitive_opt::<Int64Type>()?.values().first().copied());
+    println!("{service} has {} spans in that hour\n", count.context("no count")?);
     ensure!(row.column(1).as_primitive_opt::<TimestampNanosecondType>().is_some(), "times are not in nanoseconds");
     let trace = format!("SELECT service_name, name, end_time, duration FROM spans WHERE trace_id = X'{id}'");
     Ok(vec![
@@ -188,13 +200,6 @@ async fn asked(args: &Args, past: &Past) -> Result<Vec<(&'static str, String)>> 
         ("trace, in its hour", format!("{trace} AND {range}")),
         ("trace, in all hours", trace),
     ])
-}
-
-struct Asked {
-    rows: usize,
-    /// Opened, and of how many.
-    files: (u64, u64),
-    took: Elapsed,
 }
 
 /// Plans and runs a query.

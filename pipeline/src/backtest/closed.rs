@@ -6,7 +6,7 @@
 //!   └───────────────────────────────┘
 //! ```
 
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -46,8 +46,8 @@ struct Loop<'a> {
     plant: &'a mut dyn Plant,
     controller: Controller,
     evaluator: Evaluator,
-    /// Names of the targets by the plant's position.
-    targets: Vec<TargetName>,
+    /// The plant's position of each target.
+    places: HashMap<TargetName, usize>,
     seen: Vec<Observation>,
     run: Run,
     told: BTreeSet<String>,
@@ -72,7 +72,7 @@ pub(crate) async fn run(
     let (mut engine, _) = engine.map_err(|problems| anyhow!("{} views do not work", problems.len()))?;
     let specs: Vec<TargetSpec> = senders.iter().map(|sender| target(sender, &described)).collect();
     let mut production = Loop {
-        targets: specs.iter().map(|spec| spec.name.clone()).collect(),
+        places: specs.iter().enumerate().map(|(place, spec)| (spec.name.clone(), place)).collect(),
         seen: vec![Observation::default(); senders.len()],
         controller: Controller::new(specs, rules, Discovery::default()),
         evaluator: Evaluator::default(),
@@ -176,7 +176,7 @@ impl Loop<'_> {
     }
 
     fn place(&self, name: &TargetName) -> Option<usize> {
-        self.targets.iter().position(|target| target == name)
+        self.places.get(name).copied()
     }
 
     fn tell(&mut self, warning: String) {

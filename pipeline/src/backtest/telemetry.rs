@@ -87,8 +87,6 @@ impl Spans {
         let text = |values: Vec<Option<&str>>, keys: Vec<i32>| -> Result<ArrayRef, ArrowError> {
             Ok(Arc::new(DictionaryArray::try_new(Int32Array::from(keys), Arc::new(StringArray::from(values)))?))
         };
-        let instances: Vec<String> =
-            (0..=self.instances.iter().copied().max().unwrap_or(0)).map(|number| format!("replica-{number}")).collect();
         Ok(match field.name().as_str() {
             "end_time" => Arc::new(TimestampNanosecondArray::from(self.ends.clone())),
             "start_time" => Arc::new(TimestampNanosecondArray::from_iter_values(self.starts())),
@@ -104,7 +102,11 @@ impl Spans {
             "status" => text(vec![Some("UNSET")], vec![0; count])?,
             "service_name" => text(senders.iter().map(|sender| Some(sender.service.as_str())).collect(), self.services.clone())?,
             "service_namespace" => text(senders.iter().map(|sender| sender.namespace.as_deref()).collect(), self.services.clone())?,
-            "service_instance_id" => text(instances.iter().map(|name| Some(name.as_str())).collect(), self.instances.clone())?,
+            "service_instance_id" => {
+                let most = self.instances.iter().copied().max().unwrap_or(0);
+                let names: Vec<String> = (0..=most).map(|number| format!("replica-{number}")).collect();
+                text(names.iter().map(|name| Some(name.as_str())).collect(), self.instances.clone())?
+            }
             "dropped_attributes_count" | "dropped_events_count" | "dropped_links_count" => Arc::new(UInt32Array::from(vec![0; count])),
             "attributes" => Arc::new(BinaryArray::from_iter_values(std::iter::repeat_n([].as_slice(), count))),
             "resource_attributes" => {
