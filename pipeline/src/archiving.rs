@@ -3,6 +3,7 @@
 //! It reads nothing but the log, so that a crash changes nothing: what is not committed is read and cut again. When the
 //! store of the archive fails, the log grows up to its bound; receiving and deciding go on.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -15,6 +16,7 @@ use tracescale_core::time::Timestamp;
 use crate::archived::Rows;
 use crate::clock;
 use crate::keep::Shared;
+use crate::keeping;
 use crate::metrics::Metrics;
 use crate::warning::{Troubles, chain};
 
@@ -30,6 +32,8 @@ const READ_BYTES: usize = 2 << 20;
 const EARLY_BYTES: u64 = 24 << 20;
 /// How often old hours are looked for.
 const EXPIRE_EVERY: Duration = Duration::from_secs(600);
+/// How often an idle stage looks whether the archive is still there.
+const CHECK_EVERY: Duration = Duration::from_secs(10);
 /// Shortest pause after a failure of the store; doubles up to [`PAUSE_MAX`].
 const PAUSE_MIN: Duration = Duration::from_secs(1);
 /// Longest pause after a failure of the store.
@@ -40,6 +44,8 @@ const PAUSE_MAX: Duration = Duration::from_secs(60);
 pub struct Settings {
     /// Where the archive is.
     pub location: Location,
+    /// Where the log is.
+    pub wal_dir: PathBuf,
     /// How its files are named and merged.
     pub options: Options,
     /// Which ids are kept.
@@ -65,6 +71,8 @@ pub struct Archiving {
     /// What was appended when the last cut was made.
     cut_bytes: u64,
     expired: Timestamp,
+    /// When the archive was last seen to be there.
+    checked: Timestamp,
 }
 
 /// Why a step failed.
@@ -73,6 +81,9 @@ enum StepError {
     /// The archive's store, or another writer.
     #[error(transparent)]
     Archive(#[from] ArchiveError),
+    /// The archive is not where it was, or not as it was.
+    #[error("the archive is not there any more; hint: bring its folder or disk back, or restart to begin another")]
+    Gone(#[source] ArchiveError),
     /// The log.
     #[error("the write-ahead log cannot be read")]
     Log(#[from] WalError),
@@ -115,6 +126,7 @@ impl Archiving {
             waiting: None,
             cut_bytes: 0,
             expired: Timestamp::MIN,
+            checked: Timestamp::MIN,
         }
     }
 
@@ -152,8 +164,14 @@ impl Archiving {
 
     async fn step(&mut self, now: Timestamp, all: bool) -> Result<Progress, StepError> {
         let through = self.open(now).await?;
-        let durable = self.log.durable();
-        if durable > through && self.is_due(now, all) {
+        let is_due = self.log.durable() > through && self.is_due(now, all);
+        if let Some(archive) = &self.archive
+            && (is_due || now < self.checked || now.since(self.checked) >= CHECK_EVERY)
+        {
+            archive.check_present().await.map_err(StepError::Gone)?;
+            self.checked = now;
+        }
+        if is_due {
             let done = self.cut(through, now).await?;
             self.recovered(now);
             return Ok(if done { Progress::Idle } else { Progress::More });
@@ -225,6 +243,10 @@ impl Archiving {
             let bytes = committed.added.iter().map(|file| file.bytes).sum();
             self.metrics.archived(count as u64, committed.added.len() as u64, bytes);
             self.shared.archived.store(archive.through(), Ordering::Relaxed);
+            // Where it cannot be written, a log that loses its end later is refused instead of gone on with.
+            if let Err(error) = keeping::note_archived(&self.settings.wal_dir, archive.through()) {
+                tracing::warn!(%error, "cannot note what is archived");
+            }
         }
         if read_all {
             self.waiting = None;

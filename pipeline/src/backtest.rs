@@ -71,16 +71,20 @@ pub fn main(args: &BacktestArgs) -> anyhow::Result<ExitCode> {
     };
     runtime.block_on(async {
         let setting = setting(args, &config).await?;
+        // What is needed for which rate takes a while to find, and is the same for all policies.
+        let mut demands: Vec<Demand> = setting.world.services.iter().map(Demand::new).collect();
         let comparisons = Comparison::parse_all(&args.compare)?;
         let mut policies = Vec::new();
         for comparison in &comparisons {
-            policies.extend(other(&setting, comparison, args).await?);
+            policies.extend(other(&setting, &mut demands, comparison, args).await?);
         }
-        policies.push(ours(&setting, &config, name_of(args)).await?);
+        policies.push(ours(&setting, &mut demands, &config, name_of(args)).await?);
         // What there was, or what people have today, is what the others are measured against: it comes first as asked.
-        let report = report::of(&setting.workload, &setting.world, setting.step, policies);
+        let report = report::of(&setting, &mut demands, policies);
         write(args, &report)?;
-        Ok(ExitCode::SUCCESS)
+        // A rule that failed decided nothing: its figures are those of a target that was held.
+        let failed = report.policies.iter().flat_map(|policy| &policy.failures).any(|failure| failure.starts_with("rule failed"));
+        Ok(if failed { ExitCode::FAILURE } else { ExitCode::SUCCESS })
     })
 }
 
@@ -103,7 +107,7 @@ async fn setting(args: &BacktestArgs, config: &Config) -> anyhow::Result<Setting
         }
     };
     ensure!(workload.from < workload.until, "the load has no length");
-    let step = args.step.max(Duration::from_secs(1));
+    let step = args.step;
     let limits = limits(config);
     let world = world(args, &mut workload, limits);
     world.validate()?;
@@ -157,22 +161,27 @@ fn world(args: &BacktestArgs, workload: &mut Workload, limits: Limits) -> World 
 }
 
 /// The rule, by the code of production.
-async fn ours(setting: &Setting, config: &Config, name: String) -> anyhow::Result<PolicyResult> {
+async fn ours(setting: &Setting, demands: &mut [Demand], config: &Config, name: String) -> anyhow::Result<PolicyResult> {
     let mut plant = setting.plant()?;
     let run = closed::run(config, &mut *plant, &setting.senders(), setting.step, setting.workload.until).await?;
     let note = format!("{} decisions, every {}", run.decisions, tracescale_core::duration::format(setting.step));
-    Ok(report::policy(name, note, &*plant, &setting.world, &setting.workload, setting.step, run.warnings))
+    Ok(report::policy(name, note, &*plant, setting, demands, run.warnings))
 }
 
 /// Another policy; `None` when it says nothing about any service.
-async fn other(setting: &Setting, comparison: &Comparison, args: &BacktestArgs) -> anyhow::Result<Option<PolicyResult>> {
+async fn other(
+    setting: &Setting,
+    demands: &mut [Demand],
+    comparison: &Comparison,
+    args: &BacktestArgs,
+) -> anyhow::Result<Option<PolicyResult>> {
     if let Some(path) = comparison.rule() {
         let loaded = Config::load(&[path.to_owned()], &ListenArgs::default(), args.data_dir.clone()).await;
         let config = loaded.map_err(|problems| {
             let all: Vec<String> = problems.iter().map(ToString::to_string).collect();
             anyhow::anyhow!("comparison {}:\n{}", path.display(), all.join("\n"))
         })?;
-        return ours(setting, &config, comparison.name.clone()).await.map(Some);
+        return ours(setting, demands, &config, comparison.name.clone()).await.map(Some);
     }
     let mut plant = setting.plant()?;
     let mut policies: Vec<Option<Box<dyn Policy>>> = Vec::new();
@@ -186,11 +195,11 @@ async fn other(setting: &Setting, comparison: &Comparison, args: &BacktestArgs) 
     }
     let mut failures = Vec::new();
     if !without.is_empty() {
-        failures.push(format!("nothing is known for {}: left at {} replicas", without.join(", "), "their first"));
+        failures.push(format!("nothing is known for {}: left at their first replicas", without.join(", ")));
     }
     policy::run(&mut *plant, &mut policies, &policy::Run::new(setting.workload.until, setting.step));
     let note = String::new();
-    Ok(Some(report::policy(comparison.name.clone(), note, &*plant, &setting.world, &setting.workload, setting.step, failures)))
+    Ok(Some(report::policy(comparison.name.clone(), note, &*plant, setting, demands, failures)))
 }
 
 fn name_of(args: &BacktestArgs) -> String {
@@ -238,6 +247,36 @@ pub fn parse_slo(text: &str) -> Result<Slo, String> {
         return Err("expected a latency and a share between 0 and 1, such as 250ms@0.99".to_owned());
     }
     Ok(Slo { latency, quantile })
+}
+
+/// Reads a squared coefficient of variation.
+///
+/// # Errors
+/// Says what is expected.
+pub fn parse_scv(text: &str) -> Result<f64, String> {
+    text.parse().ok().filter(|scv| (0.01..=1000.0).contains(scv)).ok_or_else(|| "expected a number from 0.01 to 1000".to_owned())
+}
+
+/// Reads the time between two looks.
+///
+/// # Errors
+/// Says what is expected.
+pub fn parse_step(text: &str) -> Result<Duration, String> {
+    within(text, Duration::from_secs(1)..=Duration::from_secs(3600))
+}
+
+/// Reads the work of a request.
+///
+/// # Errors
+/// Says what is expected.
+pub fn parse_service_time(text: &str) -> Result<Duration, String> {
+    within(text, Duration::from_micros(1)..=Duration::from_secs(3600))
+}
+
+fn within(text: &str, range: std::ops::RangeInclusive<Duration>) -> Result<Duration, String> {
+    let duration = tracescale_core::duration::parse(text).map_err(|error| error.to_string())?;
+    let [least, most] = [range.start(), range.end()].map(|bound| tracescale_core::duration::format(*bound));
+    if range.contains(&duration) { Ok(duration) } else { Err(format!("expected {least} to {most}")) }
 }
 
 /// Reads a time in RFC 3339.

@@ -1,5 +1,6 @@
 //! The command line: what can be typed, and which command it runs.
 
+use std::io::{self, Write};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -213,10 +214,10 @@ pub struct BacktestArgs {
     #[arg(long, value_name = "FILE", conflicts_with_all = ["from", "to"])]
     pub load: Option<PathBuf>,
     /// Mean work of a request of `--load`, in time of one server.
-    #[arg(long, value_name = "TIME", default_value = "100ms", value_parser = parse_duration)]
+    #[arg(long, value_name = "TIME", default_value = "100ms", value_parser = backtest::parse_service_time)]
     pub service_time: Duration,
     /// Squared coefficient of variation of that work.
-    #[arg(long, value_name = "NUMBER", default_value_t = 1.0)]
+    #[arg(long, value_name = "NUMBER", default_value = "1", value_parser = backtest::parse_scv)]
     pub scv: f64,
     /// Promise to judge by, such as `250ms@0.99`; without one three times the 95th percentile of each service's work.
     #[arg(long, value_name = "LATENCY@SHARE", value_parser = backtest::parse_slo)]
@@ -234,7 +235,7 @@ pub struct BacktestArgs {
     #[arg(long)]
     pub initial: Option<u32>,
     /// Time between two looks: windows, rules and decisions. Windows slide no faster.
-    #[arg(long, value_name = "TIME", default_value = "15s", value_parser = parse_duration)]
+    #[arg(long, value_name = "TIME", default_value = "15s", value_parser = backtest::parse_step)]
     pub step: Duration,
     /// How services are simulated.
     #[arg(long, value_enum, default_value_t)]
@@ -303,14 +304,21 @@ pub fn main() -> ExitCode {
         Command::Import(args) => import::main(&args),
     };
     outcome.unwrap_or_else(|error| {
+        // As with `| head`: whoever read our output has read enough.
+        if error.to_string().contains("Broken pipe") || error.chain().any(is_broken_pipe) {
+            return ExitCode::SUCCESS;
+        }
         print_error(&error);
         ExitCode::FAILURE
     })
 }
 
-#[expect(clippy::print_stderr, reason = "the last words of a failed command go to the user")]
+fn is_broken_pipe(cause: &(dyn std::error::Error + 'static)) -> bool {
+    cause.downcast_ref::<io::Error>().is_some_and(|error| error.kind() == io::ErrorKind::BrokenPipe)
+}
+
 fn print_error(error: &anyhow::Error) {
-    eprintln!("error: {error:#}");
+    let _ = writeln!(io::stderr(), "error: {error:#}");
 }
 
 fn parse_speed(text: &str) -> Result<Speed, String> {

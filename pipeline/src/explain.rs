@@ -79,7 +79,7 @@ fn replay(decision: &Decision) -> anyhow::Result<ExitCode> {
 fn replay_all(args: &ExplainArgs) -> anyhow::Result<ExitCode> {
     let (mut same, mut other) = (0_u64, 0_u64);
     let mut failed = Ok(());
-    journal::each(&args.data_dir, |decision: Decision| match differences(&decision) {
+    let unreadable = journal::each(&args.data_dir, |decision: Decision| match differences(&decision) {
         Ok(differences) if differences.is_empty() => same += 1,
         Ok(differences) => {
             other += 1;
@@ -92,6 +92,10 @@ fn replay_all(args: &ExplainArgs) -> anyhow::Result<ExitCode> {
     .with_context(|| format!("decisions in {}", args.data_dir.display()))?;
     failed?;
     console::print_line(&format!("{same} decisions made again from their inputs are the same, bit for bit; {other} are not"))?;
+    if unreadable > 0 {
+        console::print_line(&format!("{unreadable} lines of the journal cannot be read: torn by a kill, or damaged"))?;
+    }
+    anyhow::ensure!(same + other > 0, "no decisions in {}", args.data_dir.display());
     Ok(if other == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 

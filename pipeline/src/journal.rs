@@ -109,19 +109,24 @@ pub fn find<T: DeserializeOwned>(dir: &Path, wanted: impl Fn(&T) -> bool) -> io:
     Ok(None)
 }
 
-/// Every record of a kind, oldest first. Lines that cannot be read (a torn last line, records of another kind) are passed over.
+/// Every record of a kind, oldest first; records of another kind are passed over. Returns how many lines are no JSON: a process that
+/// was killed leaves a torn one.
 ///
 /// # Errors
 /// When the directory or a file cannot be read.
-pub fn each<T: DeserializeOwned>(dir: &Path, mut visit: impl FnMut(T)) -> io::Result<()> {
+pub fn each<T: DeserializeOwned>(dir: &Path, mut visit: impl FnMut(T)) -> io::Result<u64> {
+    let mut unreadable = 0;
     for (_, path) in files(dir)? {
         for line in BufReader::new(File::open(path)?).split(b'\n') {
-            if let Ok(record) = serde_json::from_slice::<T>(&line?) {
-                visit(record);
+            let line = line?;
+            match serde_json::from_slice::<T>(&line) {
+                Ok(record) => visit(record),
+                Err(_) if line.is_empty() || serde_json::from_slice::<serde::de::IgnoredAny>(&line).is_ok() => {}
+                Err(_) => unreadable += 1,
             }
         }
     }
-    Ok(())
+    Ok(unreadable)
 }
 
 fn open(dir: &Path, number: u64) -> io::Result<File> {

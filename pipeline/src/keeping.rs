@@ -5,11 +5,11 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::Context;
+use anyhow::{Context, bail};
 use tokio::sync::mpsc;
 use tracescale_archive::name::WriterName;
 use tracescale_archive::streams::Ids;
-use tracescale_archive::wal::{self, Entry, Recovery, Wal};
+use tracescale_archive::wal::{self, Entry, Lsn, Recovery, Wal};
 use tracescale_archive::{Location, Options, Retention};
 use tracescale_documents::storage::{self, Storage};
 use tracescale_queries::Engine;
@@ -32,6 +32,8 @@ const ARCHIVE_DIR: &str = "archive";
 /// The file in the log's directory with the name under which its records are archived: another log has another name, so
 /// that positions in one are never taken for positions in the other.
 const WRITER_FILE: &str = "writer";
+/// The file beside it with the position up to which records are archived.
+const ARCHIVED_FILE: &str = "archived";
 /// Identical requests are recognized for so long: the senders we know give up after five minutes.
 const REMEMBER: Duration = Duration::from_secs(300);
 
@@ -72,10 +74,36 @@ pub fn location(data_dir: &Path, configured: Option<&str>) -> anyhow::Result<Loc
 pub fn writer(wal_dir: &Path) -> anyhow::Result<Option<WriterName>> {
     let path = wal_dir.join(WRITER_FILE);
     match fs::read_to_string(&path) {
-        Ok(name) => Ok(Some(WriterName::new(name.trim()).with_context(|| format!("file {}", path.display()))?)),
+        Ok(name) if is_ours(name.trim()) => Ok(Some(WriterName::new(name.trim())?)),
+        Ok(name) => bail!(
+            "file {}: `{}` is not the name of a log; hint: it is that of a folder in the archive's v1/_log",
+            path.display(),
+            crate::rows::printable(name.trim(), 40)
+        ),
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
         Err(error) => Err(error).with_context(|| format!("file {}", path.display())),
     }
+}
+
+/// Whether we have given such a name: another one would archive everything a second time.
+fn is_ours(name: &str) -> bool {
+    name.strip_prefix('w').is_some_and(|digits| digits.len() == 16 && digits.bytes().all(|digit| digit.is_ascii_hexdigit()))
+}
+
+/// Notes that records below `through` are archived.
+///
+/// # Errors
+/// When the file cannot be written.
+pub fn note_archived(wal_dir: &Path, through: u64) -> std::io::Result<()> {
+    let temporary = wal_dir.join("archived.new");
+    fs::write(&temporary, through.to_string())?;
+    fs::File::open(&temporary)?.sync_data()?;
+    fs::rename(&temporary, wal_dir.join(ARCHIVED_FILE))
+}
+
+/// What was last noted; 0 when nothing was.
+fn archived(wal_dir: &Path) -> u64 {
+    fs::read_to_string(wal_dir.join(ARCHIVED_FILE)).ok().and_then(|text| text.trim().parse().ok()).unwrap_or(0)
 }
 
 /// Opens the log, feeds the engine with what it holds, and prepares the stages.
@@ -93,15 +121,26 @@ pub async fn open(data_dir: &Path, storage: &Storage, engine: &mut Engine, metri
     tell(&recovery);
     let writer = match writer(&dir)? {
         Some(writer) => writer,
-        None => name_log(&dir)?,
+        None => {
+            anyhow::ensure!(
+                recovery.records == 0,
+                "the write-ahead log {} has {} records and no file `{WRITER_FILE}` with the name under which they are archived; hint: \
+                 restore it (the name is that of a folder in the archive's v1/_log), or move the log away to begin another",
+                dir.display(),
+                recovery.records
+            );
+            name_log(&dir)?
+        }
     };
+    // A log that lost its newest records, to a power failure say, must not give their numbers to others: those are archived.
+    wal.skip_to(Lsn(archived(&dir)))?;
     let resumed = resume::resume(engine, &mut wal.reader(), wal.first()).await.context("resuming from the write-ahead log")?;
     pay(&mut wal, &resumed)?;
     let shared = Arc::new(Shared::default());
     metrics.keeping(Arc::clone(&shared));
     let (sender, own) = mpsc::channel(OWN);
     let outbox = Outbox::new(sender, Arc::clone(&shared));
-    let settings = archive_settings(location, writer, storage)?;
+    let settings = archive_settings(location, dir, writer, storage)?;
     let archiving = Archiving::new(settings, wal.reader(), Arc::clone(&shared), metrics.clone());
     let answers_first = storage.wal.durability == storage::Durability::None;
     let keep = Keep { wal, answers_first, shared, troubles: Troubles::default() };
@@ -123,7 +162,7 @@ fn wal_options(storage: &Storage, engine: &Engine) -> wal::Options {
     wal::Options { durability, budget_bytes, segment_bytes, remember, ..defaults }
 }
 
-fn archive_settings(location: Location, writer: WriterName, storage: &Storage) -> anyhow::Result<Settings> {
+fn archive_settings(location: Location, wal_dir: PathBuf, writer: WriterName, storage: &Storage) -> anyhow::Result<Settings> {
     let archive = &storage.archive;
     let ids = match archive.ids {
         storage::Ids::Full => Ids::Full,
@@ -131,7 +170,7 @@ fn archive_settings(location: Location, writer: WriterName, storage: &Storage) -
         storage::Ids::None => Ids::None,
     };
     let retention = Retention { max_age: Some(archive.keep), max_bytes: Some(archive.bytes_max as u64), ..Retention::default() };
-    Ok(Settings { location, options: Options::new(writer, random()?), ids, every: archive.every, retention })
+    Ok(Settings { location, wal_dir, options: Options::new(writer, random()?), ids, every: archive.every, retention })
 }
 
 /// Gives a new log its name, durably: rows archived under a forgotten name would be archived twice.

@@ -62,6 +62,9 @@ pub async fn open(source: &Source, config: &Config, limits: PastLimits) -> anyho
 pub async fn tables(source: &Source, limits: PastLimits) -> anyhow::Result<Past> {
     let Source::Archive { location, wal_dir } = source else { return Ok(Past::new(Vec::new(), None, limits)?) };
     let catalog = Catalog::open(location).await.with_context(|| format!("archive {location}"))?;
+    if catalog.writers().is_empty() && !catalog.foreign().await?.is_empty() {
+        anyhow::bail!("{location} holds Parquet files and no log that says which of them count; hint: v1/_log was lost, bring it back");
+    }
     let mut tables = files(&catalog);
     add_rows(&mut tables, log_rows(&catalog, wal_dir)?);
     Ok(Past::new(tables.into_values().collect(), Some(catalog.store().objects()), limits)?)

@@ -118,6 +118,10 @@ async fn run(past: &Past, sql: &str, args: &SqlArgs) -> anyhow::Result<Option<Su
             return Ok(None);
         }
     };
+    if query.asked() != Asked::Rows && args.out.is_some() {
+        output::tell("error: a plan is text; hint: leave out --out");
+        return Ok(None);
+    }
     let mut summary = match query.asked() {
         Asked::Plan => output::lines(&query.explain(false))?,
         Asked::Analysis => {

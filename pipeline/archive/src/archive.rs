@@ -183,6 +183,19 @@ impl Archive {
         self.state.files.values()
     }
 
+    /// Checks that the archive is still there: a folder whose disk went away, or that somebody moved, must not be begun anew
+    /// behind what was committed to the old one.
+    ///
+    /// # Errors
+    /// When the last record of our log is gone, or the store fails. Nothing was changed.
+    pub async fn check_present(&self) -> Result<(), ArchiveError> {
+        let path = Entry::Record(self.state.sequence).path(&self.options.writer);
+        match self.store.get(&path).await? {
+            Some(_) => Ok(()),
+            None => Err(ArchiveError::Missing { path }),
+        }
+    }
+
     /// Archives a cut: when this returns, its rows and marks are there, durably, and once.
     ///
     /// # Errors

@@ -240,7 +240,9 @@ fn changes(recorded: impl Iterator<Item = (Timestamp, u32)>) -> Vec<(Timestamp, 
 
 /// The points of each service.
 fn parse_csv(text: &str) -> anyhow::Result<BTreeMap<String, BTreeMap<Timestamp, f64>>> {
-    let mut lines = text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty() && !line.starts_with('#'));
+    // Spreadsheets begin with a byte order mark.
+    let mut lines =
+        text.trim_start_matches('\u{feff}').lines().enumerate().filter(|(_, line)| !line.trim().is_empty() && !line.starts_with('#'));
     let (_, header) = lines.next().context("the file is empty")?;
     let columns: Vec<&str> = header.split(',').map(str::trim).collect();
     let place = |name: &str| columns.iter().position(|column| column.eq_ignore_ascii_case(name));

@@ -1,38 +1,36 @@
 //! From simulated services to the report.
 
-use std::time::Duration;
-
 use tracescale_simulate::comparison::{Comparison, PolicyResult, ServiceLoad, ServiceResult};
 use tracescale_simulate::plant::Plant;
 use tracescale_simulate::score::{Demand, elasticity};
-use tracescale_simulate::world::World;
 
-use super::demand::Workload;
+use super::Setting;
 
 /// What a policy made of the services of a plant.
 pub(super) fn policy(
     name: String,
     note: String,
     plant: &dyn Plant,
-    world: &World,
-    workload: &Workload,
-    step: Duration,
+    setting: &Setting,
+    demands: &mut [Demand],
     failures: Vec<String>,
 ) -> PolicyResult {
-    let result = |(place, spec): (usize, &tracescale_simulate::world::ServiceSpec)| {
+    let result = |((place, spec), demand): ((usize, &tracescale_simulate::world::ServiceSpec), &mut Demand)| {
         let report = plant.report(place);
-        let rate = &workload.services[place].rate;
-        let elasticity = elasticity(&report, &mut Demand::new(spec), step, |at| rate.at(at));
+        let rate = &setting.workload.services[place].rate;
+        let elasticity = elasticity(&report, demand, setting.step, |at| rate.at(at));
         ServiceResult::of(&report, spec.objective.quantile, elasticity)
     };
-    PolicyResult { name, note, services: world.services.iter().enumerate().map(result).collect(), failures }
+    PolicyResult { name, note, services: setting.world.services.iter().enumerate().zip(demands).map(result).collect(), failures }
 }
 
 /// The whole report.
-pub(super) fn of(workload: &Workload, world: &World, step: Duration, policies: Vec<PolicyResult>) -> Comparison {
-    let load = |(spec, demand): (&tracescale_simulate::world::ServiceSpec, &super::demand::ServiceDemand)| {
+pub(super) fn of(setting: &Setting, demands: &mut [Demand], policies: Vec<PolicyResult>) -> Comparison {
+    let Setting { workload, world, step, .. } = setting;
+    let step = *step;
+    let load = |((spec, service), demand): ((&tracescale_simulate::world::ServiceSpec, &super::demand::ServiceDemand), &mut Demand)| {
         let period = (workload.from, workload.until);
-        ServiceLoad::sampled(&spec.name, spec.objective, period, step, &mut Demand::new(spec), |at| demand.rate.at(at))
+        ServiceLoad::sampled(&spec.name, spec.objective, period, step, demand, |at| service.rate.at(at))
     };
     Comparison {
         title: "Backtest".to_owned(),
@@ -40,7 +38,7 @@ pub(super) fn of(workload: &Workload, world: &World, step: Duration, policies: V
         until: workload.until,
         step,
         assumptions: workload.assumptions.clone(),
-        services: world.services.iter().zip(&workload.services).map(load).collect(),
+        services: world.services.iter().zip(&workload.services).zip(demands).map(load).collect(),
         policies,
     }
 }

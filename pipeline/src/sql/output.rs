@@ -113,9 +113,9 @@ pub(crate) fn lines(text: &str) -> anyhow::Result<Summary> {
 }
 
 /// Tells the user something that is no result.
-#[expect(clippy::print_stderr, reason = "standard output is for rows")]
 pub(crate) fn tell(text: &str) {
-    eprintln!("{text}");
+    // Nobody may be there to hear it.
+    let _ = writeln!(io::stderr(), "{text}");
 }
 
 fn table(schema: &SchemaRef, rows: &[RecordBatch], out: Option<&Path>) -> anyhow::Result<()> {

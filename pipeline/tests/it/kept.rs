@@ -57,6 +57,38 @@ async fn nothing_acknowledged_is_lost() {
     assert!(wrong.stderr.contains("no_such"), "{}", wrong.stderr);
 }
 
+/// Guarantees: a log that lost its name is not archived a second time under another, and one that is damaged is not taken for a
+/// short one.
+#[tokio::test]
+async fn a_log_without_its_name_or_with_damage_is_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let (process, grpc, _) = Process::start(dir.path(), &[]);
+    let now = this_second();
+    send(grpc, (now - 10..now).map(|second| request("cart", second, 20, Duration::from_millis(50)))).await;
+    process.signal("-KILL");
+    drop(process);
+    let log = dir.path().join(".tracescale/wal");
+    let name = fs::read_to_string(log.join("writer")).unwrap();
+    let any = "127.0.0.1:0";
+    for wrong in [None, Some("garbage")] {
+        match wrong {
+            None => fs::remove_file(log.join("writer")).unwrap(),
+            Some(text) => fs::write(log.join("writer"), text).unwrap(),
+        }
+        let refused = run(dir.path(), &["run", "--grpc", any, "--http", any, "--metrics", any]);
+        assert!(!refused.status.success() && refused.stderr.contains("writer"), "{}", refused.stderr);
+    }
+    fs::write(log.join("writer"), &name).unwrap();
+    fs::remove_dir_all(dir.path().join(".tracescale/archive")).unwrap_or_default();
+    let segment = log.join("00000000000000000001.wal");
+    let mut bytes = fs::read(&segment).unwrap();
+    let third = bytes.len() / 3;
+    bytes[third..third + 8].fill(b'Z');
+    fs::write(&segment, bytes).unwrap();
+    let damaged = run(dir.path(), &["sql", "SELECT count(*) FROM spans"]);
+    assert!(!damaged.status.success() && damaged.stderr.contains("is damaged at byte"), "{}{}", damaged.stdout, damaged.stderr);
+}
+
 /// Guarantees: a decision whose record was changed is not the same when it is made again, and its fields are named.
 #[tokio::test]
 async fn a_changed_record_is_noticed() {
@@ -85,6 +117,9 @@ async fn a_changed_record_is_noticed() {
     let replayed = run(dir.path(), &["explain", id, "--replay"]);
     assert_eq!(replayed.status.code(), Some(1));
     assert!(replayed.stdout.contains("desired: was 77"), "{}", replayed.stdout);
+    fs::write(&journal, "").unwrap();
+    let nothing = run(dir.path(), &["explain", "all", "--replay"]);
+    assert!(!nothing.status.success() && nothing.stderr.contains("no decisions"), "{}", nothing.stderr);
 }
 
 /// Guarantees: a load from a file goes through rules and comparisons to a report in all three forms, twice the same; what is

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::format::{SegmentHeader, VERSION};
+use super::scan;
 use super::segment::{self, Choice, SegmentFile, Step};
 use super::{Entry, Lsn, Record, WalError};
 
@@ -67,7 +68,7 @@ impl Reader {
     }
 
     /// Reads a log that another process may be writing: takes no lock, changes nothing. It ends at the first record of the
-    /// newest segment that is not intact (yet). It can see records which are not durable yet, and which a failing disk
+    /// newest segment that is not intact (yet); a record with intact ones behind it is damage. It can see records which are not durable yet, and which a failing disk
     /// takes back: for looking at a log, not for acknowledging anything.
     ///
     /// # Errors
@@ -136,8 +137,14 @@ impl Reader {
             let Some(next) = self.locate(batch.below, |firsts| firsts.iter().copied().find(|first| *first > current))? else {
                 return match ended {
                     Ended::Bad if matches!(self.mark, Mark::Shared(_)) => Err(WalError::Damaged { path, offset: position.file.offset() }),
-                    // Where a record is half written its writer may yet take it back, and others with it.
-                    Ended::Bad => Ok(None),
+                    // Where a record is half written its writer may yet take it back, and others with it. What has intact
+                    // records behind it is no half-written end.
+                    Ended::Bad => match scan::scan(&path, current, None, |_, _| {})? {
+                        damaged if damaged.torn_at().is_none() && !damaged.damaged.is_empty() => {
+                            Err(WalError::Damaged { path, offset: position.file.offset() })
+                        }
+                        _ => Ok(None),
+                    },
                     _ => Ok(Some(position)),
                 };
             };
