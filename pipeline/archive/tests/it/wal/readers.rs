@@ -184,5 +184,7 @@ fn damage_under_a_reader_is_an_error() {
         assert!(matches!(&error, WalError::Damaged { path: at, offset: 69 } if *at == path), "{error:?}");
     }
     assert_eq!(follow(&mut reader, Lsn(3)).len(), 1);
-    assert_eq!(all(dir.path()).len(), 1);
+    let mut foreign = Reader::open(dir.path()).unwrap();
+    assert_eq!(foreign.read(Lsn(1), 1).unwrap().len(), 1);
+    assert!(matches!(foreign.read(Lsn(2), 100).unwrap_err(), WalError::Damaged { offset: 69, .. }));
 }
