@@ -8,7 +8,7 @@ use std::thread;
 use tracescale_archive::wal::{Lsn, Reader, Record, WalError};
 use tracescale_core::time::Timestamp;
 
-use super::{Random, all, append_each, bodies, entry, follow, open, options, segment_path, segments, segments_of};
+use super::{Random, append_each, bodies, entry, follow, open, options, segment_path, segments, segments_of};
 
 const RECORDS: u64 = 2_500;
 
