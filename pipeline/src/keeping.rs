@@ -215,3 +215,25 @@ fn tell(recovery: &Recovery) {
 fn random() -> anyhow::Result<u64> {
     Ok(getrandom::u64()?)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Guarantees: what is noted is read, a log's name is recognized, and another text is refused with its file.
+    #[test]
+    fn the_files_beside_the_log_are_read() {
+        let dir = tempfile::tempdir().unwrap();
+        assert_eq!((archived(dir.path()), writer(dir.path()).unwrap()), (0, None));
+        note_archived(dir.path(), 41).unwrap();
+        note_archived(dir.path(), 42).unwrap();
+        assert_eq!(archived(dir.path()), 42);
+        let name = name_log(dir.path()).unwrap();
+        assert_eq!(writer(dir.path()).unwrap(), Some(name));
+        for wrong in ["", "garbage", "w12", "wzzzzzzzzzzzzzzzz"] {
+            fs::write(dir.path().join(WRITER_FILE), wrong).unwrap();
+            let error = writer(dir.path()).unwrap_err().to_string();
+            assert!(error.contains(WRITER_FILE) && error.contains("hint"), "{error}");
+        }
+    }
+}

@@ -167,6 +167,9 @@ fn imported_documents_pass_the_check() {
         let checked = run(dir.path(), &["check", name]);
         assert!(checked.status.success(), "{name}: {}{}", checked.stdout, checked.stderr);
     }
-    let wrong = run(dir.path(), &["import", root().join("deploy/examples/memory/rules.yaml").to_str().unwrap_or("none")]);
-    assert!(!wrong.status.success());
+    let own = "apiVersion: tracescale.io/v1alpha1\nkind: ScalingRule\nmetadata: {name: a}\nspec: {sql: SELECT 1}\n";
+    fs::write(dir.path().join("own.yaml"), own).unwrap();
+    let wrong = run(dir.path(), &["import", "own.yaml"]);
+    assert_eq!(wrong.status.code(), Some(64), "{}", wrong.stderr);
+    assert!(wrong.stdout.contains("own.yaml") || wrong.stderr.contains("own.yaml"), "{}{}", wrong.stdout, wrong.stderr);
 }

@@ -187,3 +187,33 @@ fn a_record_of_version_1_is_read() {
     assert_eq!((file.rows, file.hour.start()), (2, START));
     assert_eq!(record.versions[&file.version].schema.as_ref(), events().archived_schema().as_ref());
 }
+
+/// Guarantees: a writer whose folder went away says so and writes nothing into one that took its place; brought back, it goes on,
+/// also after a day in which records were replaced by checkpoints.
+#[tokio::test]
+async fn an_archive_that_went_away_is_not_begun_anew() {
+    let path = tempfile::tempdir().unwrap();
+    let (here, away) = (path.path().join("archive"), path.path().join("away"));
+    let store = folder(&here);
+    let mut archive = open(&store, "w", START).await;
+    for number in 1..=8 {
+        archive
+            .commit(cut(number, vec![rows(&[(START, i64::try_from(number).unwrap())])]), START + HOUR * u32::try_from(number).unwrap())
+            .await
+            .unwrap();
+    }
+    archive.sweep(START + HOUR * 48).await.unwrap();
+    archive.check_present().await.unwrap();
+    std::fs::rename(&here, &away).unwrap();
+    for empty in [false, true] {
+        if empty {
+            std::fs::create_dir(&here).unwrap();
+        }
+        assert!(matches!(archive.check_present().await, Err(ArchiveError::Missing { .. })));
+    }
+    std::fs::remove_dir(&here).unwrap();
+    std::fs::rename(&away, &here).unwrap();
+    archive.check_present().await.unwrap();
+    archive.commit(cut(9, vec![rows(&[(START, 9)])]), START + HOUR * 48).await.unwrap();
+    assert_eq!(ids(&store).await, (1..=9).collect::<Vec<i64>>());
+}
