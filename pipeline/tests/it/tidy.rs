@@ -30,6 +30,10 @@ const FORBIDDEN: &[(&str, &[&str])] = &[
             "tracescale-documents",
         ],
     ),
+    (
+        "tracescale-evaluate",
+        &["tokio", "arrow", "datafusion", "kube", "tonic", "axum", "anyhow", "tracescale-queries", "tracescale-ingest", "tracescale-sinks"],
+    ),
     ("tracescale-documents", &["tokio", "arrow", "datafusion", "kube", "tonic", "axum", "tracescale-ingest", "tracescale-queries"]),
     ("tracescale-ingest", &["datafusion", "kube", "anyhow", "tracescale-queries", "tracescale-sinks", "tracescale-documents"]),
     (

@@ -1,0 +1,1 @@
+//! Forecasts on recorded series, by rolling origins, against naive forecasters.

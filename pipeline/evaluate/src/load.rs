@@ -1,0 +1,1 @@
+//! Recorded load series: one reader for every format in the data folder.

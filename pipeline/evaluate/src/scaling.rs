@@ -1,0 +1,1 @@
+//! Scaling on recorded series: the model against calibrated HPA, KPA and KEDA.

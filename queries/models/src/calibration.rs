@@ -1,0 +1,1 @@
+//! How far the model is off, learned from what it predicted before.

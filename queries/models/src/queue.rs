@@ -1,0 +1,1 @@
+//! Queueing formulas: waiting and sojourn in the systems that services are.

@@ -1,0 +1,1 @@
+//! What replicas a latency objective needs, and whether any number can hold it.

@@ -1,0 +1,1 @@
+//! CPU and memory of one replica from its usage.
