@@ -12,7 +12,9 @@
 
 pub mod erlang;
 pub mod general;
+pub mod many;
 pub mod pooling;
 pub mod sharing;
+pub mod single;
 
 pub(crate) mod root;

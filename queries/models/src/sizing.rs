@@ -13,11 +13,13 @@ mod function;
 mod prediction;
 mod search;
 mod service_time;
+mod utilization;
 
 pub use function::{latency_feasible, predicted_latency, replicas_for_latency};
 pub use prediction::{Prediction, Stable, predict};
 pub use search::{Sizing, size};
 pub use service_time::ServiceTime;
+pub use utilization::safe_utilization;
 
 /// Largest weight of the random split of a load between replicas; above 1 the split is worse than random.
 pub const POOLING_MAX: f64 = 1.5;

@@ -70,7 +70,7 @@ impl Slowdown {
     #[must_use]
     pub fn tail(&self, work: f64, t: f64) -> f64 {
         let delay = t - work;
-        if delay <= 0.0 {
+        if delay <= 0.0 || !self.mean.is_finite() {
             return 1.0;
         }
         let mean = (self.mean - 1.0) * work;
