@@ -35,6 +35,10 @@ pub const QUEUE_SHARE: f64 = 0.3;
 /// Share of an added wait that even the fastest calls pay from which on it is no queue: a queue is sometimes short, a longer
 /// way is not.
 pub const CONSTANT_SHARE: f64 = 0.75;
+/// Share of an added wait that must be a standing queue, one in which even the fastest twentieth waits longer than the mean call
+/// used to. A queue that still empties holds one request in 1 − ρ up not at all, so a standing one proves ρ > 0.95; a mean
+/// alone is made by a few slow calls.
+const STANDING_SHARE: f64 = 0.5;
 /// Share of throttled CPU periods from which on the CPU limit is the problem.
 pub const THROTTLED_SHARE: f64 = 0.01;
 /// Rise of the share of failed requests that explains a change of latency by itself.
@@ -104,13 +108,14 @@ pub enum Help {
 #[must_use]
 pub fn judge(window: &Window, baseline: &Baseline) -> Verdict {
     let mut delays = added(window, baseline);
-    for service in window.services.iter().filter(|service| is_newly_busy(service, baseline)) {
+    let is_newly_busy = |name: &str| window.service(name).is_some_and(|service| is_newly_busy(service, baseline));
+    for service in window.services.iter().filter(|service| is_newly_busy(&service.name)) {
         let _ = delays.entry(&service.name).or_default();
     }
     let mut causes: Vec<Cause> = delays
         .into_iter()
         .map(|(name, added)| cause(window, baseline, name, &added))
-        .filter(|cause| cause.kind == Kind::Capacity || cause.share > MATERIAL_SHARE)
+        .filter(|cause| cause.share > MATERIAL_SHARE || is_newly_busy(&cause.service))
         .collect();
     let total: f64 = causes.iter().map(|cause| cause.added).sum();
     for cause in &mut causes {
@@ -152,7 +157,8 @@ fn kind(window: &Window, baseline: &Baseline, name: &str, added: &Added) -> Kind
         return Kind::Network;
     }
     let errors = service.error_share.zip(normal.error_share).map_or(0.0, |(share, normal)| normal.excess(share));
-    let queues = queue_share > QUEUE_SHARE && constant.is_some_and(|share| share < CONSTANT_SHARE);
+    let queues =
+        queue_share > QUEUE_SHARE && constant.is_some_and(|share| share < CONSTANT_SHARE) && added.standing > STANDING_SHARE * added.queue;
     match service.utilization {
         _ if errors > ERROR_RISE => Kind::NotCapacity,
         Some(utilization) if utilization < IDLE_UTILIZATION => Kind::NotCapacity,

@@ -20,7 +20,9 @@ pub(super) struct Added {
     pub(super) queue: f64,
     /// The part of `queue` that even the fastest calls pay. `None` when it is not known of all calls.
     pub(super) constant: Option<f64>,
-    /// More waiting of its own calls, common to whomever it calls: it is itself late in sending and receiving.
+    /// The part of `queue` on edges where even the fastest twentieth of the calls waits longer than the mean call used to.
+    pub(super) standing: f64,
+    /// More waiting of its own calls that their servers' other callers do not see: it is late itself, or the way from it is.
     pub(super) client: f64,
     /// More time of calls to it, when it is not instrumented.
     pub(super) external: f64,
@@ -28,11 +30,26 @@ pub(super) struct Added {
     pub(super) share: f64,
 }
 
-/// An edge that got slower, and how much per call.
+/// How much slower an edge got per call; zero when it did not.
 struct Slower<'a> {
     edge: &'a Edge,
     excess: f64,
     floor: Option<f64>,
+    is_standing: bool,
+}
+
+// === impl Slower ===
+
+impl<'a> Slower<'a> {
+    /// `None` when too little is known of the edge to judge it.
+    fn of(window: &Window, baseline: &Baseline, edge: &'a Edge) -> Option<Self> {
+        let is_known = edge.calls >= LEAST_REQUESTS && window.is_instrumented(&edge.server);
+        let normal = baseline.edge(&edge.client, &edge.server);
+        let (wait, usual) = edge.mean_wait().zip(normal.wait).filter(|_| is_known)?;
+        let floor = edge.wait_floor.zip(normal.wait_floor).map(|(floor, usual)| (floor - usual.median).max(0.0));
+        let is_standing = edge.wait_floor.is_some_and(|floor| floor > usual.median);
+        Some(Self { edge, excess: usual.excess(wait), floor, is_standing })
+    }
 }
 
 // === impl Added ===
@@ -50,7 +67,8 @@ impl Added {
 /// The delay over normal, by the service that added it.
 pub(super) fn added<'a>(window: &'a Window, baseline: &Baseline) -> BTreeMap<&'a str, Added> {
     let mut map = BTreeMap::new();
-    for service in window.services.iter().filter(|service| service.requests >= LEAST_REQUESTS) {
+    // Few requests of a busy service may decide its rank: that it is a cause does not rest on them.
+    for service in window.services.iter().filter(|service| service.requests >= LEAST_REQUESTS || is_busy(service)) {
         let normal = baseline.service(&service.name).self_time;
         let excess = window.self_time(service).zip(normal).map_or(0.0, |(time, normal)| normal.excess(time));
         if excess > 0.0 {
@@ -66,37 +84,39 @@ pub(super) fn added<'a>(window: &'a Window, baseline: &Baseline) -> BTreeMap<&'a
     map
 }
 
-/// Gives each edge's added wait to its server, except for the part that all calls of the same client share.
+/// Gives each edge's added wait to its server, except for what only this client sees: a queue in front of a server delays
+/// whoever calls it, and a client that is late itself is late with all of its calls.
 fn waits<'a>(window: &'a Window, baseline: &Baseline, map: &mut BTreeMap<&'a str, Added>) {
-    let mut clients: BTreeMap<&str, Vec<Slower<'_>>> = BTreeMap::new();
-    for edge in window.edges.iter().filter(|edge| edge.calls >= LEAST_REQUESTS && window.is_instrumented(&edge.server)) {
-        let normal = baseline.edge(&edge.client, &edge.server);
-        let Some((wait, usual)) = edge.mean_wait().zip(normal.wait) else { continue };
-        let floor = edge.wait_floor.zip(normal.wait_floor).map(|(floor, usual)| (floor - usual.median).max(0.0));
-        clients.entry(&edge.client).or_default().push(Slower { edge, excess: usual.excess(wait), floor });
-    }
-    for (client, edges) in clients {
-        let mut excesses: Vec<f64> = edges.iter().map(|slower| slower.excess).collect();
-        let common = if edges.len() < LEAST_EDGES { 0.0 } else { median(&mut excesses).unwrap_or(0.0) };
-        let client_is_busy = window.service(client).is_some_and(is_busy);
-        for Slower { edge, excess, floor } in edges.into_iter().filter(|slower| slower.excess > 0.0) {
-            let server_is_busy = window.service(&edge.server).is_some_and(is_busy);
-            let of_client = match (client_is_busy, server_is_busy) {
-                (_, true) => 0.0,
-                (true, false) => excess,
-                (false, false) => common.min(excess),
-            };
-            if of_client > 0.0 {
-                Added::entry(map, client).client += of_client * edge.calls;
-            }
-            let of_server = excess - of_client;
-            if of_server > 0.0 {
-                let server = Added::entry(map, &edge.server);
-                server.queue += of_server * edge.calls;
-                server.constant = server.constant.zip(floor).map(|(sum, floor)| sum + floor.min(of_server) * edge.calls);
-            }
+    let edges: Vec<Slower<'_>> = window.edges.iter().filter_map(|edge| Slower::of(window, baseline, edge)).collect();
+    for slower in edges.iter().filter(|slower| slower.excess > 0.0) {
+        let Slower { edge, excess, .. } = *slower;
+        let is_busy = |name: &str| window.service(name).is_some_and(is_busy);
+        let of_server = match (is_busy(&edge.client), is_busy(&edge.server)) {
+            (_, true) => excess,
+            (true, false) => 0.0,
+            (false, false) => (excess - common_to_client(&edges, &edge.client)).max(0.0).min(common_to_server(&edges, &edge.server)),
+        };
+        if of_server < excess {
+            Added::entry(map, &edge.client).client += (excess - of_server) * edge.calls;
+        }
+        if of_server > 0.0 {
+            let server = Added::entry(map, &edge.server);
+            server.queue += of_server * edge.calls;
+            server.standing += if slower.is_standing { of_server * edge.calls } else { 0.0 };
+            server.constant = server.constant.zip(slower.floor).map(|(sum, floor)| sum + floor.min(of_server) * edge.calls);
         }
     }
+}
+
+/// What every call of a client waits longer: the median over its servers, when they are enough to tell.
+fn common_to_client(edges: &[Slower<'_>], client: &str) -> f64 {
+    let mut excesses: Vec<f64> = edges.iter().filter(|other| other.edge.client == client).map(|other| other.excess).collect();
+    if excesses.len() < LEAST_EDGES { 0.0 } else { median(&mut excesses).unwrap_or(0.0) }
+}
+
+/// What every caller of a server waits longer: the least over its callers.
+fn common_to_server(edges: &[Slower<'_>], server: &str) -> f64 {
+    edges.iter().filter(|other| other.edge.server == server).map(|other| other.excess).fold(f64::INFINITY, f64::min)
 }
 
 /// Calls to servers of which nothing else is known: all of their added time is theirs.

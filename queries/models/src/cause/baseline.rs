@@ -6,7 +6,7 @@ use super::figures::Window;
 
 /// Windows below which a spread is not believed.
 const LEAST_WINDOWS: usize = 5;
-/// Robust standard deviations above the median that count as more than chance: 0.1 % of the windows of a normal figure.
+/// Standard deviations above the median that count as more than chance: 0.1 % of the windows of a normal figure.
 const SIGNIFICANCE: f64 = 3.0;
 /// Rises below this share of the median are never news, however still the figure was.
 const LEAST_RISE: f64 = 0.1;
@@ -67,8 +67,16 @@ impl Normal {
     pub fn excess(&self, value: f64) -> f64 {
         let rise = value - self.median;
         let chance =
-            if self.windows < LEAST_WINDOWS { self.median.abs() } else { (SIGNIFICANCE * self.spread).max(LEAST_RISE * self.median) };
+            if self.windows < LEAST_WINDOWS { self.median.abs() } else { (self.deviations() * self.spread).max(LEAST_RISE * self.median) };
         if rise > 0.0 && rise > chance { rise } else { 0.0 }
+    }
+
+    /// How many of its spreads are more than chance. A spread of few windows is itself uncertain: the quantile is Student's,
+    /// by the first two terms of its expansion about the normal one.
+    #[expect(clippy::cast_precision_loss, reason = "far fewer windows than 2^52")]
+    fn deviations(&self) -> f64 {
+        let (z, freedom) = (SIGNIFICANCE, self.windows.saturating_sub(1).max(1) as f64);
+        z + (z.powi(3) + z) / (4.0 * freedom) + (5.0 * z.powi(5) + 16.0 * z.powi(3) + 3.0 * z) / (96.0 * freedom.powi(2))
     }
 }
 
@@ -136,11 +144,14 @@ mod tests {
         assert_eq!(Normal::of([f64::NAN]), None);
     }
 
-    /// Guarantees: a rise counts beyond three spreads and a tenth of the median, and without a spread beyond the double.
+    /// Guarantees: a rise counts beyond three spreads (more where the spread is of few windows) and a tenth of the median, and
+    /// without a spread beyond the double.
     #[test]
     fn a_rise_must_be_more_than_chance() {
-        let wide = Normal { median: 10.0, spread: 2.0, windows: 9 };
+        let wide = Normal { median: 10.0, spread: 2.0, windows: 100_000 };
         assert!((wide.excess(15.9), wide.excess(16.5)) == (0.0, 6.5));
+        let few = Normal { windows: 6, ..wide };
+        assert!((few.excess(20.0), few.excess(21.5)) == (0.0, 11.5));
         let still = Normal { median: 10.0, spread: 0.0, windows: 9 };
         assert!((still.excess(10.9), still.excess(11.5)) == (0.0, 1.5));
         let short = Normal { median: 10.0, spread: 0.0, windows: 2 };

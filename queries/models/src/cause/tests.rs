@@ -90,6 +90,15 @@ fn a_constant_delay_is_the_network() {
     }
 }
 
+/// Guarantees: a mean that a few slow calls made, while the fastest are as fast as ever, is no proof of a queue.
+#[test]
+fn a_few_slow_calls_are_no_queue() {
+    let mut window = shop();
+    slow_call(&mut window, "currency", 0.6, 0.001);
+    service(&mut window, "currency").utilization = None;
+    assert_eq!(judge(&window, &usual()).culprit().unwrap().kind, Kind::Unknown);
+}
+
 /// Guarantees: a queue in front of a service that does less than usual, or nearly nothing, is not one for its processor.
 #[test]
 fn a_queue_before_an_idle_service_is_no_lack_of_capacity() {
@@ -148,6 +157,19 @@ fn what_all_calls_share_belongs_to_the_client() {
     }
     let verdict = judge(&window, &usual());
     assert_eq!(verdict.causes.iter().map(|cause| cause.service.as_str()).collect::<Vec<_>>(), ["frontend"]);
+}
+
+/// Guarantees: what one of two callers of a server sees alone is not a queue in front of that server.
+#[test]
+fn what_one_caller_sees_alone_is_not_the_servers() {
+    let mut window = shop();
+    window.edges.push(Edge { client: "cart".to_owned(), ..window.edges[2].clone() });
+    let usual = Baseline::learn(&vec![window.clone(); 6]);
+    let edge = &mut window.edges[3];
+    (edge.wait, edge.wait_floor, edge.client_duration) = (Some(0.3), Some(0.05), Some(0.31));
+    let verdict = judge(&window, &usual);
+    assert_eq!(verdict.causes.iter().map(|cause| cause.service.as_str()).collect::<Vec<_>>(), ["cart"]);
+    assert_ne!(verdict.would_help("catalog"), Help::Yes);
 }
 
 /// Guarantees: a dependency that only its callers measure is named, and nobody is scaled for it.
