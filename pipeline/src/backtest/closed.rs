@@ -68,7 +68,7 @@ pub(crate) async fn run(
     let (described, rules) = config.specs();
     let rules: Vec<RuleSpec> = rules.into_iter().map(enforced).collect();
     let queries: Vec<&str> = rules.iter().map(|rule| rule.sql.as_str()).collect();
-    let engine = config.engine_with(step, |views| needed(views, &queries)).await;
+    let engine = config.engine_with(step, |parts| needed(parts, &queries)).await;
     let (mut engine, _) = engine.map_err(|problems| anyhow!("{} views do not work", problems.len()))?;
     let specs: Vec<TargetSpec> = senders.iter().map(|sender| target(sender, &described)).collect();
     let mut production = Loop {

@@ -5,7 +5,7 @@
 mod number;
 
 use datafusion::logical_expr::ScalarUDF;
-use tracescale_models::{capacity, confidence, interval};
+use tracescale_models::{capacity, confidence, interval, sizing};
 
 use self::number::NumberFunction;
 
@@ -31,6 +31,30 @@ const FUNCTIONS: &[NumberFunction] = &[
             _ => None,
         }
     }),
+    NumberFunction::new(
+        "replicas_for_latency",
+        &["arrival_rate", "service_time", "service_scv", "servers", "slo", "quantile", "pooling", "utilization"],
+        |args| match args {
+            [rate, time, scv, servers, slo, quantile, pooling, utilization] => {
+                sizing::replicas_for_latency(*rate, *time, *scv, *servers, *slo, *quantile, *pooling, *utilization)
+            }
+            _ => None,
+        },
+    ),
+    NumberFunction::new("latency_feasible", &["service_time", "service_scv", "servers", "slo", "quantile"], |args| match args {
+        [time, scv, servers, slo, quantile] => sizing::latency_feasible(*time, *scv, *servers, *slo, *quantile).map(from_bool),
+        _ => None,
+    }),
+    NumberFunction::new(
+        "predicted_latency",
+        &["arrival_rate", "service_time", "service_scv", "servers", "replicas", "quantile", "pooling"],
+        |args| match args {
+            [rate, time, scv, servers, replicas, quantile, pooling] => {
+                sizing::predicted_latency(*rate, *time, *scv, *servers, *replicas, *quantile, *pooling)
+            }
+            _ => None,
+        },
+    ),
     NumberFunction::new("poisson_low", &["count"], |args| confidence::poisson_interval(one(args)?).map(|interval| interval.low)),
     NumberFunction::new("poisson_high", &["count"], |args| confidence::poisson_interval(one(args)?).map(|interval| interval.high)),
     NumberFunction::new("relative_half_width", &["count"], |args| confidence::relative_half_width(one(args)?)),
@@ -57,6 +81,10 @@ const FUNCTIONS: &[NumberFunction] = &[
         _ => None,
     }),
 ];
+
+fn from_bool(value: bool) -> f64 {
+    if value { 1.0 } else { 0.0 }
+}
 
 fn one(args: &[Option<f64>]) -> Option<f64> {
     args.first().copied().flatten()
