@@ -16,6 +16,7 @@ pub mod finite;
 pub mod general;
 pub mod join;
 pub mod many;
+pub mod network;
 pub mod overload;
 pub mod pooling;
 pub mod scalability;
