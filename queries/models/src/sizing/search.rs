@@ -68,10 +68,11 @@ impl Search<'_> {
         // `low` is too few; what is above `high` is enough.
         let mut blocking = Blocking::new(self.load);
         let (mut low, mut high, mut step) = (whole(least) - 1, whole(least), 1);
+        // Steps grow fast: to halve a range that is too wide costs less than to reach it.
         while !self.holds(high, &mut blocking) {
             low = high;
             high = high.saturating_add(step);
-            step *= 2;
+            step = step.saturating_mul(4);
             if f64::from(high) > most {
                 return None;
             }
