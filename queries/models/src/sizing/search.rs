@@ -113,9 +113,31 @@ impl Search<'_> {
         if pooling <= 1.0 && !late(&split, self.latency) {
             return true;
         }
-        // The interpolated quantile keeps the objective when that of a split replica stays below what the pool's leaves for it.
+        if pooling < 1.0 {
+            return self.meets(&pooled, &split);
+        }
+        // Worse than random: the split replica must make up for what the pool lacks.
         let room = pooled.exceeded_by(points, self.level, PRECISION).map(|own| (self.latency - (1.0 - pooling) * own) / pooling);
         room.is_some_and(|room| !late(&split, room))
+    }
+
+    /// Whether the quantile between those of pool and split keeps the objective: whether some time that the pool keeps leaves the
+    /// split a time that it keeps too. Finding that out takes fewer sums than both quantiles would.
+    fn meets(&self, pooled: &Law, split: &Law) -> bool {
+        let (points, pooling) = (self.station.service_time.unit_points(), self.station.pooling);
+        let (mut low, mut high) = (0.0, self.latency);
+        while high - low > PRECISION * self.latency {
+            let own: f64 = 0.5 * (low + high);
+            let pool_late = pooled.exceeds(points, own, self.level);
+            let split_late = split.exceeds(points, (self.latency - (1.0 - pooling) * own) / pooling, self.level);
+            match (pool_late, split_late) {
+                (false, false) => return true,
+                (true, true) => return false,
+                (true, false) => low = own,
+                (false, true) => high = own,
+            }
+        }
+        false
     }
 }
 
