@@ -3,7 +3,7 @@
 //! A formula for equilibrium says nothing of a window that is shorter than the relaxation time. Rates are per second, times in
 //! seconds.
 
-/// Seconds after which a queue has forgotten how it began (Whitt 1989 and others): E[S] / (c (1 - √ρ)²). `None` from a utilization
+/// Seconds after which a queue has forgotten how it began (Whitt 1989 and others): `S / (c (1 - √ρ)²)`. `None` from a utilization
 /// of 1 on, and for senseless input.
 #[must_use]
 pub fn relaxation_time(service_time: f64, servers: f64, utilization: f64) -> Option<f64> {
