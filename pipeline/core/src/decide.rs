@@ -376,6 +376,8 @@ impl Action {
 }
 
 #[cfg(test)]
+mod control_tests;
+#[cfg(test)]
 mod parity_tests;
 #[cfg(test)]
 mod tests;

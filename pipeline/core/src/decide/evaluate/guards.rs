@@ -37,11 +37,11 @@ impl<'a> Run<'a> {
         let control = self.control()?;
         let ready = self.inputs.observed.as_ref().ok().and_then(|observed| observed.ready);
         self.lost = state.lessons.lost(self.now, current, ready, control.startup);
-        let rollback = state.lessons.examine(self.now, current, control, self.diagnosis())?;
         // What was enforced is on trial; while rules only recommend, nothing may be taken back either.
-        if self.mode != Mode::Enforce || rollback.to <= current {
-            return None;
+        if self.mode != Mode::Enforce {
+            state.lessons.trial = None;
         }
+        let rollback = state.lessons.examine(self.now, current, control, self.diagnosis())?;
         self.step(Guard::Verification, Some(current), Some(rollback.to), Reason::RolledBack, rollback.detail);
         state.recommend(self.now, rollback.to, memory);
         Some(Ending { desired: Some(self.clamp(rollback.to)), held: false })
