@@ -150,12 +150,12 @@ fn after_scale_down(slow: u64) -> Fixture {
 fn a_scale_down_that_hurt_is_taken_back() {
     let mut fixture = after_scale_down(5);
     fixture.advance(180 + WINDOW - 1);
-    assert_eq!(fixture.act(6.0, 60, 0.6).desired, Some(6), "the window begins before it settled");
+    assert_eq!(fixture.act(6.0, 14, 0.6).desired, Some(6), "the window begins before it settled");
     fixture.advance(1);
-    let decision = fixture.act(6.0, 60, 0.6);
+    let decision = fixture.act(6.0, 14, 0.6);
     assert_eq!((decision.desired, decision.reason, decision.action), (Some(10), Reason::RolledBack, Action::ScaleUp));
     assert_eq!(decision.chosen_rule, None);
-    assert!(decision.steps[0].detail.contains("60 of 1000 requests were over the objective, 5 of 1000 before"), "{:?}", decision.steps);
+    assert!(decision.steps[0].detail.contains("14 of 1000 requests were over the objective, 5 of 1000 before"), "{:?}", decision.steps);
     // The floor holds for an hour, also without further diagnoses; then the rule has its way.
     fixture.advance(1800);
     let decision = fixture.decide_and_apply(6.0);
@@ -164,6 +164,15 @@ fn a_scale_down_that_hurt_is_taken_back() {
     assert_eq!(fixture.decide_and_apply(6.0).desired, Some(10));
     fixture.advance(1);
     assert_eq!(fixture.decide_and_apply(6.0).desired, Some(6));
+}
+
+/// Guarantees: harm beyond doubt is not waited for, but a window from before the step says nothing of it.
+#[test]
+fn sure_harm_is_not_waited_for() {
+    let mut fixture = after_scale_down(5);
+    assert_eq!(fixture.act(6.0, 60, 0.6).desired, Some(6), "measured before the step");
+    fixture.advance(1);
+    assert_eq!(fixture.act(6.0, 60, 0.6).reason, Reason::RolledBack);
 }
 
 /// Guarantees: what repeats lasts twice as long, up to a day.
@@ -222,9 +231,9 @@ fn steps_are_judged_together() {
     fixture.advance(100);
     assert_eq!(fixture.act(5.0, 9, 0.5).desired, Some(5));
     fixture.advance(180 + WINDOW - 1);
-    assert_eq!(fixture.act(5.0, 60, 0.6).reason, Reason::DemandMet);
+    assert_eq!(fixture.act(5.0, 14, 0.6).reason, Reason::DemandMet);
     fixture.advance(1);
-    assert_eq!(fixture.act(5.0, 60, 0.6).desired, Some(10));
+    assert_eq!(fixture.act(5.0, 14, 0.6).desired, Some(10));
 }
 
 /// Guarantees: a rollback whose call fails is made up for by the floor.

@@ -5,6 +5,9 @@
 //! decided (sample before) ─▶ applied (trial) ─▶ settled ─▶ sample after ─▶ z of two shares ─▶ roll back | bar ups | nothing
 //! ```
 //!
+//! Capacity that is taken away is missed at once, so harm beyond doubt is not waited for: otherwise the reactive guard would
+//! mend it first, the rule would go down again, and neither would ever learn.
+//!
 //! Nothing of this happens without a diagnosis: no sample, no trial.
 
 use std::time::Duration;
@@ -197,7 +200,10 @@ impl Lessons {
         let diagnosis = diagnosis?;
         let after = Sample::of(diagnosis)?;
         let trial = self.trial?;
-        if after.window != trial.before.window || after.at - after.window < settled {
+        let is_down = trial.to < trial.from;
+        let is_settled = after.at - after.window >= settled;
+        let is_sure = is_down && after.at > trial.at && after.slow.at_least(ONCE).is_some_and(|share| share > diagnosis.allowance());
+        if after.window != trial.before.window || !(is_settled || is_sure && after.slow.is_above(trial.before.slow, ONCE)) {
             return None;
         }
         self.trial = None;
@@ -205,7 +211,7 @@ impl Lessons {
         if diagnosis.deployed_at.is_some_and(|deployed| deployed > trial.before.at - trial.before.window) {
             return None;
         }
-        if trial.to < trial.from {
+        if is_down {
             return self.judge_down(now, &trial, &after, diagnosis.allowance(), spec);
         }
         self.judge_up(now, &trial, &after, diagnosis.allowance());
