@@ -1,10 +1,10 @@
 //! The decider: a pure function of time, target, observed capacity, policies and proposals, with a state per target.
 //!
 //! ```text
-//! clock ▸ mode ▸ pause ▸ observation ▸ in flight ▸ override ▸ zero ▸ verification (a rollback)
+//! clock ▸ mode ▸ pause ▸ observation ▸ in flight ▸ override ▸ zero
 //!       ▸ per rule: missing ▸ evidence ▸ condition
 //!       ▸ priority ▸ tolerance ▸ startup ▸ reactive ▸ stabilization ▸ cause, verification, deployment (vetoes)
-//!       ▸ behaviour ▸ step limit ▸ cooldown ▸ cascade ▸ budget ▸ verification (a floor) ▸ schedule ▸ bounds
+//!       ▸ behaviour ▸ step limit ▸ cooldown ▸ cascade ▸ budget ▸ verification (floor, rollback) ▸ schedule ▸ bounds
 //! ```
 //!
 //! Each guard that changes or stops a proposal leaves a [`Step`] with a closed [`Reason`]. "Do nothing" is a decision too.
@@ -381,3 +381,5 @@ mod control_tests;
 mod parity_tests;
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod verification_tests;

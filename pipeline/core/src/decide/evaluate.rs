@@ -128,9 +128,7 @@ impl<'a> Run<'a> {
         if state.recommendations.is_none() {
             state.recommend(self.now, current, memory);
         }
-        if let Some(ending) = self.verify(current, state, memory) {
-            return ending;
-        }
+        let rollback = self.verify(current, state);
         let votes: Vec<Vote<'a>> =
             self.inputs.rules.iter().filter(|rule| rule.mode != Mode::Off).map(|rule| vote(self.inputs, current, rule, state)).collect();
         let winner = self.elect(&votes, current);
@@ -142,6 +140,7 @@ impl<'a> Run<'a> {
                 (current, true)
             }
         };
+        let value = self.restore(value, held, rollback, state);
         Ending { desired: Some(self.clamp(value)), held }
     }
 
@@ -273,7 +272,7 @@ impl<'a> Run<'a> {
         state.recommend(self.now, raw, memory);
         let value = self.veto(value, current, policy, state);
         let value = self.limit(value, current, policy, state);
-        (self.yield_to_others(value, current, state), false)
+        (self.yield_to_others(value, current), false)
     }
 
     fn tolerate(&mut self, demand: f64, wanted: u32, current: u32, policy: &Policy) -> u32 {

@@ -126,7 +126,7 @@ pub struct Starting {
     pub ready: u32,
 }
 
-/// A scale-down that is to be taken back.
+/// A scale-down that is to be taken back; its floor is set.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct Rollback {
     /// The replicas to restore.

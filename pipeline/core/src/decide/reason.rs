@@ -49,8 +49,6 @@ labels! {
         Override = "override",
         /// A target that somebody scaled to zero.
         Zero = "zero",
-        /// What the last change did to the requests.
-        Verification = "verification",
         /// A rule without an answer.
         Missing = "missing",
         /// Evidence that is not good enough.
@@ -81,6 +79,8 @@ labels! {
         Cascade = "cascade",
         /// What a budget leaves.
         Budget = "budget",
+        /// What earlier changes did to the requests.
+        Verification = "verification",
         /// Bounds that a schedule sets.
         Schedule = "schedule",
         /// Bounds that the policy sets.

@@ -4,8 +4,8 @@
 use std::cmp::Reverse;
 use std::time::Duration;
 
-use super::{Ending, Run};
-use crate::decide::lessons::Sample;
+use super::Run;
+use crate::decide::lessons::{Rollback, Sample};
 use crate::decide::{Diagnosis, Guard, Mode, Reason, TargetState};
 use crate::duration;
 use crate::policy::{CauseGuard, ControlSpec, Direction, Policy};
@@ -32,8 +32,8 @@ impl<'a> Run<'a> {
         Some(&first.policy.spec().control)
     }
 
-    /// Takes note of what starts and of what the last change did; takes a scale-down back that made requests slow.
-    pub(super) fn verify(&mut self, current: u32, state: &mut TargetState, memory: Duration) -> Option<Ending> {
+    /// Takes note of what starts and of what the last change did; gives a scale-down that made requests slow.
+    pub(super) fn verify(&mut self, current: u32, state: &mut TargetState) -> Option<Rollback> {
         let control = self.control()?;
         let ready = self.inputs.observed.as_ref().ok().and_then(|observed| observed.ready);
         self.lost = state.lessons.lost(self.now, current, ready, control.startup);
@@ -41,16 +41,26 @@ impl<'a> Run<'a> {
         if self.mode != Mode::Enforce {
             state.lessons.trial = None;
         }
-        let rollback = state.lessons.examine(self.now, current, control, self.diagnosis())?;
-        self.step(Guard::Verification, Some(current), Some(rollback.to), Reason::RolledBack, rollback.detail);
-        state.recommend(self.now, rollback.to, memory);
-        Some(Ending { desired: Some(self.clamp(rollback.to)), held: false })
+        state.lessons.examine(self.now, current, control, self.diagnosis())
+    }
+
+    /// Takes a scale-down back, past all limits, unless the rules want more than that anyway; later keeps above the floor that is
+    /// left of it, where a rule has an answer.
+    pub(super) fn restore(&mut self, wanted: u32, held: bool, rollback: Option<Rollback>, state: &TargetState) -> u32 {
+        if let Some(rollback) = rollback {
+            return self.pass(Guard::Verification, wanted, wanted.max(rollback.to), Reason::RolledBack, || rollback.detail);
+        }
+        let Some(floor) = state.lessons.floor(self.now).filter(|_| !held) else { return wanted };
+        self.pass(Guard::Verification, wanted, wanted.max(floor.replicas), Reason::FloorAfterRollback, || {
+            format!("fewer than {} made requests slow; not before {}", floor.replicas, floor.until)
+        })
     }
 
     /// Remembers what was measured before a change that is about to be carried out, when a rule made it: neither a rollback nor
     /// a person's order is on trial.
     pub(super) fn remember(&self, state: &mut TargetState) {
-        let verifies = self.chosen.is_some() && self.control().is_some_and(|control| control.verify.enabled);
+        let is_rules = self.chosen.is_some() && self.steps.iter().all(|step| step.reason != Reason::RolledBack);
+        let verifies = is_rules && self.control().is_some_and(|control| control.verify.enabled);
         state.lessons.before = self.diagnosis().filter(|_| verifies).and_then(Sample::of);
     }
 
@@ -124,8 +134,8 @@ impl<'a> Run<'a> {
         })
     }
 
-    /// Lets others go first, leaves them their part, and keeps above the floor.
-    pub(super) fn yield_to_others(&mut self, wanted: u32, current: u32, state: &TargetState) -> u32 {
+    /// Lets others go first, and leaves them their part.
+    pub(super) fn yield_to_others(&mut self, wanted: u32, current: u32) -> u32 {
         let mut value = wanted;
         if let Some(hold) = self.inputs.context.hold.as_ref().filter(|hold| self.now < hold.until) {
             let (stops, reason) = match hold.direction {
@@ -139,11 +149,6 @@ impl<'a> Run<'a> {
             let most = share.allowed.max(current);
             value = self.pass(Guard::Budget, value, value.min(most), Reason::BudgetExhausted, || {
                 format!("budget {} leaves {} to the target", share.name, share.allowed)
-            });
-        }
-        if let Some(floor) = state.lessons.floor(self.now) {
-            value = self.pass(Guard::Verification, value, value.max(floor.replicas), Reason::FloorAfterRollback, || {
-                format!("fewer than {} made requests slow; not before {}", floor.replicas, floor.until)
             });
         }
         value
