@@ -10,6 +10,8 @@ use crate::duration;
 use crate::policy::{Policy, RuleName, SelectPolicy};
 use crate::time::Timestamp;
 
+mod guards;
+
 /// The work on one decision.
 struct Run<'a> {
     inputs: &'a Inputs,
@@ -22,6 +24,8 @@ struct Run<'a> {
     proposed: Option<u32>,
     evidence_time: Option<Timestamp>,
     steps: Vec<Step>,
+    /// Replicas that were asked for and will not become ready.
+    lost: u32,
 }
 
 /// How a run ends.
@@ -44,10 +48,11 @@ pub(super) fn evaluate(state: &mut TargetState, inputs: Inputs) -> Decision {
     };
     if let (Mode::Enforce, Action::ScaleUp | Action::ScaleDown, Some(from), Some(to)) = (run.mode, action, run.current, ending.desired) {
         state.pending = Some(Pending { at: run.now, from, to });
+        run.remember(state);
     }
     let Run { now, mode, bounds, current, considered, chosen, proposed, evidence_time, steps, .. } = run;
-    // Every path leaves a step that sets or keeps the value; the notes about clock and observation do not.
-    let settled = steps.iter().rev().find(|step| !matches!(step.guard, Guard::Clock) && step.reason != Reason::ObservationBeforeAction);
+    // Every path leaves a step that sets or keeps the value; notes do not.
+    let settled = steps.iter().rev().find(|step| !step.is_note());
     Decision {
         id: DecisionId::new(&inputs.target.name, now, state.sequence),
         at: now,
@@ -83,6 +88,7 @@ impl<'a> Run<'a> {
             proposed: None,
             evidence_time: None,
             steps: Vec::new(),
+            lost: 0,
         }
     }
 
@@ -122,13 +128,9 @@ impl<'a> Run<'a> {
         if state.recommendations.is_none() {
             state.recommend(self.now, current, memory);
         }
-        let votes: Vec<Vote<'a>> = self
-            .inputs
-            .rules
-            .iter()
-            .filter(|rule| rule.mode != Mode::Off)
-            .map(|rule| vote(self.now, current, rule, &self.inputs.proposals, state))
-            .collect();
+        let rollback = self.verify(current, state);
+        let votes: Vec<Vote<'a>> =
+            self.inputs.rules.iter().filter(|rule| rule.mode != Mode::Off).map(|rule| vote(self.inputs, current, rule, state)).collect();
         let winner = self.elect(&votes, current);
         let (value, held) = match winner {
             Some(winner) => self.follow(winner, current, state, memory),
@@ -138,6 +140,7 @@ impl<'a> Run<'a> {
                 (current, true)
             }
         };
+        let value = self.restore(value, held, rollback, state);
         Ending { desired: Some(self.clamp(value)), held }
     }
 
@@ -253,17 +256,23 @@ impl<'a> Run<'a> {
             }
             Answer::Fallback(replicas) => {
                 self.step(winner.guard, None, Some(replicas), winner.reason, format!("rule {name}: {}", winner.detail));
+                if matches!(winner.reason, Reason::FallbackLastDemand | Reason::FallbackUsual) {
+                    state.last_missing = Some(Recommendation { at: self.now, replicas });
+                }
                 replicas
             }
             Answer::Demand(demand) => {
                 let wanted = limits::round_up(demand);
                 self.step(Guard::Priority, None, Some(wanted), winner.reason, format!("rule {name}: {}", winner.detail));
-                self.tolerate(demand, wanted, current, policy)
+                let wanted = self.tolerate(demand, wanted, current, policy);
+                self.raise(wanted, current, policy, state)
             }
         };
         let value = self.stabilize(raw, current, policy, state);
         state.recommend(self.now, raw, memory);
-        (self.limit(value, current, policy, state), false)
+        let value = self.veto(value, current, policy, state);
+        let value = self.limit(value, current, policy, state);
+        (self.yield_to_others(value, current), false)
     }
 
     fn tolerate(&mut self, demand: f64, wanted: u32, current: u32, policy: &Policy) -> u32 {
@@ -281,14 +290,18 @@ impl<'a> Run<'a> {
         let mut value = limits::stabilize(self.now, current, raw, history, up, down);
         let mut reason = if value < raw { Reason::StabilizedUp } else { Reason::StabilizedDown };
         // While data were missing nobody recommended anything; what was kept then counts as recommended, on the way down.
-        if let Some(kept) = state.last_missing.filter(|kept| kept.at > self.now - down && value < current) {
+        let recovery = policy.recovery();
+        if let Some(kept) = state.last_missing.filter(|kept| kept.at > self.now - recovery && value < current) {
             let floor = kept.replicas.min(current);
             if floor > value {
-                (value, reason) = (floor, Reason::StabilizedDown);
+                (value, reason) = (floor, if recovery == down { Reason::StabilizedDown } else { Reason::Recovering });
             }
         }
-        let window = duration::format(if reason == Reason::StabilizedUp { up } else { down });
-        self.pass(Guard::Stabilization, raw, value, reason, || format!("recommendations of the last {window}"))
+        self.pass(Guard::Stabilization, raw, value, reason, || match reason {
+            Reason::Recovering => format!("data were missing in the last {}", duration::format(recovery)),
+            Reason::StabilizedUp => format!("recommendations of the last {}", duration::format(up)),
+            _ => format!("recommendations of the last {}", duration::format(down)),
+        })
     }
 
     /// Rate limits, step limit and cooldown.

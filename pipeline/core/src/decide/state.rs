@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Applied, Reason};
+use super::{Applied, Lessons, Reason};
 use crate::policy::{Direction, RuleName};
 use crate::time::{Timestamp, nanos};
 
@@ -22,7 +22,7 @@ const JUMP_FACTOR: u32 = 4;
 const MAX_EVENTS: usize = 512;
 
 /// What is remembered of a target.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct TargetState {
     /// Time of the last decision.
@@ -45,6 +45,9 @@ pub struct TargetState {
     pub pending: Option<Pending>,
     /// What is remembered per rule.
     pub rules: BTreeMap<RuleName, RuleState>,
+    /// What earlier changes taught.
+    #[serde(skip_serializing_if = "Lessons::is_empty")]
+    pub lessons: Lessons,
 }
 
 /// A number of replicas at a time.
@@ -136,6 +139,7 @@ impl TargetState {
         if let Some(pending) = &mut self.pending {
             pending.at = moved(pending.at);
         }
+        self.lessons.shift(moved);
         for rule in self.rules.values_mut() {
             move_one(&mut rule.missing_since);
             for demanded in &mut rule.demanded {
@@ -169,6 +173,7 @@ impl TargetState {
     /// Ends the action under way.
     pub(super) fn settle(&mut self, now: Timestamp, outcome: Applied) {
         let Some(pending) = self.pending.take() else { return };
+        let before = self.lessons.before.take();
         let to = match outcome {
             Applied::Failed => return,
             Applied::Unknown => pending.to,
@@ -177,6 +182,7 @@ impl TargetState {
                 replicas
             }
         };
+        self.lessons.begin(now, &pending, to, before);
         let change = i64::from(to) - i64::from(pending.from);
         match change.signum() {
             1 => self.last_up = Some(pending.at),
