@@ -5,6 +5,8 @@ use std::fmt;
 use crate::decide::{Action, Decision, Guard, MissingReason, Reason};
 use crate::policy::{Direction, Mode, OnMissing};
 
+mod resize;
+
 /// The invariants.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Invariant {
@@ -32,6 +34,14 @@ pub enum Invariant {
     StepsExplain,
     /// The action says what the numbers say.
     ActionFits,
+    /// Replicas and their resources are never ordered at once.
+    OneDimensionAtATime,
+    /// Resources that are ordered are within the policy's range, and a limit is not below its request.
+    ResourcesWithinRange,
+    /// Memory is not lowered for days after a kill for lack of it.
+    MemoryKeptAfterKill,
+    /// No ordinary change of resources comes sooner after the last one than the policy's pause.
+    ResizeCooldownKept,
 }
 
 /// A decision that breaks an invariant.
@@ -50,7 +60,7 @@ pub struct Violation {
 
 impl Invariant {
     /// All of them.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 16] = [
         Self::WithinBounds,
         Self::CooldownKept,
         Self::StepLimitKept,
@@ -63,6 +73,10 @@ impl Invariant {
         Self::OneActionAtATime,
         Self::StepsExplain,
         Self::ActionFits,
+        Self::OneDimensionAtATime,
+        Self::ResourcesWithinRange,
+        Self::MemoryKeptAfterKill,
+        Self::ResizeCooldownKept,
     ];
 
     /// Stable label.
@@ -81,6 +95,10 @@ impl Invariant {
             Self::OneActionAtATime => "one_action_at_a_time",
             Self::StepsExplain => "steps_explain",
             Self::ActionFits => "action_fits",
+            Self::OneDimensionAtATime => "one_dimension_at_a_time",
+            Self::ResourcesWithinRange => "resources_within_range",
+            Self::MemoryKeptAfterKill => "memory_kept_after_kill",
+            Self::ResizeCooldownKept => "resize_cooldown_kept",
         }
     }
 
@@ -106,6 +124,10 @@ impl Invariant {
             }
             Self::StepsExplain => steps_explain(decision),
             Self::ActionFits => action_fits(decision),
+            Self::OneDimensionAtATime => resize::one_dimension(decision),
+            Self::ResourcesWithinRange => resize::within_range(decision),
+            Self::MemoryKeptAfterKill => resize::memory_kept(decision),
+            Self::ResizeCooldownKept => resize::cooldown_kept(decision),
         }
     }
 }

@@ -14,6 +14,7 @@ pub mod duration;
 pub mod invariant;
 pub mod name;
 pub mod policy;
+pub mod quantity;
 pub mod schedule;
 pub mod schema;
 pub mod target;

@@ -9,8 +9,10 @@ pub use crate::name::RuleName;
 pub use crate::schedule::{Schedule, ScheduleSpec};
 
 mod validate;
+mod vertical;
 
 pub use validate::{PolicyError, PolicyProblem};
+pub use vertical::{RangeSpec, VerticalSpec};
 
 /// What a rule may do.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -64,6 +66,9 @@ pub struct PolicySpec {
     pub condition: Option<ConditionSpec>,
     /// Recurring spans of time with other bounds.
     pub schedules: Vec<ScheduleSpec>,
+    /// Guards of CPU and memory per replica (default off).
+    #[serde(skip_serializing_if = "VerticalSpec::is_default")]
+    pub vertical: VerticalSpec,
 }
 
 /// Limits in one direction: the HPA's `behavior.scaleUp` or `behavior.scaleDown`, and ours.
@@ -229,6 +234,7 @@ impl Default for PolicySpec {
             gates: GatesSpec::default(),
             condition: None,
             schedules: Vec::new(),
+            vertical: VerticalSpec::default(),
         }
     }
 }
@@ -246,6 +252,7 @@ impl PolicySpec {
             gates.min_confidence_down.as_mut(),
             gates.min_completeness_up.as_mut(),
             gates.min_completeness_down.as_mut(),
+            Some(&mut self.vertical.minimum_gain),
             Some(&mut self.tolerance),
         ];
         for value in fractions.into_iter().flatten() {

@@ -54,6 +54,9 @@ pub struct KubernetesRef {
     pub name: String,
     /// Context of the kubeconfig; `None` is the current one, or the cluster we run in.
     pub context: Option<String>,
+    /// The container whose resources are set; `None` is the only one, or the one of the object's name.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub container: Option<String>,
 }
 
 /// A number of replicas kept in this process.

@@ -10,6 +10,8 @@ use tracescale_core::policy::{
 use crate::reader::{At, Fields, Reader};
 use crate::tree::Value;
 
+mod vertical;
+
 /// Reads a policy. When something is wrong it is reported and the default policy stands in.
 pub(crate) fn read(reader: &mut Reader, at: &At<'_>) -> Arc<Policy> {
     let Some(mut fields) = reader.fields(at) else { return Arc::default() };
@@ -35,6 +37,9 @@ pub(crate) fn read(reader: &mut Reader, at: &At<'_>) -> Arc<Policy> {
     spec.condition = fields.take(reader, "condition").and_then(|at| condition(reader, &at));
     if let Some(at) = fields.take(reader, "schedules") {
         spec.schedules = reader.items(&at).iter().enumerate().map(|(index, at)| schedule(reader, at, index)).collect();
+    }
+    if let Some(at) = fields.take(reader, "vertical") {
+        spec.vertical = vertical::read(reader, &at);
     }
     fields.finish(reader);
     match Policy::try_new(spec) {

@@ -61,6 +61,7 @@ fn kubernetes(reader: &mut Reader, metadata: &Metadata, at: &At<'_>) -> Option<K
         None => metadata.name.clone(),
     };
     let context = fields.take(reader, "context").map(|at| reader.text(&at).map(str::to_owned));
+    let container = fields.take(reader, "container").map(|at| label(reader, &at));
     fields.finish(reader);
     Some(KubernetesRef {
         api_version: api_version.unwrap_or_else(|| Some("apps/v1".to_owned()))?,
@@ -69,6 +70,10 @@ fn kubernetes(reader: &mut Reader, metadata: &Metadata, at: &At<'_>) -> Option<K
         name: name?,
         context: match context {
             Some(context) => Some(context?),
+            None => None,
+        },
+        container: match container {
+            Some(container) => Some(container?),
             None => None,
         },
     })

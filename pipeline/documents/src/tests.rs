@@ -62,6 +62,10 @@ fn every_field_is_read() {
     assert_eq!(spec.gates.min_samples_down, Some(60.0));
     assert_eq!(spec.condition.map(|condition| condition.times), Some(3));
     assert_eq!(rule.policy.schedules().len(), 1);
+    let vertical = &spec.vertical;
+    assert_eq!((vertical.mode, vertical.every), (Mode::Recommend, Duration::from_secs(24 * 3600)));
+    assert_eq!((vertical.cpu.min, vertical.cpu.max, vertical.memory.min, vertical.memory.max), (100, Some(4000), 128 << 20, Some(4 << 30)));
+    assert!(matches!(&target.reference, TargetRef::Kubernetes(object) if object.container.as_deref() == Some("app")));
     let settings = &documents.settings;
     assert_eq!(settings.receiver.limits.max_request_bytes, 32 << 20);
     assert_eq!(settings.windows.lateness, Duration::from_secs(20));
@@ -267,4 +271,12 @@ proptest! {
             Err(problems) => prop_assert!(!problems.is_empty() && problems.iter().all(|problem| !problem.to_string().is_empty())),
         }
     }
+}
+
+/// Guarantees: amounts that are none are told with what to write, and enforcing needs a max that names itself.
+#[test]
+fn amounts_are_checked() {
+    let found = problems(&rule("    max: 3\n    vertical: {mode: enforce, cpu: {min: 1 core, max: 2}, memory: {min: 128Mi}}\n"));
+    let paths: Vec<_> = found.iter().map(|problem| (problem.path.as_str(), problem.hint.is_some())).collect();
+    assert_eq!(paths, [("spec.policy.vertical.cpu.min", true), ("spec.policy.vertical.memory.max", true)], "{found:#?}");
 }

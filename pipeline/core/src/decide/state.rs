@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Applied, Reason};
+use super::{Applied, Reason, ResizeState};
 use crate::policy::{Direction, RuleName};
 use crate::time::{Timestamp, nanos};
 
@@ -45,6 +45,9 @@ pub struct TargetState {
     pub pending: Option<Pending>,
     /// What is remembered per rule.
     pub rules: BTreeMap<RuleName, RuleState>,
+    /// What is remembered of the resources of each replica.
+    #[serde(skip_serializing_if = "ResizeState::is_default")]
+    pub resize: ResizeState,
 }
 
 /// A number of replicas at a time.
@@ -124,6 +127,7 @@ impl TargetState {
 
     fn shift(&mut self, by: i64) {
         let moved = |time: Timestamp| Timestamp::from_nanos(time.as_nanos().saturating_add(by));
+        self.resize.shift(moved);
         let move_one = |time: &mut Option<Timestamp>| *time = time.map(moved);
         move_one(&mut self.last_up);
         move_one(&mut self.last_down);
@@ -198,6 +202,7 @@ impl TargetState {
         if self.pending.is_some_and(|pending| now.since(pending.at) >= IN_FLIGHT_LIMIT) {
             self.settle(now, Applied::Unknown);
         }
+        self.resize.expire(now);
     }
 
     /// The later one of the last changes in either direction.

@@ -93,7 +93,7 @@ pub(super) fn vote<'a>(now: Timestamp, current: u32, rule: &'a RuleRef, proposal
     condition(now, current, vote, memory)
 }
 
-fn too_old(now: Timestamp, proposal: &Proposal, policy: &Policy) -> bool {
+pub(super) fn too_old(now: Timestamp, proposal: &Proposal, policy: &Policy) -> bool {
     let gates = &policy.spec().gates;
     let limit = gates.max_age.unwrap_or(GatesSpec::MAX_AGE);
     let waited = now.since(proposal.evaluated_at);
