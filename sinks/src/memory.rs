@@ -253,6 +253,7 @@ impl ScaleTarget for Memory {
                 generation: Some(state.generation.to_string()),
                 resources: state.resources,
                 differing: 0,
+                template: Resources::NONE,
             })
         })
     }

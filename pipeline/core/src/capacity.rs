@@ -54,6 +54,9 @@ pub struct Observed {
     /// Replicas that have other resources than most: those that started since, or that could not be changed.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub differing: u32,
+    /// What replicas that start from now on will ask for; nothing when the target does not say.
+    #[serde(default, skip_serializing_if = "Resources::is_empty")]
+    pub template: Resources,
 }
 
 /// Why a target's capacity is unknown. Unknown is never zero: the decider holds.
@@ -161,7 +164,7 @@ mod tests {
     #[test]
     fn old_records_are_read() {
         let observed: Observed = serde_json::from_str(r#"{"desired":3,"ready":null,"observedAt":1,"generation":"7"}"#).unwrap();
-        assert_eq!((observed.resources, observed.differing), (Resources::NONE, 0));
+        assert_eq!((observed.resources, observed.differing, observed.template), (Resources::NONE, 0, Resources::NONE));
         let text = serde_json::to_string(&observed).unwrap();
         assert_eq!(text, r#"{"desired":3,"ready":null,"observedAt":1,"generation":"7"}"#);
         let capacity: Capacity = serde_json::from_str(r#"{"replicas":3}"#).unwrap();

@@ -214,6 +214,7 @@ impl Plant {
             generation: None,
             resources: Resources::NONE,
             differing: 0,
+            template: Resources::NONE,
         })
     }
 

@@ -277,7 +277,8 @@ impl Kubernetes {
         let ready = status["status"]["readyReplicas"].as_u64().and_then(|ready| u32::try_from(ready).ok());
         // The built-in kinds leave zero out of their status; of other kinds we do not know what an absent field means.
         let omits_zero = matches!(reference.api_version.as_str(), "apps/v1" | "v1") && status["status"].is_object();
-        let (resources, differing) = self.observe_resources(&located, &scale, &status).await?;
+        let template = self.template_of(&located, &status);
+        let (resources, differing) = self.observe_resources(&located, &scale, template).await?;
         Ok(Observed {
             desired: scale.spec.replicas,
             ready: ready.or(omits_zero.then_some(0)),
@@ -285,6 +286,7 @@ impl Kubernetes {
             generation: Some(scale.metadata.resource_version),
             resources,
             differing,
+            template,
         })
     }
 

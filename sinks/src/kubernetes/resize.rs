@@ -26,11 +26,12 @@ const PODS: usize = 100;
 
 /// How an attempt in place ended, when it did not fail.
 enum InPlace {
-    Done(Vec<Pod>),
+    /// All pods, and the names of those that are left for the next call.
+    Done { pods: Vec<Pod>, left: Vec<String> },
     /// It cannot be done so, and why.
     Impossible(String),
     /// Somebody wrote between our read and ours.
-    Conflict(Problem),
+    Conflict { problem: Problem, progress: bool },
 }
 
 // === impl Kubernetes ===
@@ -45,14 +46,14 @@ impl Kubernetes {
         outcome: &mut Outcome,
     ) -> Result<(), Failure> {
         let scale = self.read_scale(located).await?;
-        let mut found = None;
+        let (mut found, mut attempts) = (None, 0);
         loop {
             let pods = self.pods(located, &scale).await?;
             let asked = pods::majority(pods.iter().map(|pod| pod.container.asked.only(desired)));
             // As it was before the first write, also when a conflict makes us look again.
             let before = *found.get_or_insert(asked.map(|(most, _)| most).unwrap_or_default());
             let reason = match self.in_place(located, &pods, desired, context, outcome).await? {
-                InPlace::Done(written) => {
+                InPlace::Done { pods: written, left } => {
                     let read = if outcome.changed { self.pods(located, &scale).await } else { Ok(Vec::new()) };
                     let after = match read {
                         Ok(read) if outcome.changed => read,
@@ -63,14 +64,15 @@ impl Kubernetes {
                             written
                         }
                     };
-                    outcome.resized = Some(in_effect(&after, before, desired, outcome));
+                    outcome.resized = Some(in_effect(&after, &left, before, desired, outcome));
                     outcome.at = (self.clock)();
                     return Ok(());
                 }
                 InPlace::Impossible(reason) => reason,
-                InPlace::Conflict(problem) => {
+                InPlace::Conflict { problem, progress } => {
                     outcome.conflicts += 1;
-                    if outcome.conflicts >= ATTEMPTS {
+                    attempts = if progress { 1 } else { attempts + 1 };
+                    if attempts == ATTEMPTS {
                         return Err((SinkErrorKind::Conflict, problem));
                     }
                     continue;
@@ -125,7 +127,8 @@ impl Kubernetes {
             let by = format!("field manager {rival}");
             return Err((SinkErrorKind::Contested { by: by.clone() }, Problem::ResourcesContested { by }));
         }
-        let mut written = pods.to_vec();
+        let (mut written, mut progress) = (pods.to_vec(), false);
+        let left = pods.iter().filter(|pod| !pod.container.asks_for(desired)).skip(PODS).map(|pod| pod.name.clone()).collect();
         for pod in written.iter_mut().filter(|pod| !pod.container.asks_for(desired)).take(PODS) {
             let body = json!({
                 "metadata": {"resourceVersion": pod.version},
@@ -134,18 +137,19 @@ impl Kubernetes {
             let call = Call::new(Verb::Patch, "v1", "pods/resize", Some(&located.reference.namespace), Some(&pod.name));
             match dry(call, context).with_strategic_body(body).send(&located.client, self.options.timeout).await {
                 Ok(answer) => {
+                    progress = true;
                     outcome.changed |= !context.dry_run;
                     pod.container.asked = desired.or(pod.container.asked);
                     outcome.warnings.extend(answer.warnings);
                 }
-                Err((SinkErrorKind::Conflict, problem)) => return Ok(InPlace::Conflict(problem)),
+                Err((SinkErrorKind::Conflict, problem)) => return Ok(InPlace::Conflict { problem, progress }),
                 Err((_, problem)) if problem.is_no_resize() => return Ok(InPlace::Impossible(problem.to_string())),
                 // The pod has ended meanwhile; its successor is met with the next order.
                 Err((SinkErrorKind::NotFound, _)) => {}
                 Err(failure) => return Err(failure),
             }
         }
-        Ok(InPlace::Done(written))
+        Ok(InPlace::Done { pods: written, left })
     }
 
     async fn set_template(
@@ -226,31 +230,34 @@ impl Kubernetes {
         pods::template(object, reference.container.as_deref(), &reference.name).map_err(|wrong| wrong.of(call))
     }
 
+    /// What new replicas will ask for; nothing when the object was not read, or which container is meant is not clear.
+    #[expect(clippy::unused_self, reason = "reads like its siblings")]
+    pub(super) fn template_of(&self, located: &Located<'_>, object: &Value) -> Resources {
+        let reference = located.reference;
+        let template = pods::template(object, reference.container.as_deref(), &reference.name);
+        template.map_or(Resources::NONE, |container| container.asked)
+    }
+
     /// What most replicas have, and how many have something else: of the pods when they are read, else of the template.
     pub(super) async fn observe_resources(
         &self,
         located: &Located<'_>,
         scale: &Scale,
-        object: &Value,
+        template: Resources,
     ) -> Result<(Resources, u32), Failure> {
-        let reference = located.reference;
-        if self.options.read_resources {
-            match self.pods(located, scale).await {
-                Ok(pods) => {
-                    if let Some(shown) = pods::majority(pods.iter().map(Pod::shown)) {
-                        return Ok(shown);
-                    }
-                }
-                // Counting replicas needs neither the right to read pods nor a container that is clear. Where we may not read
-                // pods we have not resized any, so the template tells.
-                Err((SinkErrorKind::Denied | SinkErrorKind::Invalid, problem)) => {
-                    tracing::debug!(name = reference.name, error = %problem, "resources of pods are unknown");
-                }
-                Err(failure) => return Err(failure),
-            }
+        if !self.options.read_resources {
+            return Ok((template, 0));
         }
-        let template = pods::template(object, reference.container.as_deref(), &reference.name);
-        Ok((template.map_or(Resources::NONE, |container| container.asked), 0))
+        match self.pods(located, scale).await {
+            Ok(pods) => Ok(pods::majority(pods.iter().map(Pod::shown)).unwrap_or((template, 0))),
+            // Counting replicas needs neither the right to read pods nor a container that is clear. Where we may not read
+            // pods we have not resized any, so the template tells.
+            Err((SinkErrorKind::Denied | SinkErrorKind::Invalid, problem)) => {
+                tracing::debug!(name = located.reference.name, error = %problem, "resources of pods are unknown");
+                Ok((template, 0))
+            }
+            Err(failure) => Err(failure),
+        }
     }
 }
 
@@ -258,8 +265,8 @@ fn dry(call: Call, context: &ApplyContext) -> Call {
     if context.dry_run { call.with_query("dryRun", "All") } else { call }
 }
 
-/// What the pods say after a resize in place.
-fn in_effect(pods: &[Pod], before: Resources, desired: Resources, outcome: &mut Outcome) -> ResizeOutcome {
+/// What the pods say after a resize in place. Those that are left for the next call do not speak for what was accepted.
+fn in_effect(pods: &[Pod], left: &[String], before: Resources, desired: Resources, outcome: &mut Outcome) -> ResizeOutcome {
     let count = |wanted: &dyn Fn(&Pod) -> bool| u32::try_from(pods.iter().filter(|pod| wanted(pod)).count()).unwrap_or(u32::MAX);
     for (obstacle, words) in [
         (Obstacle::Deferred, "wait for room on their machines"),
@@ -271,7 +278,11 @@ fn in_effect(pods: &[Pod], before: Resources, desired: Resources, outcome: &mut 
             outcome.warnings.push(format!("{met} of {} pods {words}", pods.len()));
         }
     }
-    let asked = pods::majority(pods.iter().map(|pod| pod.container.asked.only(desired)));
+    let met = pods.iter().filter(|pod| !left.contains(&pod.name));
+    let asked = pods::majority(met.map(|pod| pod.container.asked.only(desired)));
+    if !left.is_empty() {
+        outcome.warnings.push(format!("{} of {} pods are left for the next call", left.len(), pods.len()));
+    }
     if let Some((_, differing)) = asked.filter(|(_, differing)| *differing > 0) {
         outcome.warnings.push(format!("{differing} of {} pods ask for something else", pods.len()));
     }

@@ -275,3 +275,19 @@ async fn most_pods_are_observed() {
         server.finish();
     }
 }
+
+/// Guarantees: one call resizes a hundred pods and says how many are left; what was accepted is told by those it met.
+#[tokio::test]
+async fn many_pods_take_several_calls() {
+    let named = |index: usize, cpu| pod(&format!("checkout-{index}"), 7, &asks(cpu), &asks(cpu), "tracescale");
+    let before: Vec<Value> = (0..250).map(|index| named(index, "100m")).collect();
+    let after: Vec<Value> = (0..250).map(|index| named(index, if index < 100 { "250m" } else { "100m" })).collect();
+    let mut script = begin();
+    script.push(list(&before));
+    script.extend((0..100).map(|index| patch(&format!("checkout-{index}"), 7, 200, &after[index])));
+    script.push(list(&after));
+    let outcome = apply(&object(DEPLOYMENT), more_cpu(), ApplyContext::default(), script).await.expect("resized");
+    let resized = outcome.resized.clone().expect("resources");
+    assert_eq!((outcome.is_confirmed(), resized.in_effect, resized.replicas), (true, 100, 250));
+    assert_eq!(outcome.warnings, ["150 of 250 pods are left for the next call"]);
+}

@@ -167,7 +167,8 @@ pub(super) fn evaluate(state: &mut TargetState, inputs: &Inputs, horizontal: &Ho
     settle(&mut resize, judged, state, inputs, horizontal, policy.every);
     if let Some(to) = resize.order() {
         let again = resize.reason == ResizeReason::Reapplied;
-        state.resize.pending = Some(PendingResize { at: inputs.now, from: current, to, again });
+        let template = inputs.observed.as_ref().map_or(Resources::NONE, |observed| observed.template);
+        state.resize.pending = Some(PendingResize { at: inputs.now, from: current, to, template, again });
     }
     Some(resize)
 }
@@ -215,8 +216,9 @@ fn choose<'a>(inputs: &'a Inputs, candidates: &[Candidate<'a>], mode: Mode) -> O
 fn settle(resize: &mut Resize, judged: Judged, state: &TargetState, inputs: &Inputs, horizontal: &Horizontal<'_>, every: Duration) {
     let now = inputs.now;
     (resize.steps, resize.reason, resize.detail) = (judged.steps, judged.reason, judged.detail);
-    let differing = inputs.observed.as_ref().map_or(0, |observed| observed.differing);
-    let again = state.resize.outstanding(now, resize.current, differing, every).filter(|_| resize.mode == Mode::Enforce);
+    let observed = inputs.observed.as_ref().ok().filter(|_| resize.mode == Mode::Enforce);
+    let differing = observed.map_or(0, |observed| observed.differing);
+    let again = observed.and_then(|observed| state.resize.outstanding(now, resize.current, observed, every));
     let kill = judged.reason == ResizeReason::OutOfMemory;
     let desired = match again {
         Some(applied) if !kill => {

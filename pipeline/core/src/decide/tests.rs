@@ -55,6 +55,7 @@ impl Fixture {
             generation: None,
             resources: Resources::NONE,
             differing: 0,
+            template: Resources::NONE,
         })
     }
 

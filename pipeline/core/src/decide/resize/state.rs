@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::capacity::Resources;
+use crate::capacity::{Observed, Resources};
 use crate::decide::IN_FLIGHT_LIMIT;
 use crate::time::Timestamp;
 
@@ -39,6 +39,9 @@ pub struct PendingResize {
     pub from: Resources,
     /// What each should ask for.
     pub to: Resources,
+    /// What new replicas asked for then.
+    #[serde(default, skip_serializing_if = "Resources::is_empty")]
+    pub template: Resources,
     /// True when it repeats the last one.
     pub again: bool,
 }
@@ -55,6 +58,9 @@ pub struct ResizeApplied {
     pub from: Resources,
     /// What was accepted.
     pub to: Resources,
+    /// What new replicas asked for when it was decided.
+    #[serde(default, skip_serializing_if = "Resources::is_empty")]
+    pub template: Resources,
 }
 
 /// What became of an order, told to [`crate::decide::Decider::resized`].
@@ -106,7 +112,7 @@ impl ResizeState {
             Resized::Done { resources } => resources.only(pending.to).or(pending.to),
         };
         self.failed = None;
-        let first = ResizeApplied { at: pending.at, tried: now, from: pending.from, to };
+        let first = ResizeApplied { at: pending.at, tried: now, from: pending.from, to, template: pending.template };
         self.applied = Some(match self.applied.filter(|_| pending.again) {
             Some(before) => ResizeApplied { tried: now, ..before },
             None => first,
@@ -120,19 +126,20 @@ impl ResizeState {
         }
     }
 
-    /// The last order, when it has not reached every replica and it is time to repeat it: most have it and some have not, or
-    /// all have what they had before. Other resources than these two are another hand's, and not fought.
+    /// The last order, when it has not reached every replica and it is time to repeat it: most have it and some have not, or,
+    /// until the next order could come, all have what they had before. Other resources than these two are another hand's, and
+    /// so is a template that has changed since: they are not fought.
     pub(in crate::decide) fn outstanding(
         &self,
         now: Timestamp,
         current: Resources,
-        differing: u32,
+        observed: &Observed,
         every: Duration,
     ) -> Option<ResizeApplied> {
         let applied = self.applied?;
         let same = |other: Resources| current.only(applied.to) == other.only(applied.to);
-        let missed = if same(applied.to) { differing > 0 } else { same(applied.from) };
-        let due = now.since(applied.tried) >= SETTLE && now.since(applied.at) < every;
-        (missed && due).then_some(applied)
+        let missed = if same(applied.to) { observed.differing > 0 } else { same(applied.from) && now.since(applied.at) < every };
+        let unchanged = observed.template == applied.template;
+        (missed && unchanged && now.since(applied.tried) >= SETTLE).then_some(applied)
     }
 }

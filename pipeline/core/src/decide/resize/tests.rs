@@ -25,6 +25,7 @@ struct Fixture {
     replicas: u32,
     resources: Resources,
     differing: u32,
+    template: Resources,
     demand: Option<f64>,
     wish: Wish,
 }
@@ -72,6 +73,7 @@ impl Fixture {
             replicas: 4,
             resources: current,
             differing: 0,
+            template: current,
             demand: None,
             wish,
         }
@@ -85,6 +87,7 @@ impl Fixture {
             generation: None,
             resources: self.resources,
             differing: self.differing,
+            template: self.template,
         };
         let proposals = self.rules.iter().map(|rule| {
             let evidence = Evidence {
@@ -349,6 +352,21 @@ fn stragglers_get_the_order_again() {
     assert_eq!(fixture.reason(), ResizeReason::CoolingDown);
 }
 
+/// Guarantees: replicas that start long after an order get it too, unless somebody has written another template since.
+#[test]
+fn late_stragglers_get_the_order_too() {
+    let mut fixture = Fixture::new(resources(500, 512), wish(1000, 512));
+    fixture.run();
+    fixture.live(2 * DAY);
+    fixture.differing = 1;
+    assert_eq!(fixture.reason(), ResizeReason::Reapplied);
+    let mut rewritten = Fixture::new(resources(500, 512), wish(1000, 512));
+    rewritten.run();
+    rewritten.live(2 * DAY);
+    (rewritten.differing, rewritten.template) = (1, resources(700, 512));
+    assert_eq!(rewritten.reason(), ResizeReason::WishMet);
+}
+
 /// Guarantees: what stops the decision stops resources too; an older observation does not undo what was ordered.
 #[test]
 fn stops_hold_for_resources() {
@@ -369,6 +387,7 @@ fn stops_hold_for_resources() {
             generation: None,
             resources: fixture.resources,
             differing: 0,
+            template: Resources::NONE,
         };
         let evidence = Evidence { age_seconds: Some(1.0), wish: Some(fixture.wish), ..Evidence::default() };
         let proposal = Proposal::new(fixture.rules[0].name.clone(), before, Demand::from_column(None), evidence);
