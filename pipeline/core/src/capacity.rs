@@ -100,6 +100,17 @@ impl Capacity {
     }
 }
 
+// === impl Observed ===
+
+impl Observed {
+    /// Replicas alone, where nothing is known of a version or of resources.
+    #[must_use]
+    pub const fn replicas(desired: u32, ready: Option<u32>, observed_at: Timestamp) -> Self {
+        let (resources, template) = (Resources::NONE, Resources::NONE);
+        Self { desired, ready, observed_at, generation: None, resources, differing: 0, template }
+    }
+}
+
 // === impl Resources ===
 
 impl Resources {

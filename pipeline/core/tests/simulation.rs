@@ -9,7 +9,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tracescale_core::capacity::{Observed, Resources, Unobserved, UnobservedKind};
+use tracescale_core::capacity::{Observed, Unobserved, UnobservedKind};
 use tracescale_core::decide::{Applied, Decider, Decision, Demand, Evidence, Mode, Presence, Proposal, Reason, RuleRef};
 use tracescale_core::invariant;
 use tracescale_core::name::{RuleName, TargetName};
@@ -207,15 +207,7 @@ impl Plant {
         if self.second < self.unobservable_until {
             return Err(Unobserved { kind: UnobservedKind::Unavailable, detail: "no answer".to_owned() });
         }
-        Ok(Observed {
-            desired: self.desired,
-            ready: Some(self.ready),
-            observed_at: self.clock(),
-            generation: None,
-            resources: Resources::NONE,
-            differing: 0,
-            template: Resources::NONE,
-        })
+        Ok(Observed::replicas(self.desired, Some(self.ready), self.clock()))
     }
 
     /// The rows of a rule: a provisional one of the newest window and the final one of an older window.

@@ -6,7 +6,7 @@ use std::time::Duration;
 use proptest::prelude::*;
 
 use super::*;
-use crate::capacity::{Observed, Resources, Unobserved};
+use crate::capacity::{Observed, Unobserved};
 use crate::invariant;
 use crate::policy::{ConditionSpec, DirectionSpec, GatesSpec, OnMissing, Policy, PolicySpec, ScheduleSpec};
 use crate::target::{MemoryRef, Override, ServiceSelector, TargetRef};
@@ -48,15 +48,7 @@ impl Fixture {
     }
 
     fn observed(&self) -> Result<Observed, Unobserved> {
-        Ok(Observed {
-            desired: self.current,
-            ready: None,
-            observed_at: self.now,
-            generation: None,
-            resources: Resources::NONE,
-            differing: 0,
-            template: Resources::NONE,
-        })
+        Ok(Observed::replicas(self.current, None, self.now))
     }
 
     fn decide_with(&mut self, proposals: &[Proposal]) -> Decision {

@@ -81,13 +81,10 @@ impl Fixture {
 
     fn decide(&mut self) -> Decision {
         let observed = Observed {
-            desired: self.replicas,
-            ready: None,
-            observed_at: self.now,
-            generation: None,
             resources: self.resources,
             differing: self.differing,
             template: self.template,
+            ..Observed::replicas(self.replicas, None, self.now)
         };
         let proposals = self.rules.iter().map(|rule| {
             let evidence = Evidence {
@@ -380,15 +377,7 @@ fn stops_hold_for_resources() {
     let decision = {
         let before = fixture.now;
         fixture.decider.resized(before, &fixture.target.name.clone(), Resized::Unknown);
-        let observed = Observed {
-            desired: 4,
-            ready: None,
-            observed_at: before - secs(1),
-            generation: None,
-            resources: fixture.resources,
-            differing: 0,
-            template: Resources::NONE,
-        };
+        let observed = Observed { resources: fixture.resources, ..Observed::replicas(4, None, before - secs(1)) };
         let evidence = Evidence { age_seconds: Some(1.0), wish: Some(fixture.wish), ..Evidence::default() };
         let proposal = Proposal::new(fixture.rules[0].name.clone(), before, Demand::from_column(None), evidence);
         fixture.decider.decide(before, &fixture.target, &Ok(observed), &fixture.rules, &[proposal])
