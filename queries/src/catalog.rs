@@ -11,12 +11,12 @@ use tracescale_core::schema::Stream;
 use crate::config::{EngineConfig, EngineParts, ViewSource};
 use crate::cursor::Cursor;
 use crate::feed::Feed;
+use crate::model::Model;
 use crate::pane::Panes;
 use crate::problem::{Complaint, ViewProblem};
 use crate::query::Planned;
 use crate::registry::Registry;
 use crate::relation::LivePlanner;
-use crate::model::Model;
 use crate::rollup::{self, Content, Rollup};
 use crate::session::{self, Functions};
 use crate::shape::{self, Shape};
@@ -237,7 +237,14 @@ impl Catalog {
         keys.sort();
         keys.dedup();
         self.histories.insert(name.clone(), History::new(Arc::clone(&schema)));
-        self.rollups.push(Rollup { name, reads: names.iter().cloned().collect(), windows: first, schema, keys, content: Content::Sql(planned) });
+        self.rollups.push(Rollup {
+            name,
+            reads: names.iter().cloned().collect(),
+            windows: first,
+            schema,
+            keys,
+            content: Content::Sql(planned),
+        });
         Ok(())
     }
 

@@ -174,7 +174,8 @@ mod tests {
     fn a_daily_pattern_is_forecast() {
         let day = 86_400.0;
         let rate = |minute: f64| 100.0 + 50.0 * (minute * 60.0 * std::f64::consts::TAU / day).sin();
-        let mut rows: Vec<(i64, f64)> = (0..7 * 1440).map(|minute| ((minute + 1) * 60 * SECOND, rate(f64::from(i32::try_from(minute).unwrap())))).collect();
+        let mut rows: Vec<(i64, f64)> =
+            (0..7 * 1440).map(|minute| ((minute + 1) * 60 * SECOND, rate(f64::from(i32::try_from(minute).unwrap())))).collect();
         rows.reverse();
         let ahead = forecast(&mut rows, 3600.0, 0.5).unwrap();
         assert!((ahead / rate(7.0 * 1440.0 + 59.0) - 1.0).abs() < 0.05, "{ahead}");

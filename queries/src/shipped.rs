@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use crate::config::{EngineParts, ViewSource};
-use crate::{functions, judgement};
 use crate::streams::{Config, Counters, operators};
+use crate::{functions, judgement};
 
 macro_rules! view {
     ($name:literal) => {

@@ -52,7 +52,8 @@ impl Testbed {
         let context = SessionContext::new_with_state(session::history(&snapshot.functions, planner, Arc::default()));
         let views: BTreeMap<String, SchemaRef> = snapshot.views().map(|(name, schema)| (name.to_owned(), Arc::clone(schema))).collect();
         let bed = Self { views, snapshot, context };
-        let tables = bed.views.iter().map(|(name, schema)| (name.as_str(), schema)).chain(others.iter().map(|(name, schema)| (*name, schema)));
+        let tables =
+            bed.views.iter().map(|(name, schema)| (name.as_str(), schema)).chain(others.iter().map(|(name, schema)| (*name, schema)));
         for (name, schema) in tables {
             bed.put(name, RecordBatch::new_empty(Arc::clone(schema)))?;
         }
@@ -197,9 +198,11 @@ mod tests {
     async fn rows_by_hand_are_rows_of_views() {
         let bed = bed().await;
         bed.run("INSERT INTO load (service_name, requests, mean) VALUES ('cart', 7, 0.1), ('web', 9, NULL)").await.unwrap();
-        bed.run("INSERT INTO load (window_end, service_name, requests, is_final) VALUES (TIMESTAMP '2026-01-01T00:01:00', 'cart', 8, false)")
-            .await
-            .unwrap();
+        bed.run(
+            "INSERT INTO load (window_end, service_name, requests, is_final) VALUES (TIMESTAMP '2026-01-01T00:01:00', 'cart', 8, false)",
+        )
+        .await
+        .unwrap();
         bed.run("INSERT INTO targets VALUES ('cart', 3)").await.unwrap();
         let snapshot = bed.snapshot().await.unwrap();
         let targets = bed.rows("targets").await.unwrap();

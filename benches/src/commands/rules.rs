@@ -114,6 +114,8 @@ fn targets(count: usize) -> Result<Vec<(TargetSpec, Observed)>> {
                 take_over: false,
                 override_: None,
                 discovered: false,
+                objective: None,
+                servers: None,
             };
             let observed = Observed { desired: 3, ready: Some(3), observed_at: BASE + Duration::from_secs(SECONDS), generation: None };
             Ok((spec, observed))

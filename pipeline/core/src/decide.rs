@@ -18,7 +18,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use crate::capacity::{Observed, Unobserved};
+use crate::capacity::{Capacity, Observed, Unobserved};
 use crate::policy::RuleName;
 pub use crate::policy::{Direction, Mode, RuleRef};
 use crate::target::{TargetName, TargetSpec};
@@ -31,6 +31,7 @@ mod evidence;
 mod lessons;
 mod limits;
 mod reason;
+mod resize;
 mod state;
 mod votes;
 
@@ -41,6 +42,7 @@ pub use evidence::{Demand, Evidence, MissingReason, Presence, Proposal, Scalar};
 pub use lessons::{Barred, Floor, Lessons, Sample, Starting, Trial};
 pub use limits::{rate_limit, stabilize};
 pub use reason::{Guard, Reason, Verdict};
+pub use resize::{OOM_PROTECTION, PendingResize, Resize, ResizeApplied, ResizeReason, ResizeState, ResizeStep, Resized, Resource, Wish};
 pub use state::{IN_FLIGHT_LIMIT, OBSERVATION_LIMIT, Pending, Recommendation, RuleState, ScaleEvent, TargetState};
 
 /// Decides for many targets; keeps what must be remembered of each.
@@ -97,6 +99,9 @@ pub struct Decision {
     pub mode: Mode,
     /// Event time of the newest row behind the chosen proposal.
     pub evidence_time: Option<Timestamp>,
+    /// What was decided about CPU and memory of each replica; `None` when no rule may touch them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub resize: Option<Resize>,
     /// Everything it was made from.
     pub inputs: Inputs,
 }
@@ -243,6 +248,13 @@ impl Decider {
         }
     }
 
+    /// Tells what became of the order of resources that is under way for a target. Without one, nothing happens.
+    pub fn resized(&mut self, now: Timestamp, target: &TargetName, outcome: Resized) {
+        if let Some(state) = self.targets.get_mut(target) {
+            state.resize.settle(now, outcome);
+        }
+    }
+
     /// Forgets a target that no longer exists.
     pub fn forget(&mut self, target: &TargetName) {
         self.targets.remove(target);
@@ -281,6 +293,16 @@ impl Decision {
     pub fn wish(&self) -> Option<u32> {
         let stopped = self.steps.iter().find(|step| matches!(step.guard, Guard::Cascade | Guard::Budget));
         stopped.and_then(|step| step.before).map_or(self.desired, |wish| Some(wish.clamp(self.bounds.min, self.bounds.max)))
+    }
+
+    /// All that is to be carried out: replicas or resources, whichever it is; `None` when there is nothing to do.
+    #[must_use]
+    pub fn capacity(&self) -> Option<Capacity> {
+        let resources = self.resize.as_ref().and_then(Resize::order);
+        match (self.order(), resources) {
+            (Some(replicas), _) => Some(Capacity::replicas(replicas)),
+            (None, resources) => resources.map(Capacity::resources),
+        }
     }
 
     /// True when the desired capacity differs from the current one.

@@ -5,6 +5,8 @@ use std::fmt;
 use crate::decide::{Action, Decision, Guard, MissingReason, Reason};
 use crate::policy::{Direction, Mode, OnMissing};
 
+mod resize;
+
 /// The invariants.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Invariant {
@@ -40,6 +42,14 @@ pub enum Invariant {
     FloorKept,
     /// A rule does not scale down soon after a new version.
     DeploymentKept,
+    /// Replicas and their resources are never ordered at once.
+    OneDimensionAtATime,
+    /// Resources that are ordered are within the policy's range, and a limit is not below its request.
+    ResourcesWithinRange,
+    /// Memory is not lowered for days after a kill for lack of it.
+    MemoryKeptAfterKill,
+    /// No ordinary change of resources comes sooner after the last one than the policy's pause.
+    ResizeCooldownKept,
 }
 
 /// A decision that breaks an invariant.
@@ -58,7 +68,7 @@ pub struct Violation {
 
 impl Invariant {
     /// All of them.
-    pub const ALL: [Self; 16] = [
+    pub const ALL: [Self; 20] = [
         Self::WithinBounds,
         Self::CooldownKept,
         Self::StepLimitKept,
@@ -75,6 +85,10 @@ impl Invariant {
         Self::HoldKept,
         Self::FloorKept,
         Self::DeploymentKept,
+        Self::OneDimensionAtATime,
+        Self::ResourcesWithinRange,
+        Self::MemoryKeptAfterKill,
+        Self::ResizeCooldownKept,
     ];
 
     /// Stable label.
@@ -97,6 +111,10 @@ impl Invariant {
             Self::HoldKept => "hold_kept",
             Self::FloorKept => "floor_kept",
             Self::DeploymentKept => "deployment_kept",
+            Self::OneDimensionAtATime => "one_dimension_at_a_time",
+            Self::ResourcesWithinRange => "resources_within_range",
+            Self::MemoryKeptAfterKill => "memory_kept_after_kill",
+            Self::ResizeCooldownKept => "resize_cooldown_kept",
         }
     }
 
@@ -126,6 +144,10 @@ impl Invariant {
             Self::HoldKept => hold_kept(decision),
             Self::FloorKept => floor_kept(decision),
             Self::DeploymentKept => deployment_kept(decision),
+            Self::OneDimensionAtATime => resize::one_dimension(decision),
+            Self::ResourcesWithinRange => resize::within_range(decision),
+            Self::MemoryKeptAfterKill => resize::memory_kept(decision),
+            Self::ResizeCooldownKept => resize::cooldown_kept(decision),
         }
     }
 }

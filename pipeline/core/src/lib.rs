@@ -17,6 +17,7 @@ pub mod invariant;
 pub mod name;
 pub mod policy;
 pub mod proportion;
+pub mod quantity;
 pub mod rollout;
 pub mod schedule;
 pub mod schema;

@@ -10,9 +10,11 @@ pub use crate::schedule::{Schedule, ScheduleSpec};
 
 mod control;
 mod validate;
+mod vertical;
 
 pub use control::{CauseGuard, ControlSpec, VerifySpec};
 pub use validate::{PolicyError, PolicyProblem};
+pub use vertical::{RangeSpec, VerticalSpec};
 
 /// What a rule may do.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -69,6 +71,9 @@ pub struct PolicySpec {
     /// Guards that use what is known beside the rule.
     #[serde(skip_serializing_if = "ControlSpec::is_default")]
     pub control: ControlSpec,
+    /// Guards of CPU and memory per replica (default off).
+    #[serde(skip_serializing_if = "VerticalSpec::is_default")]
+    pub vertical: VerticalSpec,
 }
 
 /// Limits in one direction: the HPA's `behavior.scaleUp` or `behavior.scaleDown`, and ours.
@@ -245,6 +250,7 @@ impl Default for PolicySpec {
             condition: None,
             schedules: Vec::new(),
             control: ControlSpec::default(),
+            vertical: VerticalSpec::default(),
         }
     }
 }
@@ -262,6 +268,7 @@ impl PolicySpec {
             gates.min_confidence_down.as_mut(),
             gates.min_completeness_up.as_mut(),
             gates.min_completeness_down.as_mut(),
+            Some(&mut self.vertical.minimum_gain),
             Some(&mut self.tolerance),
         ];
         for value in fractions.into_iter().flatten() {

@@ -73,6 +73,8 @@ impl Service {
                 take_over: false,
                 override_: None,
                 discovered: false,
+                objective: None,
+                servers: None,
             },
             rules: vec![RuleRef { name: rule, mode: Mode::Enforce, every: Duration::from_secs(SLIDE), policy }],
             reasons: Vec::new(),
@@ -134,7 +136,7 @@ impl Service {
         let now = Timestamp::from_secs(1_800_000_000) + Duration::from_secs(self.second);
         let evidence = Evidence { window_end: Some(now), is_final: Some(true), n_eff: Some(1e4), ..Evidence::default() };
         let proposal = Proposal::new(self.rules[0].name.clone(), now, Demand::from_column(Some(rule(self))), evidence);
-        let observed = Ok(Observed { desired: self.desired, ready: Some(self.ready), observed_at: now, generation: None });
+        let observed = Ok(Observed::replicas(self.desired, Some(self.ready), now));
         let context = Context { diagnosis: self.diagnosis(now), ..Context::default() };
         let decision = self.decider.decide_in(now, &self.target, &observed, &self.rules, &[proposal], context);
         invariant::check(&decision).unwrap();

@@ -207,7 +207,7 @@ impl Plant {
         if self.second < self.unobservable_until {
             return Err(Unobserved { kind: UnobservedKind::Unavailable, detail: "no answer".to_owned() });
         }
-        Ok(Observed { desired: self.desired, ready: Some(self.ready), observed_at: self.clock(), generation: None })
+        Ok(Observed::replicas(self.desired, Some(self.ready), self.clock()))
     }
 
     /// The rows of a rule: a provisional one of the newest window and the final one of an older window.
@@ -267,6 +267,8 @@ impl Simulation {
                 take_over: false,
                 override_: None,
                 discovered: false,
+                objective: None,
+                servers: None,
             },
             rules: vec![rule("load", spec)],
         }

@@ -15,6 +15,7 @@ mod control;
 mod document;
 pub mod foreign;
 mod load;
+mod models;
 mod policy;
 mod problem;
 mod reader;
@@ -26,6 +27,7 @@ mod target;
 mod tree;
 
 pub use load::{MAX_FILES, load};
+pub use models::Models;
 pub use problem::Problem;
 pub use rule::{RuleSpec, TargetScope};
 pub use settings::{Discovery, Limits, Receiver, Secret, Settings, Telemetry, Tls, Windows};

@@ -11,6 +11,8 @@ use crate::control;
 use crate::reader::{At, Fields, Reader};
 use crate::tree::Value;
 
+mod vertical;
+
 /// Reads a policy. When something is wrong it is reported and the default policy stands in.
 pub(crate) fn read(reader: &mut Reader, at: &At<'_>) -> Arc<Policy> {
     let Some(mut fields) = reader.fields(at) else { return Arc::default() };
@@ -38,6 +40,9 @@ pub(crate) fn read(reader: &mut Reader, at: &At<'_>) -> Arc<Policy> {
         spec.schedules = reader.items(&at).iter().enumerate().map(|(index, at)| schedule(reader, at, index)).collect();
     }
     spec.control = control::read(reader, &mut fields);
+    if let Some(at) = fields.take(reader, "vertical") {
+        spec.vertical = vertical::read(reader, &at);
+    }
     fields.finish(reader);
     match Policy::try_new(spec) {
         Ok(policy) => Arc::new(policy),

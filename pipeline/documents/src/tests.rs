@@ -73,10 +73,19 @@ fn every_field_is_read() {
     let (_, budget) = &documents.budgets[0];
     assert_eq!((budget.name.as_str(), budget.max_replicas), ("shop", 50));
     assert_eq!((budget.weights.get(&target.name), budget.priorities.len()), (Some(&3), 1));
+    let vertical = &spec.vertical;
+    assert_eq!((vertical.mode, vertical.every), (Mode::Recommend, Duration::from_secs(24 * 3600)));
+    assert_eq!((vertical.cpu.min, vertical.cpu.max, vertical.memory.min, vertical.memory.max), (100, Some(4000), 128 << 20, Some(4 << 30)));
+    assert!(matches!(&target.reference, TargetRef::Kubernetes(object) if object.container.as_deref() == Some("app")));
     let settings = &documents.settings;
     assert_eq!(settings.receiver.limits.max_request_bytes, 32 << 20);
     assert_eq!(settings.windows.lateness, Duration::from_secs(20));
     assert_eq!(settings.discovery.namespaces, ["shop"]);
+    // One hour ahead of UTC on a winter's day.
+    assert_eq!(settings.models.local_seconds(tracescale_core::time::Timestamp::from_secs(1_767_225_600)), 1_767_225_600 + 3600);
+    assert_eq!(settings.models.holidays.iter().copied().collect::<Vec<_>>(), [20_812, 20_819]);
+    assert_eq!(target.objective.map(|objective| (objective.latency.as_millis(), objective.per_100k)), Some((400, 95_000)));
+    assert_eq!(target.servers.map(std::num::NonZeroU32::get), Some(4));
     assert!(settings.receiver.tls.as_ref().is_some_and(|tls| tls.client_ca.is_some()));
 }
 
@@ -338,4 +347,12 @@ proptest! {
             Err(problems) => prop_assert!(!problems.is_empty() && problems.iter().all(|problem| !problem.to_string().is_empty())),
         }
     }
+}
+
+/// Guarantees: amounts that are none are told with what to write, and enforcing needs a max that names itself.
+#[test]
+fn amounts_are_checked() {
+    let found = problems(&rule("    max: 3\n    vertical: {mode: enforce, cpu: {min: 1 core, max: 2}, memory: {min: 128Mi}}\n"));
+    let paths: Vec<_> = found.iter().map(|problem| (problem.path.as_str(), problem.hint.is_some())).collect();
+    assert_eq!(paths, [("spec.policy.vertical.cpu.min", true), ("spec.policy.vertical.memory.max", true)], "{found:#?}");
 }

@@ -111,6 +111,8 @@ fn target(sender: &Sender, described: &[TargetSpec]) -> TargetSpec {
         take_over: false,
         override_: None,
         discovered: false,
+        objective: None,
+        servers: None,
         name,
     }
 }

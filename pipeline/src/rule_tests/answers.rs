@@ -91,13 +91,11 @@ fn targets(table: &RecordBatch, now: Timestamp) -> Result<Vec<Target>, Failure> 
             take_over: false,
             override_: None,
             discovered: false,
+            objective: None,
+            servers: None,
             name,
         };
-        Ok(Target {
-            spec,
-            observed: replicas.map(observed),
-            bounds: (whole("min", row).unwrap_or(1), whole("max", row).unwrap_or(100)),
-        })
+        Ok(Target { spec, observed: replicas.map(observed), bounds: (whole("min", row).unwrap_or(1), whole("max", row).unwrap_or(100)) })
     };
     (0..table.num_rows()).map(target).collect()
 }

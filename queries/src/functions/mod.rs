@@ -154,8 +154,14 @@ mod tests {
         assert!((value("erlang_c(10, 9)").await.unwrap() - 0.668_731_524_1).abs() < 1e-9);
         assert!((value("safe_utilization(1, 1, 4, 10, 0.99)").await.unwrap() - 0.788).abs() < 0.01);
         assert_eq!(value("replicas_for_wait(100, 0.05, 0.01, 0.99)").await, Some(11.0));
-        assert_eq!(value("replicas_for_latency(100, 0.05, 1, 4, slo => 0.5, quantile => 0.99, pooling => 1, utilization => 0.85)").await, Some(2.0));
-        assert_eq!(value("replicas_for_latency(100, 0.05, 1, 4, slo => 0.1, quantile => 0.99, pooling => 1, utilization => 0.85)").await, None);
+        assert_eq!(
+            value("replicas_for_latency(100, 0.05, 1, 4, slo => 0.5, quantile => 0.99, pooling => 1, utilization => 0.85)").await,
+            Some(2.0)
+        );
+        assert_eq!(
+            value("replicas_for_latency(100, 0.05, 1, 4, slo => 0.1, quantile => 0.99, pooling => 1, utilization => 0.85)").await,
+            None
+        );
         assert_eq!(value("latency_feasible(0.05, 1, 4, 0.1, 0.99)").await, Some(0.0));
         assert!((value("relative_half_width(100)").await.unwrap() - 0.2013).abs() < 0.0001);
         assert!((value("effective_samples(5500, 500500)").await.unwrap() - 60.44).abs() < 0.01);

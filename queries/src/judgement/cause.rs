@@ -89,12 +89,7 @@ impl Model for Causes {
             rows.add(
                 &key,
                 [of(|cause| cause.share), of(|cause| cause.score), of(|cause| cause.added), of(|cause| cause.queue_share), utilization],
-                [
-                    culprit.map(|cause| cause.service.as_str()),
-                    culprit.map(|cause| cause.kind.as_str()),
-                    Some(helps),
-                    blocked_by.as_deref(),
-                ],
+                [culprit.map(|cause| cause.service.as_str()), culprit.map(|cause| cause.kind.as_str()), Some(helps), blocked_by.as_deref()],
             );
         }
         if seen.is_final {

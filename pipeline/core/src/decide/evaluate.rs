@@ -4,7 +4,7 @@ use super::state::TargetState;
 use super::votes::{Answer, Vote, vote};
 use super::{
     Action, Considered, Decision, DecisionId, Direction, EffectiveBounds, Guard, Inputs, Mode, OBSERVATION_LIMIT, Pending, Reason,
-    Recommendation, Step, Verdict, effective_bounds, limits,
+    Recommendation, Step, Verdict, effective_bounds, limits, resize,
 };
 use crate::duration;
 use crate::policy::{Policy, RuleName, SelectPolicy};
@@ -50,6 +50,8 @@ pub(super) fn evaluate(state: &mut TargetState, inputs: Inputs) -> Decision {
         state.pending = Some(Pending { at: run.now, from, to });
         run.remember(state);
     }
+    let horizontal = resize::Horizontal { action, mode: run.mode, steps: &run.steps };
+    let resize = resize::evaluate(state, &inputs, &horizontal);
     let Run { now, mode, bounds, current, considered, chosen, proposed, evidence_time, steps, .. } = run;
     // Every path leaves a step that sets or keeps the value; notes do not.
     let settled = steps.iter().rev().find(|step| !step.is_note());
@@ -68,6 +70,7 @@ pub(super) fn evaluate(state: &mut TargetState, inputs: Inputs) -> Decision {
         action,
         mode,
         evidence_time,
+        resize,
         inputs,
     }
 }
@@ -141,6 +144,7 @@ impl<'a> Run<'a> {
             }
         };
         let value = self.restore(value, held, rollback, state);
+        let value = self.after_resize(value, current, state);
         Ending { desired: Some(self.clamp(value)), held }
     }
 
@@ -176,6 +180,10 @@ impl<'a> Run<'a> {
         }
         if let Some(pending) = state.pending {
             let detail = format!("{} to {} since {}", pending.from, pending.to, pending.at);
+            return stop(self, Guard::InFlight, Reason::ActionInFlight, detail);
+        }
+        if let Some(pending) = state.resize.pending {
+            let detail = format!("{} since {}", pending.to, pending.at);
             return stop(self, Guard::InFlight, Reason::ActionInFlight, detail);
         }
         if let Some(order) = target.override_.as_ref().filter(|order| order.is_active(self.now)) {
@@ -325,6 +333,15 @@ impl<'a> Run<'a> {
         self.pass(Guard::Cooldown, stepped, value, Reason::CoolingDown, || {
             let passed = since.map_or_else(String::new, |since| duration::format(now.since(since)));
             format!("{passed} of {} since the last change", duration::format(spec.cooldown))
+        })
+    }
+
+    /// No capacity is taken away while a change of each replica's resources does not show yet in what is measured.
+    fn after_resize(&mut self, value: u32, current: u32, state: &TargetState) -> u32 {
+        let passed = state.resize.applied.map(|applied| self.now.since(applied.at)).filter(|passed| *passed < resize::SETTLE);
+        let Some(passed) = passed.filter(|_| value < current) else { return value };
+        self.pass(Guard::Cooldown, value, current, Reason::ResizeSettling, || {
+            format!("{} of {} since resources changed", duration::format(passed), duration::format(resize::SETTLE))
         })
     }
 

@@ -32,6 +32,8 @@ macro_rules! labels {
     };
 }
 
+pub(super) use labels;
+
 labels! {
     /// The guards, in the order in which they stand.
     Guard {
@@ -187,6 +189,8 @@ labels! {
         StepLimited = "step_limited",
         /// Too soon after the last change.
         CoolingDown = "cooling_down",
+        /// What each replica asks for changed a moment ago; capacity is not taken away until that shows.
+        ResizeSettling = "resize_settling",
         /// Raised to a schedule's lower bound.
         ScheduledMin = "scheduled_min",
         /// Cut to a schedule's upper bound.

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Applied, Lessons, Reason};
+use super::{Applied, Lessons, Reason, ResizeState};
 use crate::policy::{Direction, RuleName};
 use crate::time::{Timestamp, nanos};
 
@@ -48,6 +48,9 @@ pub struct TargetState {
     /// What earlier changes taught.
     #[serde(skip_serializing_if = "Lessons::is_empty")]
     pub lessons: Lessons,
+    /// What is remembered of the resources of each replica.
+    #[serde(skip_serializing_if = "ResizeState::is_default")]
+    pub resize: ResizeState,
 }
 
 /// A number of replicas at a time.
@@ -127,6 +130,7 @@ impl TargetState {
 
     fn shift(&mut self, by: i64) {
         let moved = |time: Timestamp| Timestamp::from_nanos(time.as_nanos().saturating_add(by));
+        self.resize.shift(moved);
         let move_one = |time: &mut Option<Timestamp>| *time = time.map(moved);
         move_one(&mut self.last_up);
         move_one(&mut self.last_down);
@@ -204,6 +208,7 @@ impl TargetState {
         if self.pending.is_some_and(|pending| now.since(pending.at) >= IN_FLIGHT_LIMIT) {
             self.settle(now, Applied::Unknown);
         }
+        self.resize.expire(now);
     }
 
     /// The later one of the last changes in either direction.

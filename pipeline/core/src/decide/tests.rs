@@ -35,6 +35,8 @@ impl Fixture {
             take_over: false,
             override_: None,
             discovered: false,
+            objective: None,
+            servers: None,
         };
         let now = Timestamp::from_secs(1_800_000_000);
         Self { decider: Decider::new(), target, rules: vec![rule("rule", Mode::Enforce, spec)], now, current, ready: None }
@@ -49,7 +51,7 @@ impl Fixture {
     }
 
     pub(super) fn observed(&self) -> Result<Observed, Unobserved> {
-        Ok(Observed { desired: self.current, ready: self.ready, observed_at: self.now, generation: None })
+        Ok(Observed::replicas(self.current, self.ready, self.now))
     }
 
     fn decide_with(&mut self, proposals: &[Proposal]) -> Decision {

@@ -105,7 +105,7 @@ pub(super) fn vote<'a>(inputs: &'a Inputs, current: u32, rule: &'a RuleRef, stat
     condition(now, current, vote, memory)
 }
 
-fn too_old(now: Timestamp, proposal: &Proposal, policy: &Policy) -> bool {
+pub(super) fn too_old(now: Timestamp, proposal: &Proposal, policy: &Policy) -> bool {
     let gates = &policy.spec().gates;
     let limit = gates.max_age.unwrap_or(GatesSpec::MAX_AGE);
     match age(now, proposal) {

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::time::Duration;
 
-use super::{ConditionSpec, ControlSpec, DirectionSpec, GatesSpec, OnMissing, PolicySpec, RateKind};
+use super::{ConditionSpec, ControlSpec, DirectionSpec, GatesSpec, OnMissing, PolicySpec, RateKind, VerticalSpec};
 use crate::duration;
 use crate::schedule::{self, Schedule, ScheduleSpec};
 
@@ -64,6 +64,7 @@ pub(super) fn validate(spec: &PolicySpec) -> Result<Vec<Schedule>, PolicyError> 
     if let Some(condition) = &spec.condition {
         checker.condition(condition);
     }
+    checker.vertical(&spec.vertical);
     if spec.schedules.len() > MAX_SCHEDULES {
         checker.add("schedules", spec.schedules.len(), "too many schedules", Some(format!("at most {MAX_SCHEDULES}")));
     }
@@ -96,6 +97,14 @@ impl Checker {
         if !(value.is_finite() && (0.0..=1.0).contains(&value)) {
             self.add(path, value, "must be a number from 0 to 1", Some("0.1 is ten percent".to_owned()));
         }
+    }
+
+    fn vertical(&mut self, vertical: &VerticalSpec) {
+        for problem in vertical.problems() {
+            self.problems.push(problem);
+        }
+        self.share("vertical.minimumGain", vertical.minimum_gain);
+        self.memory("vertical.every".to_owned(), vertical.every);
     }
 
     fn memory(&mut self, path: String, value: Duration) {
