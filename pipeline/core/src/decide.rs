@@ -241,10 +241,14 @@ impl Decider {
         evaluate::evaluate(&mut { state }, inputs)
     }
 
-    /// Tells what became of the action that is under way for a target. Without one, nothing happens.
+    /// Tells what became of the action that is under way for a target. Without one, nothing happens. What became of an order
+    /// of resources that was carried out is told to [`Decider::resized`]; one that failed, or got no answer, may be told here.
     pub fn applied(&mut self, now: Timestamp, target: &TargetName, outcome: Applied) {
-        if let Some(state) = self.targets.get_mut(target) {
-            state.settle(now, outcome);
+        let Some(state) = self.targets.get_mut(target) else { return };
+        match (state.pending, outcome) {
+            (Some(_), _) | (None, Applied::Done { .. }) => state.settle(now, outcome),
+            (None, Applied::Failed) => state.resize.settle(now, Resized::Failed),
+            (None, Applied::Unknown) => state.resize.settle(now, Resized::Unknown),
         }
     }
 

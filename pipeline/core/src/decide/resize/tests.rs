@@ -316,7 +316,7 @@ fn replicas_wait_for_resources() {
 fn failures_are_not_repeated_at_once() {
     let mut fixture = Fixture::new(resources(500, 512), wish(1000, 512));
     assert!(fixture.decide().capacity().is_some());
-    fixture.decider.resized(fixture.now, &fixture.target.name.clone(), Resized::Failed);
+    fixture.decider.applied(fixture.now, &fixture.target.name.clone(), Applied::Failed);
     assert_eq!(fixture.reason(), ResizeReason::AttemptFailed);
     fixture.now = fixture.now + secs(60);
     assert_eq!(fixture.reason(), ResizeReason::AttemptFailed);
