@@ -29,6 +29,8 @@ fn the_recorded_faults_are_judged() {
     assert!(capacity == 17 && 10 * found >= 8 * capacity, "{}", report.text());
     let spans = report.sections[1].score();
     assert_eq!((spans.capacity, spans.found, spans.scaled, spans.negatives), (3, 3, 3, 1));
+    let blocked = "more frontend would not help: currencyservice";
+    assert_eq!(report.sections[2].cases[0].front_door.as_deref(), Some(blocked));
     assert!(report.text().lines().count() > 80);
     assert!(serde_json::to_string(&report).unwrap().contains("\"is_capacity\":true"));
 }
