@@ -84,7 +84,7 @@ impl System {
             return Err(Error::Content { path, line: 1, what: format!("{:?} is no time", fault.inject_time) });
         }
         let (calm_at, calm) = (calm.1, calm.0);
-        let calm = Spans::read(folder.join(calm))?;
+        let calm = Spans::read(&Table::read(folder.join(calm))?)?;
         let minutes = minutes(&folder, &calm.window())?;
         Ok(Self { name, folder, faults, calm, calm_at, minutes })
     }
@@ -138,7 +138,7 @@ impl System {
         for name in names(&self.folder.join("trace"))? {
             let at = name.trim_end_matches("_trace.csv").replace('_', ":");
             let Some((minute, fault)) = self.fault_at(&at) else { continue };
-            let spans = Spans::read(self.folder.join("trace").join(&name))?;
+            let spans = Spans::read(&Table::read(self.folder.join("trace").join(&name))?)?;
             let mut window = spans.window();
             if with_cpu {
                 self.add_cpu(&mut window, minute);
