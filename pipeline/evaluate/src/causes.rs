@@ -6,8 +6,9 @@
 //!
 //! Rules, not limits, were learned from some of it, so these parts are no independent test of them. Calm minutes of spans and
 //! 07:11 of Online Boutique showed that a mean wait alone proves no queue (hence the standing queue, the comparison of all callers
-//! and the care with few windows); calm windows of PetShop showed that a rare slow call must not hold back a whole front door.
-//! The pods' metrics of both systems led to no change.
+//! and the care with few windows); calm windows of PetShop showed that a rare slow call must not hold back a whole front door;
+//! 03:53 in Online Boutique's metrics showed that a utilization on its way up is no capacity to spare. Train Ticket's metrics led
+//! to no change.
 
 use std::path::{Path, PathBuf};
 

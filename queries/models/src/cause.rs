@@ -168,6 +168,8 @@ fn kind(window: &Window, baseline: &Baseline, name: &str, added: &Added) -> Kind
         // A processor that does less than usual while requests wait longer is not what they wait for.
         Some(utilization) if normal.utilization.is_some_and(|normal| utilization < normal.median) => Kind::NotCapacity,
         _ if queues => Kind::Capacity,
+        // On its way up to what is safe: own work then holds waiting for the processor, and nobody can tell how much.
+        Some(utilization) if normal.utilization.is_some_and(|normal| normal.excess(utilization) > 0.0) => Kind::Unknown,
         Some(_) if queue_share <= QUEUE_SHARE => Kind::NotCapacity,
         _ => Kind::Unknown,
     }

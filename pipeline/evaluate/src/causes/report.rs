@@ -93,7 +93,8 @@ impl Section {
             let mark = match (case.is_capacity, case.is_found(), case.wrong_scale_outs()) {
                 (_, _, 1..) => "WRONG SCALE-OUT",
                 (true, false, _) => "MISSED",
-                _ => "ok",
+                (true, true, _) => "found",
+                (false, ..) => "not scaled",
             };
             let (said, kind) = (case.said.as_deref().unwrap_or("nobody"), case.kind.unwrap_or("nothing"));
             write!(out, "{mark:<15} {} {} at {}: {said}, {kind} ({})", case.name, case.fault, case.service, case.why)?;
