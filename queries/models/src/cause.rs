@@ -11,6 +11,8 @@
 //! and a cause is scaled only where there is evidence of a queue for its capacity (it is busy, or the added time is spent in
 //! front of it without being a constant). Everything else is an event for a person, because replicas would not help.
 
+use std::collections::BTreeMap;
+
 use crate::cause::added::{Added, added};
 pub use crate::cause::baseline::{Baseline, Normal};
 pub use crate::cause::figures::{Edge, Service, Window};
@@ -86,8 +88,9 @@ pub struct Cause {
 pub struct Verdict {
     /// Every cause, the worst first. Empty when nothing is wrong, or when nothing can be said.
     pub causes: Vec<Cause>,
-    /// Names of the services that reach, or are reached by, the worst cause.
-    related: Vec<String>,
+    /// Services that wait for a cause, directly or through others, and of whose time its delay is a part that counts: by name,
+    /// with the worst such cause.
+    victims: BTreeMap<String, String>,
 }
 
 /// Whether more replicas of a service would make requests faster.
@@ -100,7 +103,7 @@ pub enum Help {
         /// From where; the service itself when its slowness is not one of capacity.
         blocked_by: String,
     },
-    /// Nothing speaks for or against it: there is no cause, it is not known, or it has nothing to do with the cause.
+    /// Nothing speaks for or against it: there is no cause, it is not known, or the service does not wait for it.
     Unknown,
 }
 
@@ -123,8 +126,8 @@ pub fn judge(window: &Window, baseline: &Baseline) -> Verdict {
     }
     let busy = |cause: &Cause| cause.utilization.unwrap_or(0.0);
     causes.sort_by(|a, b| b.added.total_cmp(&a.added).then(busy(b).total_cmp(&busy(a))).then(a.service.cmp(&b.service)));
-    let related = causes.first().map_or_else(Vec::new, |first| related(window, &first.service));
-    Verdict { causes, related }
+    let victims = victims(window, &causes);
+    Verdict { causes, victims }
 }
 
 fn cause(window: &Window, baseline: &Baseline, name: &str, added: &Added) -> Cause {
@@ -165,6 +168,8 @@ fn kind(window: &Window, baseline: &Baseline, name: &str, added: &Added) -> Kind
         // A processor that does less than usual while requests wait longer is not what they wait for.
         Some(utilization) if normal.utilization.is_some_and(|normal| utilization < normal.median) => Kind::NotCapacity,
         _ if queues => Kind::Capacity,
+        // On its way up to what is safe: own work then holds waiting for the processor, and nobody can tell how much.
+        Some(utilization) if normal.utilization.is_some_and(|normal| normal.excess(utilization) > 0.0) => Kind::Unknown,
         Some(_) if queue_share <= QUEUE_SHARE => Kind::NotCapacity,
         _ => Kind::Unknown,
     }
@@ -181,10 +186,17 @@ fn is_newly_busy(service: &Service, baseline: &Baseline) -> bool {
     is_busy(service) && normal.is_none_or(|normal| service.utilization.is_some_and(|utilization| normal.excess(utilization) > 0.0))
 }
 
-/// Names of the services that reach `culprit` or are reached by it, itself included.
-fn related(window: &Window, culprit: &str) -> Vec<String> {
-    let is_related = |name: &str| name == culprit || window.reaches(name, culprit) || window.reaches(culprit, name);
-    window.services.iter().map(|service| &service.name).filter(|name| is_related(name)).cloned().collect()
+/// The services that wait for a cause. A delay that is lost in the time of a service does not make it a victim.
+fn victims(window: &Window, causes: &[Cause]) -> BTreeMap<String, String> {
+    let mut victims = BTreeMap::new();
+    for service in &window.services {
+        let whole = service.requests * service.sojourn.or_else(|| window.self_time(service)).unwrap_or(0.0);
+        let is_material = |cause: &&Cause| cause.added > MATERIAL_SHARE * whole && window.reaches(&service.name, &cause.service);
+        if let Some(cause) = causes.iter().find(is_material) {
+            victims.insert(service.name.clone(), cause.service.clone());
+        }
+    }
+    victims
 }
 
 // === impl Verdict ===
@@ -196,16 +208,15 @@ impl Verdict {
         self.causes.first()
     }
 
-    /// Whether more replicas of `service` would make requests faster. Says nothing of capacity for a load still to come.
+    /// Whether more replicas of `service` would make requests faster. A "no" stands against scaling for latency only: it says
+    /// nothing of capacity for a load still to come.
     #[must_use]
     pub fn would_help(&self, service: &str) -> Help {
-        let Some(culprit) = self.culprit() else { return Help::Unknown };
         match self.causes.iter().find(|cause| cause.service == service).map(|cause| cause.kind) {
             Some(Kind::Capacity) => Help::Yes,
             Some(Kind::Unknown) => Help::Unknown,
             Some(Kind::CpuLimit | Kind::Dependency | Kind::Network | Kind::NotCapacity) => Help::No { blocked_by: service.to_owned() },
-            None if self.related.iter().any(|name| name == service) => Help::No { blocked_by: culprit.service.clone() },
-            None => Help::Unknown,
+            None => self.victims.get(service).map_or(Help::Unknown, |cause| Help::No { blocked_by: cause.clone() }),
         }
     }
 }

@@ -1,7 +1,7 @@
 //! One labelled case, one calm period: what was said of them, and what naive rankings would have said.
 
 use serde::Serialize;
-use tracescale_models::cause::{Baseline, Cause, Kind, Normal, Verdict, Window, judge};
+use tracescale_models::cause::{Baseline, Cause, Help, Kind, Normal, Service, Verdict, Window, judge};
 
 /// A fault whose place is known.
 #[derive(Clone, Debug, Serialize)]
@@ -22,6 +22,12 @@ pub struct Case {
     pub why: String,
     /// Services that were said to need capacity in any of its windows.
     pub scale_outs: Vec<String>,
+    /// Why the right service was not named, if it was not.
+    pub missed: Option<String>,
+    /// What more replicas of the front door would have done, in the window that named the culprit.
+    pub front_door: Option<String>,
+    /// Whether a rule "above 70 % utilization" would have scaled something out in any of its windows.
+    pub above_70_percent: bool,
     /// What rankings by one figure say.
     pub naive: Naive,
 }
@@ -44,6 +50,8 @@ pub struct Calm {
     pub windows: usize,
     /// How many named any culprit, of whatever kind.
     pub named: usize,
+    /// How many would have kept the front door from being scaled for latency.
+    pub blocked: usize,
     /// Those that would have led to a scale-out.
     pub alarms: Vec<Alarm>,
     /// Windows in which a rule "above 70 % utilization" would have scaled something out.
@@ -67,6 +75,8 @@ pub struct Alarm {
 pub(super) struct Look<'w> {
     pub(super) window: &'w Window,
     pub(super) history: &'w [Window],
+    /// Learned from the history.
+    pub(super) baseline: &'w Baseline,
 }
 
 /// Counts votes; the first to reach the most wins.
@@ -92,8 +102,23 @@ impl Case {
         scale_outs.sort_unstable();
         scale_outs.dedup();
         let kind = cause.map(|cause| cause.kind.as_str());
-        let naive = Naive::of(looks);
-        Self { name, fault: fault.to_owned(), service: service.to_owned(), is_capacity, said, kind, why, scale_outs, naive }
+        let missed = (said.as_deref() != Some(service)).then(|| missed(service, looks));
+        let is_of_said = |verdict: &Verdict| verdict.culprit().is_some_and(|cause| Some(&cause.service) == said.as_ref());
+        let naming = verdicts.iter().zip(looks).find(|(verdict, _)| is_of_said(verdict));
+        Self {
+            name,
+            fault: fault.to_owned(),
+            service: service.to_owned(),
+            is_capacity,
+            kind,
+            why,
+            scale_outs,
+            missed,
+            front_door: naming.and_then(|(verdict, look)| look.front_door(verdict)),
+            above_70_percent: looks.iter().any(|look| look.is_above_70_percent()),
+            naive: Naive::of(looks),
+            said,
+        }
     }
 
     /// Whether the right service was named.
@@ -116,9 +141,8 @@ impl Calm {
         let verdict = look.verdict();
         self.windows += 1;
         self.named += usize::from(verdict.culprit().is_some());
-        let above = |utilization: f64| utilization > 0.7;
-        let services = &look.window.services;
-        self.above_70_percent += usize::from(services.iter().any(|service| service.utilization.is_some_and(above)));
+        self.blocked += usize::from(look.front_door(&verdict).is_some_and(|said| said.contains(" not help")));
+        self.above_70_percent += usize::from(look.is_above_70_percent());
         let alarm = |cause: &Cause| Alarm { at: at(), service: cause.service.clone(), utilization: cause.utilization, why: explain(cause) };
         self.alarms.extend(scaled(&verdict).map(alarm));
     }
@@ -128,10 +152,26 @@ impl Calm {
 
 impl Look<'_> {
     pub(super) fn verdict(&self) -> Verdict {
-        judge(self.window, &Baseline::learn(self.history))
+        judge(self.window, self.baseline)
     }
 
-    fn largest(&self, figure: impl Fn(&tracescale_models::cause::Service) -> Option<f64>) -> Option<&str> {
+    fn is_above_70_percent(&self) -> bool {
+        self.window.services.iter().any(|service| service.utilization.is_some_and(|utilization| utilization > 0.7))
+    }
+
+    /// What is said of the service with the most requests that nobody calls.
+    fn front_door(&self, verdict: &Verdict) -> Option<String> {
+        let is_entry = |service: &&Service| !self.window.edges.iter().any(|edge| edge.server == service.name);
+        let entries = self.window.services.iter().filter(is_entry);
+        let front = entries.max_by(|a, b| a.requests.total_cmp(&b.requests))?;
+        Some(match verdict.would_help(&front.name) {
+            Help::Yes => format!("more {} would help", front.name),
+            Help::No { blocked_by } => format!("more {} would not help: {blocked_by}", front.name),
+            Help::Unknown => return None,
+        })
+    }
+
+    fn largest(&self, figure: impl Fn(&Service) -> Option<f64>) -> Option<&str> {
         let known = self.window.services.iter().filter_map(|service| Some((service, figure(service)?)));
         known.max_by(|a, b| a.1.total_cmp(&b.1)).map(|(service, _)| service.name.as_str())
     }
@@ -142,7 +182,7 @@ impl Look<'_> {
         (usual.median > 0.0).then_some(sojourn(self.window)? / usual.median)
     }
 
-    fn own_time(&self, service: &tracescale_models::cause::Service) -> Option<f64> {
+    fn own_time(&self, service: &Service) -> Option<f64> {
         let out = self.window.edges.iter().filter(|edge| edge.client == service.name);
         let uncovered: f64 = out.filter_map(|edge| Some(edge.mean_wait()? * edge.calls)).sum();
         Some(self.window.self_time(service)? * service.requests + uncovered)
@@ -187,6 +227,19 @@ impl<'v> Votes<'v> {
 
 fn scaled(verdict: &Verdict) -> impl Iterator<Item = &Cause> {
     verdict.causes.iter().filter(|cause| cause.kind == Kind::Capacity)
+}
+
+/// The most that was seen of a service that was not named.
+fn missed(service: &str, looks: &[Look<'_>]) -> String {
+    let rows = || looks.iter().filter_map(|look| look.window.service(service));
+    if rows().next().is_none() {
+        return "it has no figures".to_owned();
+    }
+    let requests = rows().map(|row| row.requests).fold(0.0, f64::max);
+    let utilization = rows().filter_map(|row| row.utilization).reduce(f64::max);
+    let growth = looks.iter().filter_map(|look| look.growth(service)).reduce(f64::max);
+    let or_unknown = |figure: Option<f64>| figure.map_or_else(|| "unknown".to_owned(), |figure| format!("{figure:.2}"));
+    format!("of it at most: {requests:.0} requests in a window, utilization {}, latency × {}", or_unknown(utilization), or_unknown(growth))
 }
 
 /// The figures behind a cause.

@@ -4,11 +4,11 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
-use tracescale_models::cause::{Edge, MATERIAL_SHARE, Service, Window, compare};
+use tracescale_models::cause::{Baseline, Edge, MATERIAL_SHARE, Service, Window, compare};
 
 use super::Error;
 use super::case::{Calm, Case, Look};
-use super::report::Section;
+use super::report::{Section, Sensitivity};
 use super::table::{Table, clock, names, read_text, seconds};
 use super::traces::{Spans, service_of};
 
@@ -20,6 +20,9 @@ const FAULT_MINUTES: i64 = 5;
 const RECOVERY_MINUTES: i64 = 8;
 /// Windows into which the one calm minute of spans is cut, to see how much figures vary by chance.
 const CALM_PARTS: u32 = 6;
+
+/// Limits of utilization that are tried besides the default, to show what hangs on it.
+const OTHER_LIMITS: [f64; 4] = [0.6, 0.7, 0.8, 0.95];
 
 /// One recorded system.
 pub(super) struct System {
@@ -81,16 +84,34 @@ impl System {
             return Err(Error::Content { path, line: 1, what: format!("{:?} is no time", fault.inject_time) });
         }
         let (calm_at, calm) = (calm.1, calm.0);
-        let calm = Spans::read(folder.join(calm))?;
+        let calm = Spans::read(&Table::read(folder.join(calm))?)?;
         let minutes = minutes(&folder, &calm.window())?;
         Ok(Self { name, folder, faults, calm, calm_at, minutes })
     }
 
-    /// Every fault of the day and every calm minute, judged minute by minute from pod metrics and the call graph.
+    /// Every fault of the day and every calm minute, judged minute by minute from pod metrics and the call graph; then once more
+    /// for each of other limits of utilization.
     pub(super) fn metrics(&self) -> Section {
-        let times: Vec<i64> = self.minutes.keys().copied().collect();
         let windows: Vec<Window> = self.minutes.values().cloned().collect();
-        let look = |index: usize| Look { window: &windows[index], history: &windows[index.saturating_sub(HISTORY)..index] };
+        let baselines: Vec<Baseline> =
+            (0..windows.len()).map(|index| Baseline::learn(&windows[index.saturating_sub(HISTORY)..index])).collect();
+        let mut section = self.metrics_with(&windows, &baselines);
+        let other = |safe: f64| {
+            let mut windows = windows.clone();
+            windows.iter_mut().flat_map(|window| &mut window.services).for_each(|service| service.safe_utilization = Some(safe));
+            let section = self.metrics_with(&windows, &baselines);
+            Sensitivity { safe_utilization: safe, score: section.score(), calm_alarms: section.calm.alarms.len() }
+        };
+        section.sensitivity = OTHER_LIMITS.map(other).to_vec();
+        section
+    }
+
+    fn metrics_with(&self, windows: &[Window], baselines: &[Baseline]) -> Section {
+        let times: Vec<i64> = self.minutes.keys().copied().collect();
+        let look = |index: usize| {
+            let history = &windows[index.saturating_sub(HISTORY)..index];
+            Look { window: &windows[index], history, baseline: &baselines[index] }
+        };
         let cases = self.faults.iter().map(|fault| {
             let is_within = |time: &i64| fault.age(*time).is_some_and(|age| (1..=FAULT_MINUTES).contains(&age));
             let looks: Vec<Look<'_>> = (0..times.len()).filter(|index| is_within(&times[*index])).map(look).collect();
@@ -103,7 +124,7 @@ impl System {
         for index in (0..times.len()).filter(|index| is_calm(times[*index])) {
             calm.add(|| clock(times[index]), &look(index));
         }
-        Section { title: format!("{}, pod metrics of the day, minute by minute", self.name), cases, calm, paths: Vec::new() }
+        Section { title: format!("{}, pod metrics of the day, minute by minute", self.name), cases, calm, ..Section::default() }
     }
 
     /// The minutes of which spans were kept: judged from spans alone or together with the pods' CPU.
@@ -112,17 +133,17 @@ impl System {
         if let Some(minute) = self.minute_of(self.calm_at).filter(|_| with_cpu) {
             history.iter_mut().for_each(|window| self.add_cpu(window, minute));
         }
-        let usual = self.calm.paths();
+        let (baseline, usual) = (Baseline::learn(&history), self.calm.paths());
         let (mut cases, mut paths) = (Vec::new(), Vec::new());
         for name in names(&self.folder.join("trace"))? {
             let at = name.trim_end_matches("_trace.csv").replace('_', ":");
             let Some((minute, fault)) = self.fault_at(&at) else { continue };
-            let spans = Spans::read(self.folder.join("trace").join(&name))?;
+            let spans = Spans::read(&Table::read(self.folder.join("trace").join(&name))?)?;
             let mut window = spans.window();
             if with_cpu {
                 self.add_cpu(&mut window, minute);
             }
-            let look = Look { window: &window, history: &history };
+            let look = Look { window: &window, history: &history, baseline: &baseline };
             let service = service_of(&fault.inject_pod);
             cases.push(Case::judged(at.clone(), &fault.inject_type, service, fault.is_capacity(), &[look]));
             let all = spans.paths();
@@ -136,10 +157,10 @@ impl System {
         for (index, window) in history.iter().enumerate() {
             let others: Vec<Window> =
                 history.iter().enumerate().filter(|(other, _)| *other != index).map(|(_, other)| other.clone()).collect();
-            calm.add(|| format!("part {}", index + 1), &Look { window, history: &others });
+            calm.add(|| format!("part {}", index + 1), &Look { window, history: &others, baseline: &Baseline::learn(&others) });
         }
         let with = if with_cpu { "spans and CPU" } else { "spans alone" };
-        Ok(Section { title: format!("{}, {with}", self.name), cases, calm, paths })
+        Ok(Section { title: format!("{}, {with}", self.name), cases, calm, paths, ..Section::default() })
     }
 
     fn minute_of(&self, at: &str) -> Option<i64> {

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
-use tracescale_models::cause::{Edge, Service, Window};
+use tracescale_models::cause::{Baseline, Edge, Service, Window};
 
 use super::Error;
 use super::case::{Calm, Case, Look};
@@ -49,15 +49,16 @@ pub(super) fn section(root: &Path) -> Result<Section, Error> {
     let folder = root.join("calls/petshop/low_traffic");
     let graph = graph(folder.join("graph.csv"))?;
     let calm = windows(folder.join("noissue/metrics.csv"), &graph)?;
-    let calm: Vec<(f64, Window)> = calm;
     let (learned, judged) = calm.split_at(calm.len() / 2);
     let history: Vec<Window> = learned.iter().map(|(_, window)| window.clone()).collect();
     let mut section = Section { title: "PetShop, five-minute averages".to_owned(), ..Section::default() };
+    let baseline = Baseline::learn(&history);
     let mut quiet = Calm::default();
     for (time, window) in judged {
-        quiet.add(|| format!("{time:.0}"), &Look { window, history: &history });
+        quiet.add(|| format!("{time:.0}"), &Look { window, history: &history, baseline: &baseline });
     }
     let all: Vec<Window> = calm.iter().map(|(_, window)| window.clone()).collect();
+    let baseline = Baseline::learn(&all);
     for part in ["train", "test"] {
         for name in names(&folder.join(part))? {
             let issue_folder = folder.join(part).join(&name);
@@ -67,9 +68,9 @@ pub(super) fn section(root: &Path) -> Result<Section, Error> {
             let (before, during): (Vec<_>, Vec<_>) = rows.iter().partition(|(time, _)| *time < issue.target.timestamp);
             // The row just before the symptom may hold part of it.
             for (time, window) in before.iter().take(before.len().saturating_sub(1)) {
-                quiet.add(|| format!("{part}/{name} {time:.0}"), &Look { window, history: &all });
+                quiet.add(|| format!("{part}/{name} {time:.0}"), &Look { window, history: &all, baseline: &baseline });
             }
-            let looks: Vec<Look<'_>> = during.iter().map(|(_, window)| Look { window, history: &all }).collect();
+            let looks: Vec<Look<'_>> = during.iter().map(|(_, window)| Look { window, history: &all, baseline: &baseline }).collect();
             let (fault, is_capacity) = fault(&issue.metadata.reproducibility.command);
             section.cases.push(Case::judged(format!("{part}/{name}"), fault, &issue.root_cause.node, is_capacity, &looks));
         }

@@ -15,8 +15,21 @@ pub struct Section {
     pub cases: Vec<Case>,
     /// Windows without a fault.
     pub calm: Calm,
+    /// The same cases with other limits of utilization.
+    pub sensitivity: Vec<Sensitivity>,
     /// What the critical paths of the minute say, against those of the calm minute.
     pub paths: Vec<String>,
+}
+
+/// What another limit of utilization would have made of the cases.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+pub struct Sensitivity {
+    /// Utilization that counts as safe.
+    pub safe_utilization: f64,
+    /// Right and wrong.
+    pub score: Score,
+    /// Scale-outs in windows without a listed fault.
+    pub calm_alarms: usize,
 }
 
 /// All sections.
@@ -41,6 +54,8 @@ pub struct Score {
     pub negatives: usize,
     /// Of these, how many would have scaled something out.
     pub scaled_negatives: usize,
+    /// Of these, in how many a rule "above 70 % utilization" would have.
+    pub naive_negatives: usize,
     /// Of these, how often the right service was named first.
     pub found_negatives: usize,
     /// Lacks of capacity for which (also) a wrong service would have been scaled out.
@@ -66,6 +81,7 @@ impl Section {
             ],
             negatives: count(&|case| !case.is_capacity),
             scaled_negatives: count(&|case| !case.is_capacity && !case.scale_outs.is_empty()),
+            naive_negatives: count(&|case| !case.is_capacity && case.above_70_percent),
             found_negatives: count(&|case| !case.is_capacity && case.is_found()),
             wrong_service: count(&|case| case.is_capacity && case.wrong_scale_outs() > 0),
         }
@@ -77,13 +93,31 @@ impl Section {
             let mark = match (case.is_capacity, case.is_found(), case.wrong_scale_outs()) {
                 (_, _, 1..) => "WRONG SCALE-OUT",
                 (true, false, _) => "MISSED",
-                _ => "ok",
+                (true, true, _) => "found",
+                (false, ..) => "not scaled",
             };
             let (said, kind) = (case.said.as_deref().unwrap_or("nobody"), case.kind.unwrap_or("nothing"));
-            writeln!(out, "{:<15} {} {} at {}: {said}, {kind} ({})", mark, case.name, case.fault, case.service, case.why)?;
+            write!(out, "{mark:<15} {} {} at {}: {said}, {kind} ({})", case.name, case.fault, case.service, case.why)?;
+            for more in case.missed.iter().chain(&case.front_door) {
+                write!(out, "; {more}")?;
+            }
+            writeln!(out)?;
         }
         for path in &self.paths {
             writeln!(out, "critical paths  {path}")?;
+        }
+        for other in &self.sensitivity {
+            writeln!(
+                out,
+                "at {:.2} safe     {} of {} named first, {} scaled out, {} of {} negatives and {} calm windows with a scale-out",
+                other.safe_utilization,
+                other.score.found,
+                other.score.capacity,
+                other.score.scaled,
+                other.score.scaled_negatives,
+                other.score.negatives,
+                other.calm_alarms
+            )?;
         }
         for alarm in &self.calm.alarms {
             writeln!(out, "UNLISTED        {} {} ({})", alarm.at, alarm.service, alarm.why)?;
@@ -98,14 +132,16 @@ impl Section {
         )?;
         writeln!(
             out,
-            "negatives: {} of {} with a scale-out, {} with the right service named; windows without a listed fault: {} of {} with \
-             a scale-out, {} with any name, {} above 70 % utilization\n",
+            "negatives: {} of {} with a scale-out ({} by a rule above 70 %), {} with the right service named; windows without a listed fault: {} of {} with \
+             a scale-out, {} with any name, {} with the front door blocked, {} above 70 % utilization\n",
             score.scaled_negatives,
             score.negatives,
+            score.naive_negatives,
             score.found_negatives,
             calm.alarms.len(),
             calm.windows,
             calm.named,
+            calm.blocked,
             calm.above_70_percent
         )
     }

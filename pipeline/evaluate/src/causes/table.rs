@@ -22,6 +22,11 @@ pub(super) struct Row<'t> {
 impl Table {
     pub(super) fn read(path: PathBuf) -> Result<Self, Error> {
         let text = read_text(&path)?;
+        Self::new(path, text)
+    }
+
+    /// Of a text in memory; `path` is for messages.
+    pub(super) fn new(path: PathBuf, text: String) -> Result<Self, Error> {
         if text.contains('"') {
             return Err(Error::Content { path, line: 1, what: "quoted cells, which this reader does not know".to_owned() });
         }

@@ -29,6 +29,8 @@ fn the_recorded_faults_are_judged() {
     assert!(capacity == 17 && 10 * found >= 8 * capacity, "{}", report.text());
     let spans = report.sections[1].score();
     assert_eq!((spans.capacity, spans.found, spans.scaled, spans.negatives), (3, 3, 3, 1));
+    let blocked = "more frontend would not help: currencyservice";
+    assert_eq!(report.sections[2].cases[0].front_door.as_deref(), Some(blocked));
     assert!(report.text().lines().count() > 80);
     assert!(serde_json::to_string(&report).unwrap().contains("\"is_capacity\":true"));
 }
@@ -38,6 +40,27 @@ fn the_recorded_faults_are_judged() {
 fn a_missing_recording_is_named() {
     let error = evaluate(&PathBuf::from("nowhere")).unwrap_err();
     assert!(error.to_string().contains("nowhere"), "{error}");
+}
+
+/// Guarantees: from the spans of one trace come the visits, the time without calls, and what a call waited outside of its
+/// server; its critical path gives that wait to the server.
+#[test]
+fn figures_of_one_trace() {
+    let text = "TraceID,SpanID,ParentID,PodName,OperationName,StartTimeUnixNano,EndTimeUnixNano,Duration\n\
+                t,a,root,front-1-x,/,1000000000,11000000000,0\n\
+                t,b,a,front-1-x,call,2000000000,9000000000,0\n\
+                t,c,b,back-1-y,work,7000000000,8000000000,0\n";
+    let spans = traces::Spans::read(&table::Table::new(PathBuf::from("inline"), text.to_owned()).unwrap()).unwrap();
+    let window = spans.window();
+    let front = window.service("front").unwrap();
+    assert_eq!((front.requests, front.sojourn, front.self_time), (1.0, Some(10.0), Some(3.0)));
+    let edge = &window.edges[0];
+    assert_eq!((edge.client.as_str(), edge.server.as_str(), edge.wait, edge.wait_floor), ("front", "back", Some(6.0), Some(6.0)));
+    let path = &spans.paths()[0];
+    assert_eq!((path.services["front"], path.services["back"]), (3.0, 7.0));
+    assert_eq!(spans.windows(2).iter().map(|window| window.services.len()).sum::<usize>(), 2);
+    let broken = table::Table::new(PathBuf::from("inline"), text.replace("7000000000", "soon")).unwrap();
+    assert!(traces::Spans::read(&broken).err().unwrap().to_string().contains("inline line 4: \"soon\""));
 }
 
 /// Guarantees: pods, clocks and times are read as the recordings write them.

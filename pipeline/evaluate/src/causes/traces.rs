@@ -1,7 +1,6 @@
 //! One minute of recorded spans as windows of figures, computed from the spans as a live system would.
 
 use std::collections::{BTreeMap, HashMap};
-use std::path::PathBuf;
 
 use tracescale_models::cause::{Edge, Path, PathSpan, Service, Window, critical_services};
 use tracescale_models::interval::{Node, Span, self_time};
@@ -45,8 +44,7 @@ struct Visits {
 // === impl Spans ===
 
 impl Spans {
-    pub(super) fn read(path: PathBuf) -> Result<Self, Error> {
-        let table = Table::read(path)?;
+    pub(super) fn read(table: &Table) -> Result<Self, Error> {
         let column = |name| table.column(name);
         let (trace, id, parent, pod) = (column("TraceID")?, column("SpanID")?, column("ParentID")?, column("PodName")?);
         let (start, end) = (column("StartTimeUnixNano")?, column("EndTimeUnixNano")?);

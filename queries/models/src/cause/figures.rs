@@ -23,7 +23,8 @@ pub struct Service {
     pub sojourn: Option<f64>,
     /// Mean time per request without its calls, seconds. When unknown it follows from `sojourn` and the edges.
     pub self_time: Option<f64>,
-    /// Share of its capacity in use: CPU of the limit, or worker slots held where that share is larger.
+    /// Share of its capacity in use by its own work: CPU of the limit. Worker slots that are held while it waits for others do
+    /// not count: a full pool is what a victim looks like.
     pub utilization: Option<f64>,
     /// Utilization up to which it meets its objective; [`super::SAFE_UTILIZATION`] when unknown.
     pub safe_utilization: Option<f64>,

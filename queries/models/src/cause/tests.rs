@@ -1,5 +1,7 @@
 //! Verdicts on small systems whose fault is known.
 
+use proptest::prelude::*;
+
 use super::*;
 use crate::interval::{Node, Span};
 
@@ -110,11 +112,12 @@ fn a_queue_before_an_idle_service_is_no_lack_of_capacity() {
     }
 }
 
-/// Guarantees: longer own work at low utilization is not capacity, at high utilization it is, and without a utilization
-/// nobody knows; the caller is not blamed in any case.
+/// Guarantees: longer own work at low utilization is not capacity, at high utilization it is, and while the utilization rises
+/// below that, or is not known, nobody knows; the caller is not blamed in any case.
 #[test]
 fn own_work_is_judged_by_utilization() {
-    for (utilization, kind) in [(Some(0.25), Kind::NotCapacity), (Some(0.9), Kind::Capacity), (None, Kind::Unknown)] {
+    let cases = [(Some(0.25), Kind::NotCapacity), (Some(0.8), Kind::Unknown), (Some(0.9), Kind::Capacity), (None, Kind::Unknown)];
+    for (utilization, kind) in cases {
         let mut window = shop();
         let cart = service(&mut window, "cart");
         (cart.sojourn, cart.self_time, cart.utilization) = (Some(0.4), Some(0.4), utilization);
@@ -252,4 +255,31 @@ fn slow_traces_name_their_bottleneck() {
     assert_eq!(found[0].service, "currency");
     assert!(found[0].excess() > 0.5 && found[0].excess() > MATERIAL_SHARE, "{found:?}");
     assert!(bottlenecks(&paths[..50]).is_empty());
+}
+
+proptest! {
+    /// Guarantees: whatever the figures, the scores of the causes sum to one (or nothing has a delay), shares stay shares, the
+    /// worst comes first, and only a lack of capacity is ever scaled.
+    #[test]
+    fn verdicts_are_consistent(
+        figures in proptest::collection::vec((0.0f64..200.0, 0.0f64..2.0, proptest::option::of(0.0f64..1.2)), 4),
+        calls in proptest::collection::vec((0.0f64..200.0, 0.0f64..2.0, 0.0f64..1.0), 3),
+    ) {
+        let mut window = shop();
+        for (service, (requests, time, utilization)) in window.services.iter_mut().zip(figures) {
+            (service.requests, service.self_time, service.utilization) = (requests * 10.0, Some(time), utilization);
+        }
+        for (edge, (count, wait, floor)) in window.edges.iter_mut().zip(calls) {
+            (edge.calls, edge.wait, edge.wait_floor) = (count, Some(wait), Some(floor * wait));
+        }
+        let verdict = judge(&window, &usual());
+        let total: f64 = verdict.causes.iter().map(|cause| cause.score).sum();
+        prop_assert!(total == 0.0 || (total - 1.0).abs() < 1e-9);
+        prop_assert!(verdict.causes.iter().all(|cause| (0.0..=1.0).contains(&cause.share) && (0.0..=1.0 + 1e-9).contains(&cause.queue_share)));
+        prop_assert!(verdict.causes.windows(2).all(|pair| pair[0].added >= pair[1].added));
+        for service in &window.services {
+            let is_capacity = verdict.causes.iter().any(|cause| cause.service == service.name && cause.kind == Kind::Capacity);
+            prop_assert_eq!(verdict.would_help(&service.name) == Help::Yes, is_capacity);
+        }
+    }
 }
