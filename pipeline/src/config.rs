@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use tracescale_core::policy::Mode;
 use tracescale_core::target::TargetSpec;
 use tracescale_documents::{Documents, Problem, RuleSpec, Settings, Storage};
 use tracescale_ingest as ingest;
@@ -218,8 +219,22 @@ impl Config {
             let origin = view.path.display().to_string();
             ViewSource { name: origin.clone(), sql: view.sql.clone(), origin }
         });
-        let (parts, losses) = shipped::parts(&streams::Config::default(), &judgement::Settings::default(), own.collect());
+        let (parts, losses) = shipped::parts(&streams::Config::default(), &self.judgement(), own.collect());
         Ok((Engine::with_parts(config, select(parts)).await?, losses))
+    }
+
+    /// What the shipped models are told.
+    fn judgement(&self) -> judgement::Settings {
+        let models = self.documents.settings.models.clone();
+        let holidays = models.holidays.iter().copied().collect();
+        let servers = self.documents.targets.iter().filter_map(|(_, target)| Some((target.service.clone(), target.servers?)));
+        judgement::Settings {
+            holidays,
+            servers: servers
+                .map(|(service, servers)| ((service.service_name, service.service_namespace), f64::from(servers.get())))
+                .collect(),
+            clock: judgement::LocalClock::new(move |time| models.local_seconds(time)),
+        }
     }
 
     /// The targets and rules.
@@ -240,6 +255,7 @@ impl Config {
     pub fn sinks(&self, clock: Clock) -> Sinks {
         let options = kubernetes::Options {
             instance: std::env::var("POD_NAME").unwrap_or_else(|_| "tracescale".to_owned()),
+            read_resources: self.documents.rules.iter().any(|(_, rule)| rule.policy.spec().vertical.mode != Mode::Off),
             ..kubernetes::Options::default()
         };
         Sinks::new(Memory::new(Arc::clone(&clock)), Kubernetes::new(options, clock))

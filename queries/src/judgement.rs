@@ -5,6 +5,7 @@
 //! service_summary, calls ─▶ service_cause
 //! ```
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 
@@ -28,8 +29,9 @@ pub struct Settings {
     pub clock: LocalClock,
     /// Local days (since 1970-01-01) on which they behave as on holidays.
     pub holidays: Vec<i64>,
-    /// Servers of a replica, where nothing says otherwise: cores, or requests that it works on at once.
-    pub servers: f64,
+    /// Requests that a replica of a service (name, namespace; any namespace where there is none) works on at once. One where
+    /// nothing is said.
+    pub servers: BTreeMap<(String, Option<String>), f64>,
 }
 
 /// Tells the local time of an instant, in seconds since the epoch as if the clock on the wall showed UTC.
@@ -41,7 +43,7 @@ pub struct LocalClock(Arc<dyn Fn(Timestamp) -> i64 + Send + Sync>);
 pub fn all(settings: &Settings) -> Vec<Box<dyn Model>> {
     vec![
         Box::new(forecast::Forecasts::new(settings.clock.clone(), settings.holidays.clone())),
-        Box::new(queue::Queues::new(settings.servers)),
+        Box::new(queue::Queues::new(settings.servers.clone())),
         Box::<cause::Causes>::default(),
     ]
 }

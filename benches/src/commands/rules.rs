@@ -117,7 +117,7 @@ fn targets(count: usize) -> Result<Vec<(TargetSpec, Observed)>> {
                 objective: None,
                 servers: None,
             };
-            let observed = Observed { desired: 3, ready: Some(3), observed_at: BASE + Duration::from_secs(SECONDS), generation: None };
+            let observed = Observed::replicas(3, Some(3), BASE + Duration::from_secs(SECONDS));
             Ok((spec, observed))
         })
         .collect()

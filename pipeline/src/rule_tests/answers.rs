@@ -1,13 +1,15 @@
 //! What rules answer, and what the decider makes of it, as two tables.
 
+use std::num::NonZeroU32;
 use std::sync::Arc;
+use std::time::Duration;
 
 use arrow::array::{Array, ArrayRef, BooleanArray, Float64Array, Int64Array, RecordBatch, StringArray};
 use arrow::datatypes::{DataType, Field, Schema};
 use tracescale_core::capacity::Observed;
 use tracescale_core::decide::{Decider, Decision, Demand, Proposal};
 use tracescale_core::policy::Mode;
-use tracescale_core::target::{MemoryRef, ServiceSelector, TargetName, TargetRef, TargetSpec};
+use tracescale_core::target::{MemoryRef, Objective, ServiceSelector, TargetName, TargetRef, TargetSpec};
 use tracescale_core::time::Timestamp;
 use tracescale_documents::RuleSpec;
 use tracescale_queries::testbed::Testbed;
@@ -73,8 +75,9 @@ fn failed(failure: RuleFailure) -> Failure {
 /// The rows of the table `targets`; a service has the name of its target unless the row says otherwise.
 fn targets(table: &RecordBatch, now: Timestamp) -> Result<Vec<Target>, Failure> {
     let text = |name: &str, row| table.column_by_name(name).and_then(|column| rows::text(column, row));
+    let number = |name: &str, row| table.column_by_name(name).and_then(|column| rows::number(column, row));
     let whole = |name: &str, row| {
-        let number = table.column_by_name(name).and_then(|column| rows::number(column, row));
+        let number = number(name, row);
         #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "saturates, which is meant")]
         number.map(|number| number as u32)
     };
@@ -83,7 +86,7 @@ fn targets(table: &RecordBatch, now: Timestamp) -> Result<Vec<Target>, Failure> 
         let name = TargetName::try_new(name).map_err(|error| Failure::Target(error.to_string()))?;
         let replicas = whole("current", row);
         let service_name = text("service_name", row).unwrap_or(name.as_str()).to_owned();
-        let observed = |desired| Observed { desired, ready: whole("ready", row), observed_at: now, generation: None };
+        let observed = |desired| Observed::replicas(desired, whole("ready", row), now);
         let spec = TargetSpec {
             reference: TargetRef::Memory(MemoryRef { name: name.as_str().to_owned(), replicas: replicas.unwrap_or_default() }),
             service: ServiceSelector { service_name, service_namespace: text("service_namespace", row).map(str::to_owned) },
@@ -91,8 +94,10 @@ fn targets(table: &RecordBatch, now: Timestamp) -> Result<Vec<Target>, Failure> 
             take_over: false,
             override_: None,
             discovered: false,
-            objective: None,
-            servers: None,
+            objective: number("slo_latency", row)
+                .and_then(|latency| Duration::try_from_secs_f64(latency).ok())
+                .and_then(|latency| Objective::new(latency, number("slo_quantile", row).unwrap_or(0.99))),
+            servers: whole("servers", row).and_then(NonZeroU32::new),
             name,
         };
         Ok(Target { spec, observed: replicas.map(observed), bounds: (whole("min", row).unwrap_or(1), whole("max", row).unwrap_or(100)) })

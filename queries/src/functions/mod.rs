@@ -5,7 +5,8 @@
 mod number;
 
 use datafusion::logical_expr::ScalarUDF;
-use tracescale_models::{capacity, confidence, interval, sizing};
+use tracescale_models::sizing::function as sizing;
+use tracescale_models::{capacity, confidence, interval};
 
 use self::number::NumberFunction;
 

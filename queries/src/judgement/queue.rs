@@ -58,7 +58,7 @@ const LAYOUT: Layout = Layout {
 /// Calibrations of every service.
 #[derive(Debug)]
 pub(super) struct Queues {
-    servers: f64,
+    servers: BTreeMap<(String, Option<String>), f64>,
     services: BTreeMap<ServiceKey, Service>,
 }
 
@@ -93,8 +93,14 @@ struct Predicted {
 // === impl Queues ===
 
 impl Queues {
-    pub(super) fn new(servers: f64) -> Self {
-        Self { servers: if servers > 0.0 && servers.is_finite() { servers } else { 1.0 }, services: BTreeMap::new() }
+    pub(super) fn new(servers: BTreeMap<(String, Option<String>), f64>) -> Self {
+        Self { servers, services: BTreeMap::new() }
+    }
+
+    /// Requests that a replica works on at once.
+    fn servers(&self, key: &ServiceKey) -> f64 {
+        let of = |namespace: Option<String>| self.servers.get(&(key.name.clone(), namespace)).copied();
+        of(key.namespace.clone()).or_else(|| of(None)).filter(|servers| *servers > 0.0).unwrap_or(1.0)
     }
 
     /// Learns from a final window.
@@ -104,7 +110,7 @@ impl Queues {
             if self.services.len() >= SERVICES_MAX {
                 return;
             }
-            let calibration = Calibration::new(own_time, SCV, self.servers, POOLING);
+            let calibration = Calibration::new(own_time, SCV, self.servers(key), POOLING);
             let _ = self.services.insert(key.clone(), Service { calibration, learned: end - APART });
         }
         let Some(service) = self.services.get_mut(key) else { return };
@@ -221,7 +227,8 @@ impl Model for Queues {
         let number = |name, row| Column::of(rows, name).number(row);
         for (row, key) in services(rows) {
             let read = || {
-                let mut calibration = Calibration::new(number("service_time", row)?, number("service_scv", row)?, self.servers, POOLING);
+                let mut calibration =
+                    Calibration::new(number("service_time", row)?, number("service_scv", row)?, self.servers(&key), POOLING);
                 let end = Column::of(rows, WINDOW_END).time(row)?;
                 let samples = number("learned_samples", row).unwrap_or_default();
                 let _ = calibration.service_time.observe(number("service_time", row)?, samples);
