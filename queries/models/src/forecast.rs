@@ -34,6 +34,8 @@ use lead::{Lead, Sight};
 pub const LEAD_MAX: i64 = 7 * DAY;
 /// The most leads that are scored.
 pub const LEADS_MAX: usize = 16;
+/// Leads that stand for a stretch, in seconds.
+const STRETCH: [i64; 12] = [900, 1800, 3600, 7500, 16_500, 30_300, 49_200, 66_900, 82_200, 109_500, 139_800, 163_500];
 /// For how long after a change point models of the season are not believed, in seconds.
 const CHANGE_SECONDS: i64 = 3600;
 /// Upper quantiles are that much wider after a change point.
@@ -88,7 +90,7 @@ pub struct Forecast {
     /// A change point was seen within the last hour: models of the season are left out, the upper quantiles are wider, and there
     /// should be no scaling down.
     pub changed: bool,
-    base: f64,
+    floor: f64,
     ratios: [f64; conformal::LEVELS.len()],
 }
 
@@ -99,6 +101,17 @@ impl Settings {
     #[must_use]
     pub fn new(step: i64, leads: Vec<i64>) -> Self {
         Self { step, leads, holidays: Vec::new() }
+    }
+
+    /// Settings that score leads all the way up to a horizon, for forecasts of whole stretches. Most of these leads are no whole hours:
+    /// a series that repeats itself every hour looks easy at whole hours, and the record of a lead stands for its neighbours.
+    #[must_use]
+    pub fn up_to(step: i64, horizon: i64) -> Self {
+        let whole = |lead: i64| (lead + step - 1).div_euclid(step.max(1)) * step;
+        let mut leads: Vec<i64> = STRETCH.into_iter().chain([step, horizon]).map(whole).filter(|lead| *lead <= horizon).collect();
+        leads.sort_unstable();
+        leads.dedup();
+        Self::new(step, leads)
     }
 
     fn check(&self) -> Result<(), SettingsError> {
@@ -186,7 +199,7 @@ impl Forecaster {
             return None;
         }
         let steps = (lead_seconds + self.history.step - 1) / self.history.step;
-        let lead = self.leads.iter().min_by_key(|lead| proportion(lead.steps, steps))?;
+        let lead = self.lead(steps)?;
         let origin = Origin::new(&self.history, &self.calendar, now);
         let changed = self.is_changed(now);
         let opinion = lead.opinion(&origin, self.sight(changed), steps)?;
@@ -196,7 +209,7 @@ impl Forecaster {
             model: scores::name(opinion.choice.place),
             loss: lead.scores.loss(opinion.choice.place),
             changed,
-            base: opinion.choice.point.max(lead::FLOOR * origin.typical),
+            floor: lead::FLOOR * origin.typical,
             ratios: lead.conformal.ratios().map(|ratio| ratio * widened),
         })
     }
@@ -210,6 +223,11 @@ impl Forecaster {
         let sight = self.sight(self.is_changed(step));
         leads.iter_mut().filter(|lead| lead.is_due(step)).for_each(|lead| lead.issue(&origin, sight));
         self.leads = leads;
+    }
+
+    /// The record that stands for a lead in steps.
+    fn lead(&self, steps: i64) -> Option<&Lead> {
+        self.leads.iter().min_by_key(|lead| proportion(lead.steps, steps))
     }
 
     fn is_changed(&self, now: i64) -> bool {
@@ -246,6 +264,6 @@ impl Forecast {
             (None, Some(first)) => *first,
             (_, None) => self.ratios[levels.len() - 1],
         };
-        Some(self.base * ratio)
+        Some(((self.point + self.floor) * ratio - self.floor).max(0.0))
     }
 }

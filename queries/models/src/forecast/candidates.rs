@@ -105,7 +105,7 @@ impl Origin {
         let windows = window_means(history, bucket);
         let shifted = |distances: &Distances, most: usize| mean_windows(history, bucket, distances, most);
         let profiles = [shifted(&daily, 1), shifted(&daily, usize::MAX), shifted(&weekly, 1), shifted(&weekly, usize::MAX)];
-        let typical = windows.iter().rev().copied().find(|mean| !mean.is_nan()).unwrap_or(f64::NAN);
+        let typical = windows.iter().rev().copied().find(|mean| !mean.is_nan()).unwrap_or(history.last(now));
         let little = 0.01 * typical.abs() + f64::MIN_POSITIVE;
         let ratio = |place: usize, profile: f64| ((windows[place] + little) / (profile + little)).clamp(RATIO_BOUNDS.0, RATIO_BOUNDS.1);
         let ratios = profiles.map(|profile| std::array::from_fn(|place| ratio(place, profile[place])));
@@ -229,26 +229,53 @@ fn window_means(history: &History, bucket: i64) -> [f64; WINDOWS] {
 
 /// Means over the given days of what the windows were there.
 fn mean_windows(history: &History, bucket: i64, distances: &Distances, most: usize) -> [f64; WINDOWS] {
-    let (mut sums, mut known) = ([0.0; WINDOWS], [0.0; WINDOWS]);
+    let mut sums = [Trimmed::default(); WINDOWS];
     for distance in distances.as_slice().iter().take(most) {
         let means = window_means(history, bucket - distance * history.per_day);
-        for place in (0..WINDOWS).filter(|place| !means[*place].is_nan()) {
-            sums[place] += means[place];
-            known[place] += 1.0;
-        }
+        sums.iter_mut().zip(means).for_each(|(sum, mean)| sum.add(mean));
     }
-    std::array::from_fn(|place| if known[place] > 0.0 { sums[place] / known[place] } else { f64::NAN })
+    sums.map(|sum| sum.mean())
 }
 
 /// Mean over the given days of the smoothed numbers around a bucket.
 fn mean_around(history: &History, bucket: i64, distances: &Distances, most: usize) -> f64 {
-    let (mut sum, mut known) = (0.0, 0.0);
+    let mut sum = Trimmed::default();
     for distance in distances.as_slice().iter().take(most) {
-        let number = history.around(bucket - distance * history.per_day);
-        if !number.is_nan() {
-            sum += number;
-            known += 1.0;
+        sum.add(history.around(bucket - distance * history.per_day));
+    }
+    sum.mean()
+}
+
+/// A mean without the least and the greatest of five numbers or more, so that one wild day does not shape a profile.
+#[derive(Clone, Copy, Default)]
+struct Trimmed {
+    sum: f64,
+    number: f64,
+    least: f64,
+    greatest: f64,
+}
+
+// === impl Trimmed ===
+
+impl Trimmed {
+    fn add(&mut self, number: f64) {
+        if number.is_nan() {
+            return;
+        }
+        let first = self.number < 0.5;
+        self.least = if first { number } else { self.least.min(number) };
+        self.greatest = if first { number } else { self.greatest.max(number) };
+        self.sum += number;
+        self.number += 1.0;
+    }
+
+    fn mean(self) -> f64 {
+        if self.number > 4.5 {
+            (self.sum - self.least - self.greatest) / (self.number - 2.0)
+        } else if self.number > 0.5 {
+            self.sum / self.number
+        } else {
+            f64::NAN
         }
     }
-    if known > 0.0 { sum / known } else { f64::NAN }
 }

@@ -14,8 +14,9 @@ const NEEDED: [f64; 5] = [50.0, 50.0, 50.0, 50.0, 500.0];
 const KEPT_MAX: usize = 1024;
 /// How fast a level is corrected when too much or too little came above it (Gibbs and Candès, 2021).
 const CORRECTION: f64 = 0.005;
-/// How far below its name a level may be corrected, and the highest that it may become.
-const CORRECTED_BOUNDS: (f64, f64) = (0.03, 0.995);
+/// How far below its name a level may be corrected, and the highest that it may become. Recorded series need more than a few points
+/// downwards: forecasts get better as they learn, so older ratios are too wide for them.
+const CORRECTED_BOUNDS: (f64, f64) = (0.1, 0.995);
 
 /// Ratios of what came to what had been forecast.
 #[derive(Clone, Debug, PartialEq)]

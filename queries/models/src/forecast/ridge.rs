@@ -1,5 +1,7 @@
 //! Ridge regression that forgets: normal equations which old rows leave slowly.
 
+use super::ring::narrow;
+
 /// Number of inputs, the constant not counted.
 pub(super) const INPUTS: usize = 22;
 /// Number of coefficients.
@@ -10,6 +12,11 @@ const RIDGE: f64 = 0.01;
 const ROWS_MIN: f64 = 66.0;
 /// Residuals beyond this many standard deviations weigh less (Huber, 1964).
 const HUBER: f64 = 2.0;
+
+/// Inputs count at most so many times their root mean square,
+const INPUT_MAX: f64 = 5.0;
+/// once so many rows tell it.
+const ROWS_KNOWN: f64 = 20.0;
 
 /// A linear model of a target by inputs.
 #[derive(Clone, Debug, PartialEq)]
@@ -31,6 +38,7 @@ impl Ridge {
 
     /// Learns one row; all rows before count `memory` times what they counted.
     pub(super) fn learn(&mut self, inputs: &[f32; INPUTS], target: f64, memory: f64) {
+        let inputs = &self.bounded(inputs);
         let error = target - self.predict(inputs).unwrap_or(0.0);
         let allowed = HUBER * self.variance.sqrt();
         let weight = if allowed > 0.0 && error.abs() > allowed { allowed / error.abs() } else { 1.0 };
@@ -61,7 +69,19 @@ impl Ridge {
     /// The target expected for inputs. `None` before anything was solved.
     pub(super) fn predict(&self, inputs: &[f32; INPUTS]) -> Option<f64> {
         let coefficients = self.coefficients.as_ref()?;
+        let inputs = &self.bounded(inputs);
         Some(coefficients.iter().enumerate().map(|(place, coefficient)| coefficient * widened(inputs, place)).sum())
+    }
+
+    /// Inputs within some times their usual size: one wild day must not be multiplied by a coefficient that ordinary days gave.
+    fn bounded(&self, inputs: &[f32; INPUTS]) -> [f32; INPUTS] {
+        if self.rows < ROWS_KNOWN {
+            return *inputs;
+        }
+        std::array::from_fn(|place| {
+            let most = narrow(INPUT_MAX * (self.products[place * (place + 3) / 2] / self.rows).sqrt());
+            if most > 0.0 { inputs[place].clamp(-most, most) } else { inputs[place] }
+        })
     }
 }
 
