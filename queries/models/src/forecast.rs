@@ -40,6 +40,9 @@ const STRETCH: [i64; 12] = [900, 1800, 3600, 7500, 16_500, 30_300, 49_200, 66_90
 const CHANGE_SECONDS: i64 = 3600;
 /// Upper quantiles are that much wider after a change point.
 const CHANGE_WIDENS: f64 = 1.25;
+/// Time over which zeros are counted, in seconds, and the share below which a zero is more likely lost data than no load.
+const ZERO_SECONDS: f64 = 3.0 * 86_400.0;
+const ZERO_SHARE: f64 = 0.1;
 /// A clock that goes back by no more than this was set back (summer time); by more, the observation is late and ignored.
 const BACK_MAX: i64 = 2 * 3600;
 
@@ -76,6 +79,7 @@ pub struct Forecaster {
     change: Change,
     changed: Option<i64>,
     now: Option<i64>,
+    zeros: Zeros,
 }
 
 /// What is expected, and how far above it what comes may be.
@@ -92,6 +96,13 @@ pub struct Forecast {
     pub changed: bool,
     floor: f64,
     ratios: [f64; conformal::LEVELS.len()],
+}
+
+/// How usual zeros are in a series.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+struct Zeros {
+    share: f64,
+    now: bool,
 }
 
 // === impl Settings ===
@@ -161,6 +172,7 @@ impl Forecaster {
             change: Change::default(),
             changed: None,
             now: None,
+            zeros: Zeros::default(),
         })
     }
 
@@ -182,10 +194,12 @@ impl Forecaster {
                 self.changed = Some(step);
             }
             self.smoothers.observe(&self.history, &self.calendar, step, value);
+            self.zeros.observe(value, self.history.step);
         }
         self.history.observe(step, value);
         self.now = Some(step);
-        self.leads.iter_mut().for_each(|lead| lead.resolve(step, value));
+        let doubtful = self.zeros.doubtful();
+        self.leads.iter_mut().for_each(|lead| lead.resolve(step, value, doubtful));
         self.issue(step);
         true
     }
@@ -235,13 +249,35 @@ impl Forecaster {
     }
 
     fn sight(&self, changed: bool) -> Sight<'_> {
-        Sight { history: &self.history, calendar: &self.calendar, smoothers: &self.smoothers, seasonal: !changed }
+        Sight {
+            history: &self.history,
+            calendar: &self.calendar,
+            smoothers: &self.smoothers,
+            seasonal: !changed,
+            doubtful: self.zeros.doubtful(),
+        }
     }
 }
 
 /// How far two leads are apart in proportion.
 fn proportion(a: i64, b: i64) -> i64 {
     a.max(b) * 1024 / a.min(b).max(1)
+}
+
+// === impl Zeros ===
+
+impl Zeros {
+    fn observe(&mut self, value: f64, step: i64) {
+        self.now = value <= 0.0;
+        #[expect(clippy::cast_precision_loss, reason = "a step is at most an hour")]
+        let weight = step as f64 / ZERO_SECONDS;
+        self.share += weight * (if self.now { 1.0 } else { 0.0 } - self.share);
+    }
+
+    /// Whether the newest value is a zero in a series that is hardly ever zero.
+    fn doubtful(self) -> bool {
+        self.now && self.share < ZERO_SHARE
+    }
 }
 
 // === impl Forecast ===
@@ -267,3 +303,6 @@ impl Forecast {
         Some(((self.point + self.floor) * ratio - self.floor).max(0.0))
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -75,7 +75,7 @@ impl Watch {
 
     /// Asks for the quantiles after a place was seen.
     pub(super) fn ask(&mut self, place: usize, forecaster: &Forecaster) {
-        if place < self.first || place % self.stride != 0 {
+        if place < self.first || !place.is_multiple_of(self.stride) {
             return;
         }
         if let Some(forecast) = forecaster.forecast(self.lead) {

@@ -67,7 +67,7 @@ pub(super) struct Origin {
     windows: [f64; WINDOWS],
     profiles: [[f64; WINDOWS]; PROFILES],
     ratios: [[f64; WINDOWS]; PROFILES],
-    /// Mean of the last day or of what there is.
+    /// Mean of the last day that was known.
     pub(super) typical: f64,
 }
 
@@ -105,7 +105,7 @@ impl Origin {
         let windows = window_means(history, bucket);
         let shifted = |distances: &Distances, most: usize| mean_windows(history, bucket, distances, most);
         let profiles = [shifted(&daily, 1), shifted(&daily, usize::MAX), shifted(&weekly, 1), shifted(&weekly, usize::MAX)];
-        let typical = windows.iter().rev().copied().find(|mean| !mean.is_nan()).unwrap_or(history.last(now));
+        let typical = history.typical().unwrap_or(0.0);
         let little = 0.01 * typical.abs() + f64::MIN_POSITIVE;
         let ratio = |place: usize, profile: f64| ((windows[place] + little) / (profile + little)).clamp(RATIO_BOUNDS.0, RATIO_BOUNDS.1);
         let ratios = profiles.map(|profile| std::array::from_fn(|place| ratio(place, profile[place])));

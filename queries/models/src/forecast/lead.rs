@@ -16,14 +16,14 @@ const WAITING: i64 = 24;
 const SCORE_DAYS: f64 = 3.0;
 const RIDGE_DAYS: f64 = 21.0;
 /// For how many days ratios are kept, at most.
-const RATIO_DAYS: i64 = 14;
+const RATIO_DAYS: f64 = 7.0;
 /// Rows of the ridge between two solutions.
 const SOLVE_EVERY: u32 = 24;
 /// Share of the typical number that is added to both when what came is divided by what had been forecast: near zero the ratio of a
 /// few requests to none would say nothing, and the first requests after an outage would make it explode.
-pub(super) const FLOOR: f64 = 0.1;
+pub(super) const FLOOR: f64 = 0.25;
 /// The greatest ratio that is kept.
-const RATIO_MAX: f64 = 60.0;
+const RATIO_MAX: f64 = 10.0;
 
 /// A lead and its record.
 #[derive(Clone, Debug)]
@@ -52,6 +52,7 @@ struct Issued {
     point: f64,
     floor: f64,
     uppers: [f64; LEVELS.len()],
+    doubtful: bool,
 }
 
 /// What all candidates say, and which is believed.
@@ -71,6 +72,8 @@ pub(super) struct Sight<'a> {
     pub(super) smoothers: &'a Smoothers,
     /// Whether models of the season may be believed.
     pub(super) seasonal: bool,
+    /// Whether the newest number is a zero that is more likely lost data: ratios learn nothing from it.
+    pub(super) doubtful: bool,
 }
 
 // === impl Lead ===
@@ -90,7 +93,7 @@ impl Lead {
             scores: Scores::new(),
             ridge: Ridge::new(),
             rows_since: 0,
-            conformal: Conformal::new(usize::try_from(RATIO_DAYS * per_day / period).unwrap_or(1)),
+            conformal: Conformal::new(RATIO_DAYS, 1.0 / per_row),
             score_memory: (-per_row / SCORE_DAYS).exp(),
             ridge_memory: (-per_row / RIDGE_DAYS).exp(),
         }
@@ -102,11 +105,11 @@ impl Lead {
     }
 
     /// Takes what came at a step to judge the forecasts that were issued for it. What did not come judges nothing.
-    pub(super) fn resolve(&mut self, step: i64, came: Option<f64>) {
+    pub(super) fn resolve(&mut self, step: i64, came: Option<f64>, doubtful: bool) {
         while self.waiting.front().is_some_and(|issued| issued.target <= step) {
             let Some(issued) = self.waiting.pop_front() else { return };
             if let Some(came) = came.filter(|_| issued.target == step) {
-                self.learn(&issued, came);
+                self.learn(&issued, came, doubtful);
             }
         }
     }
@@ -122,7 +125,7 @@ impl Lead {
         while self.waiting.back().is_some_and(|issued| issued.target >= target) {
             self.waiting.pop_back();
         }
-        self.waiting.push_back(Issued { target, numbers, combined, inputs, point: choice.point, floor, uppers });
+        self.waiting.push_back(Issued { target, numbers, combined, inputs, point: choice.point, floor, uppers, doubtful: sight.doubtful });
     }
 
     /// What is forecast for a lead at or near the own, in steps. `None` when nothing was ever observed.
@@ -140,7 +143,7 @@ impl Lead {
         Some(Opinion { numbers, combined, choice, inputs })
     }
 
-    fn learn(&mut self, issued: &Issued, came: f64) {
+    fn learn(&mut self, issued: &Issued, came: f64, doubtful: bool) {
         self.scores.learn(&issued.numbers, issued.combined, came, self.score_memory);
         if let Some((base, inputs)) = &issued.inputs {
             self.ridge.learn(inputs, came.clamp(0.0, f64::INFINITY).sqrt() - base, self.ridge_memory);
@@ -149,6 +152,9 @@ impl Lead {
                 self.rows_since = 0;
                 self.ridge.solve();
             }
+        }
+        if doubtful || issued.doubtful {
+            return;
         }
         let base = issued.point + issued.floor;
         // Without a base nothing was ever above zero: what came then is as far above as can be told.
