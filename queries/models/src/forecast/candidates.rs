@@ -1,6 +1,8 @@
 //! The cheap forecasts that compete: all of them at once, for one lead.
 
 use super::calendar::{Calendar, Distances};
+#[cfg(feature = "heavy")]
+use super::decomposition::Decomposition;
 use super::history::History;
 use super::ridge::INPUTS;
 use super::ring::narrow;
@@ -33,18 +35,33 @@ const PER_PROFILE: usize = WINDOWS * POWERS;
 const SEASONS: usize = CORRECTED + PROFILES * PER_PROFILE;
 /// Ridge regression.
 pub(super) const RIDGE: usize = SEASONS + SEASON_WEIGHTS.len();
+/// Number of models of the feature `heavy`: decomposition and network.
+#[cfg(feature = "heavy")]
+const HEAVY: usize = 2;
+#[cfg(not(feature = "heavy"))]
+const HEAVY: usize = 0;
+/// Decomposition.
+#[cfg(feature = "heavy")]
+pub(super) const DECOMPOSITION: usize = RIDGE + 1;
+/// Network.
+#[cfg(feature = "heavy")]
+pub(super) const NETWORK: usize = RIDGE + 2;
 /// Number of candidates.
-pub(super) const CANDIDATES: usize = RIDGE + 1;
+pub(super) const CANDIDATES: usize = RIDGE + 1 + HEAVY;
 
 /// Candidates of one kind, of which only the best takes part in combinations.
-pub(super) const FAMILIES: [(std::ops::Range<usize>, &str); 7] = [
+pub(super) const FAMILIES: [(std::ops::Range<usize>, &str); 7 + HEAVY] = [
     (MEANS..PLAIN, "level"),
     (PLAIN..CORRECTED, "season"),
     (CORRECTED..CORRECTED + PER_PROFILE, "yesterday × level"),
     (CORRECTED + PER_PROFILE..CORRECTED + 2 * PER_PROFILE, "day × level"),
     (CORRECTED + 2 * PER_PROFILE..SEASONS, "week × level"),
     (SEASONS..RIDGE, "holt-winters"),
-    (RIDGE..CANDIDATES, "ridge"),
+    (RIDGE..RIDGE + 1, "ridge"),
+    #[cfg(feature = "heavy")]
+    (DECOMPOSITION..DECOMPOSITION + 1, "decomposition"),
+    #[cfg(feature = "heavy")]
+    (NETWORK..NETWORK + 1, "network"),
 ];
 
 /// The forecasts of all candidates; what has no history is not a number.
@@ -55,6 +72,8 @@ pub(super) type Numbers = [f32; CANDIDATES];
 pub(super) struct Smoothers {
     levels: [Level; LEVEL_WEIGHTS.len()],
     seasons: [Season; SEASON_WEIGHTS.len()],
+    #[cfg(feature = "heavy")]
+    decomposition: Decomposition,
 }
 
 /// What all leads share: where the series is now, and where it was at this time of other days.
@@ -78,7 +97,12 @@ impl Smoothers {
         let slots = usize::try_from(history.per_day).unwrap_or(1);
         #[expect(clippy::cast_precision_loss, reason = "a bucket has few steps")]
         let repeats = history.per_bucket as f64;
-        Self { levels: LEVEL_WEIGHTS.map(Level::new), seasons: SEASON_WEIGHTS.map(|weights| Season::new(weights, slots, repeats)) }
+        Self {
+            levels: LEVEL_WEIGHTS.map(Level::new),
+            seasons: SEASON_WEIGHTS.map(|weights| Season::new(weights, slots, repeats)),
+            #[cfg(feature = "heavy")]
+            decomposition: Decomposition::default(),
+        }
     }
 
     pub(super) fn observe(&mut self, history: &History, calendar: &Calendar, step: i64, number: f64) {
@@ -86,6 +110,14 @@ impl Smoothers {
         self.levels.iter_mut().for_each(|level| level.observe(number));
         let steps_per_day = history.per_day * history.per_bucket;
         self.seasons.iter_mut().for_each(|season| season.observe(step, slot, root, steps_per_day, special));
+    }
+
+    /// Fits the models that look at all of the history, when a bucket is full.
+    #[cfg(feature = "heavy")]
+    pub(super) fn fit(&mut self, history: &History, calendar: &Calendar, step: i64) {
+        if step.rem_euclid(history.per_bucket) == history.per_bucket - 1 {
+            self.decomposition.observe(history, calendar, step.div_euclid(history.per_bucket));
+        }
     }
 
     /// The root expected for a slot by the season that change points are measured against, or not a number.
@@ -161,6 +193,10 @@ impl Origin {
                 let root = season.root(history.slot(target)).clamp(0.0, f64::INFINITY);
                 numbers[SEASONS + place] = narrow(root * root);
             }
+        }
+        #[cfg(feature = "heavy")]
+        {
+            numbers[DECOMPOSITION] = narrow(smoothers.decomposition.number(history, calendar, bucket));
         }
         self.inputs(&plain, numbers)
     }

@@ -3,9 +3,13 @@
 use std::collections::VecDeque;
 
 use super::calendar::Calendar;
+#[cfg(feature = "heavy")]
+use super::candidates::NETWORK;
 use super::candidates::{CANDIDATES, Numbers, Origin, RIDGE, Smoothers};
 use super::conformal::{Conformal, LEVELS};
 use super::history::History;
+#[cfg(feature = "heavy")]
+use super::network::{Network, ROW, Row};
 use super::ridge::{INPUTS, Ridge};
 use super::ring::narrow;
 use super::scores::{Choice, Scores};
@@ -37,6 +41,8 @@ pub(super) struct Lead {
     pub(super) scores: Scores,
     ridge: Ridge,
     rows_since: u32,
+    #[cfg(feature = "heavy")]
+    network: Network,
     pub(super) conformal: Conformal,
     score_memory: f64,
     ridge_memory: f64,
@@ -53,6 +59,8 @@ struct Issued {
     floor: f64,
     uppers: [f64; LEVELS.len()],
     doubtful: bool,
+    #[cfg(feature = "heavy")]
+    row: Row,
 }
 
 /// What all candidates say, and which is believed.
@@ -93,6 +101,8 @@ impl Lead {
             scores: Scores::new(),
             ridge: Ridge::new(),
             rows_since: 0,
+            #[cfg(feature = "heavy")]
+            network: Network::new(u64::try_from(steps).unwrap_or(0)),
             conformal: Conformal::new(RATIO_DAYS, 1.0 / per_row),
             score_memory: (-per_row / SCORE_DAYS).exp(),
             ridge_memory: (-per_row / RIDGE_DAYS).exp(),
@@ -125,7 +135,20 @@ impl Lead {
         while self.waiting.back().is_some_and(|issued| issued.target >= target) {
             self.waiting.pop_back();
         }
-        self.waiting.push_back(Issued { target, numbers, combined, inputs, point: choice.point, floor, uppers, doubtful: sight.doubtful });
+        #[cfg(feature = "heavy")]
+        let row = inputs.map_or([0.0; ROW], |(_, inputs)| row(&inputs, sight.history, target));
+        self.waiting.push_back(Issued {
+            target,
+            numbers,
+            combined,
+            inputs,
+            point: choice.point,
+            floor,
+            uppers,
+            doubtful: sight.doubtful,
+            #[cfg(feature = "heavy")]
+            row,
+        });
     }
 
     /// What is forecast for a lead at or near the own, in steps. `None` when nothing was ever observed.
@@ -138,15 +161,27 @@ impl Lead {
             let root = (base + deviation).clamp(0.0, f64::INFINITY);
             numbers[RIDGE] = narrow(root * root);
         }
+        #[cfg(feature = "heavy")]
+        self.ask_network(origin, sight.history, steps, inputs.as_ref(), &mut numbers);
         let combined = self.scores.combine(&numbers, sight.seasonal);
         let choice = self.scores.choose(&numbers, combined, sight.seasonal)?;
         Some(Opinion { numbers, combined, choice, inputs })
+    }
+
+    #[cfg(feature = "heavy")]
+    fn ask_network(&self, origin: &Origin, history: &History, steps: i64, inputs: Option<&(f64, [f32; INPUTS])>, numbers: &mut Numbers) {
+        let Some((base, inputs)) = inputs else { return };
+        if let Some(deviation) = self.network.predict(&row(inputs, history, origin.now + steps)) {
+            numbers[NETWORK] = narrow((base + deviation).clamp(0.0, f64::INFINITY).powi(2));
+        }
     }
 
     fn learn(&mut self, issued: &Issued, came: f64, doubtful: bool) {
         self.scores.learn(&issued.numbers, issued.combined, came, self.score_memory);
         if let Some((base, inputs)) = &issued.inputs {
             self.ridge.learn(inputs, came.clamp(0.0, f64::INFINITY).sqrt() - base, self.ridge_memory);
+            #[cfg(feature = "heavy")]
+            self.network.learn(issued.row, came.clamp(0.0, f64::INFINITY).sqrt() - base);
             self.rows_since += 1;
             if self.rows_since >= SOLVE_EVERY {
                 self.rows_since = 0;
@@ -167,10 +202,18 @@ impl Lead {
 
 /// The least number of buckets from `least` on that has no divisor in common with those of a day, so that forecasts recorded at this
 /// distance meet every time of the day: a saw-tooth of an hour would look flat to one a whole hour.
-fn rotating(least: i64, per_day: i64) -> i64 {
+pub(super) fn rotating(least: i64, per_day: i64) -> i64 {
     (least.max(1)..per_day).find(|buckets| common_divisor(*buckets, per_day) == 1).unwrap_or(1)
 }
 
 fn common_divisor(a: i64, b: i64) -> i64 {
     if b == 0 { a } else { common_divisor(b, a % b) }
+}
+
+/// Inputs of the network for a target.
+#[cfg(feature = "heavy")]
+#[expect(clippy::cast_precision_loss, reason = "slots of a week")]
+fn row(inputs: &[f32; INPUTS], history: &History, target: i64) -> Row {
+    let day = history.slot(target) as f64 / history.per_day as f64;
+    Network::row(inputs, day, (history.day(target).rem_euclid(7) as f64 + day) / 7.0)
 }

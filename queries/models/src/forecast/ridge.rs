@@ -61,7 +61,7 @@ impl Ridge {
         if self.rows < ROWS_MIN {
             return;
         }
-        if let Some(coefficients) = cholesky_solve(&self.products, &self.targets) {
+        if let Some(coefficients) = solve_ridge(&self.products, &self.targets) {
             self.coefficients = Some(coefficients);
         }
     }
@@ -90,14 +90,22 @@ fn widened(inputs: &[f32; INPUTS], place: usize) -> f64 {
     inputs.get(place).map_or(1.0, |input| f64::from(*input))
 }
 
-/// Solves the ridge equations by Cholesky's decomposition. `None` when they are not positive definite.
-fn cholesky_solve(products: &[f64], targets: &[f64; WIDTH]) -> Option<[f64; WIDTH]> {
+/// Solves the ridge equations. `None` when they are not positive definite.
+fn solve_ridge(products: &[f64], targets: &[f64; WIDTH]) -> Option<[f64; WIDTH]> {
+    let mut penalised = products.to_vec();
+    let diagonal = |place: usize| place * (place + 3) / 2;
+    let scale: f64 = (0..INPUTS).map(|place| products[diagonal(place)]).fold(0.0, f64::max);
+    for place in 0..WIDTH {
+        let own = products[diagonal(place)];
+        penalised[diagonal(place)] += if place < INPUTS { RIDGE * own + 1e-9 * scale + 1e-12 } else { 1e-9 };
+    }
+    cholesky(penalised, *targets)
+}
+
+/// Solves symmetric equations, given as lower triangle by rows, by Cholesky's decomposition. `None` when they are not positive definite.
+pub(super) fn cholesky<const N: usize>(mut factor: Vec<f64>, mut solution: [f64; N]) -> Option<[f64; N]> {
     let at = |row: usize, column: usize| row * (row + 1) / 2 + column;
-    let mut factor = products.to_vec();
-    let scale: f64 = (0..INPUTS).map(|place| products[at(place, place)]).fold(0.0, f64::max);
-    for row in 0..WIDTH {
-        let penalty = if row < INPUTS { RIDGE * factor[at(row, row)] + 1e-9 * scale + 1e-12 } else { 1e-9 };
-        factor[at(row, row)] += penalty;
+    for row in 0..N {
         for column in 0..=row {
             let known: f64 = (0..column).map(|inner| factor[at(row, inner)] * factor[at(column, inner)]).sum();
             let rest = factor[at(row, column)] - known;
@@ -111,13 +119,12 @@ fn cholesky_solve(products: &[f64], targets: &[f64; WIDTH]) -> Option<[f64; WIDT
             }
         }
     }
-    let mut solution = *targets;
-    for row in 0..WIDTH {
+    for row in 0..N {
         let known: f64 = (0..row).map(|inner| factor[at(row, inner)] * solution[inner]).sum();
         solution[row] = (solution[row] - known) / factor[at(row, row)];
     }
-    for row in (0..WIDTH).rev() {
-        let known: f64 = (row + 1..WIDTH).map(|inner| factor[at(inner, row)] * solution[inner]).sum();
+    for row in (0..N).rev() {
+        let known: f64 = (row + 1..N).map(|inner| factor[at(inner, row)] * solution[inner]).sum();
         solution[row] = (solution[row] - known) / factor[at(row, row)];
     }
     solution.iter().all(|coefficient| coefficient.is_finite()).then_some(solution)

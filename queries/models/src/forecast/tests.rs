@@ -242,6 +242,14 @@ fn replay_gives_the_same() {
     assert_eq!(forecasts(), forecasts());
 }
 
+/// Guarantees: leads for a stretch are whole steps, within the horizon, and end with it.
+#[test]
+fn leads_of_a_stretch() {
+    assert_eq!(Settings::up_to(1800, 7200).leads, [1800, 3600, 7200]);
+    assert_eq!(Settings::up_to(300, 3600).leads, [300, 900, 1800, 3600]);
+    assert!([60, 300, 3600].iter().all(|step| Forecaster::new(Settings::up_to(*step, LEAD_MAX)).is_ok()));
+}
+
 /// Guarantees: settings that cannot be are refused with what to do; jumps of the clock over all time are survived.
 #[test]
 fn impossible_settings_and_times() {
@@ -251,8 +259,7 @@ fn impossible_settings_and_times() {
     assert_eq!((refused(60, vec![]), refused(60, vec![90])), (Some(SettingsError::Leads(0)), Some(SettingsError::Lead(90))));
     assert!(refused(60, vec![LEAD_MAX + 60]).unwrap().to_string().contains("hint"));
     let mut forecaster = forecaster();
-    forecaster.observe(i64::MIN / 4, Some(1.0));
-    forecaster.observe(0, Some(1.0));
-    forecaster.observe(i64::MAX / 4, Some(1.0));
-    assert!(forecaster.forecast(900).is_some());
+    assert!(!forecaster.observe(i64::MIN, Some(1.0)) && !forecaster.observe(i64::MAX, Some(1.0)));
+    assert!(forecaster.observe(-1_000_000_000_000_000, Some(1.0)) && forecaster.observe(1_000_000_000_000_000, Some(2.0)));
+    assert!(forecaster.forecast(900).is_some_and(|forecast| (forecast.point - 2.0).abs() < 1e-6));
 }
