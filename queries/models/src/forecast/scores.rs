@@ -1,6 +1,6 @@
 //! How well each candidate did, what they say together, and which of them is believed.
 //!
-//! The combination is a weighted median of the best of each family. On recorded series it beat the plain median of four families,
+//! The combination is a weighted median of the best of each family and the naive forecasts. On recorded series it beat the plain median of four families,
 //! the weighted mean, and the best single candidate: one family that a wild day misled does not move it.
 
 use super::candidates::{CANDIDATES, DAY_AGO, FAMILIES, NAIVE, Numbers, RIDGE, WEEK_AGO};
@@ -67,12 +67,12 @@ impl Scores {
         (self.errors[place] + given) / (self.naive[place] + given)
     }
 
-    /// Weighted median of the best of each family, by the inverse fourth power of their losses. Not a number without a candidate.
+    /// Weighted median of the best of each family and of the naive forecasts, by the inverse fourth power of their losses. Not a number
+    /// without a candidate.
     pub(super) fn combine(&self, numbers: &Numbers, seasonal: bool) -> f32 {
         let weight = |place: usize| self.loss(place).max(LOSS_MIN).powi(-4);
-        let naive = self.best_naive(numbers, seasonal);
-        let places = self.representatives(numbers, seasonal).into_iter().flatten().chain(naive);
-        let mut pairs = [(f32::NAN, 0.0); FAMILIES.len() + 1];
+        let places = self.representatives(numbers, seasonal).into_iter().flatten().chain(naives(numbers, seasonal));
+        let mut pairs = [(f32::NAN, 0.0); FAMILIES.len() + NAIVES.len()];
         let mut known = 0;
         for (pair, place) in pairs.iter_mut().zip(places) {
             *pair = (numbers[place], weight(place));
@@ -83,7 +83,7 @@ impl Scores {
 
     /// What is believed: the combination while it beats the naive forecasts, else the best candidate that does, else the best naive one.
     pub(super) fn choose(&self, numbers: &Numbers, combined: f32, seasonal: bool) -> Option<Choice> {
-        let naive = self.best_naive(numbers, seasonal);
+        let naive = self.least(naives(numbers, seasonal));
         let bar = naive.map_or(f64::INFINITY, |place| self.loss(place));
         let proven = |place: &usize| self.loss(*place) < bar;
         let together = Some(COMBINED).filter(|_| !combined.is_nan()).filter(proven);
@@ -91,11 +91,6 @@ impl Scores {
         let place = together.or_else(alone).or(naive)?;
         let number = numbers.get(place).copied().unwrap_or(combined);
         Some(Choice { place, point: f64::from(number).max(0.0) })
-    }
-
-    /// The naive forecast of the least loss.
-    fn best_naive(&self, numbers: &Numbers, seasonal: bool) -> Option<usize> {
-        self.least(NAIVES.into_iter().filter(|place| !numbers[*place].is_nan() && (seasonal || *place == NAIVE)))
     }
 
     /// The member of the least loss of each family; only levels and the ridge while the season is not believed.
@@ -110,6 +105,11 @@ impl Scores {
     fn least(&self, places: impl Iterator<Item = usize>) -> Option<usize> {
         places.map(|place| (self.loss(place), place)).min_by(|a, b| a.0.total_cmp(&b.0)).map(|(_, place)| place)
     }
+}
+
+/// The naive forecasts that are known; only the last value while the season is not believed.
+fn naives(numbers: &Numbers, seasonal: bool) -> impl Iterator<Item = usize> + '_ {
+    NAIVES.into_iter().filter(move |place| !numbers[*place].is_nan() && (seasonal || *place == NAIVE))
 }
 
 /// The median of weighted numbers, on straight lines between the middles of their weights. Not a number of none.
