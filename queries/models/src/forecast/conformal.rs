@@ -8,8 +8,9 @@ use super::ring::narrow;
 pub(super) const LEVELS: [f64; 5] = [0.5, 0.75, 0.9, 0.95, 0.99];
 /// Ratios of an unknown series at these levels: pooled from recorded series.
 const POOLED: [f64; 5] = [1.0, 1.15, 1.35, 1.5, 2.0];
-/// Ratios that a level needs to be trusted on its own.
-const NEEDED: [f64; 5] = [50.0, 50.0, 50.0, 50.0, 500.0];
+/// Ratios that a level needs to be trusted on its own; until then it is mixed with the pooled one. A hundred and fifty leave one or two
+/// above the highest level: little, but on recorded series better than a quantile of other series, which hourly steps would keep for good.
+const NEEDED: [f64; 5] = [50.0, 50.0, 50.0, 50.0, 150.0];
 /// The most ratios that are kept.
 const KEPT_MAX: f64 = 1024.0;
 /// How fast a level is corrected when too much or too little came above it (Gibbs and Candès, 2021), per ratio.
