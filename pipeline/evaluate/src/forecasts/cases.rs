@@ -7,6 +7,7 @@ const HALF_HOUR: i64 = 1800;
 const HOUR: i64 = 3600;
 
 /// All recordings of at least two weeks with steps of at most an hour: requests and other counts first, then levels of machines.
+/// The constants of the forecaster were chosen by scores on these. Only the last five, and the contest's series, had no part in that.
 pub(super) const ALL: &[(&str, i64)] = &[
     ("nasa", FIVE_MINUTES),
     ("nasa", HOUR),
@@ -34,4 +35,9 @@ pub(super) const ALL: &[(&str, i64)] = &[
     ("ec2-disk-write", FIVE_MINUTES),
     ("ec2-network-in", FIVE_MINUTES),
     ("rds-cpu", FIVE_MINUTES),
+    ("twitter-cvs", FIVE_MINUTES),
+    ("exchange-2-cpm", HOUR),
+    ("exchange-4-cpc", HOUR),
+    ("speed", TEN_MINUTES),
+    ("travel-time", TEN_MINUTES),
 ];
