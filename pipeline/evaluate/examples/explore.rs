@@ -1,0 +1,1 @@
+fn main() { tracescale_evaluate::scaling::explore(); }
