@@ -1,6 +1,6 @@
 //! The stationary models, computed once per grid point and interpolated, because a simulated second must cost microseconds.
 
-use super::{Sharing, UTILIZATION_MAX, mean_wait, queue_tail, sharing_tail, slowdown};
+use super::{Sharing, UTILIZATION_MAX, queue_tail, sharing_tail, slowdown, wait};
 use crate::distribution::Distribution;
 use crate::number::{at, position, real_length};
 
@@ -150,10 +150,14 @@ fn row_of(servers: u32) -> usize {
 }
 
 fn compute(sharing: Sharing, points: &[(f64, f64)], scv: f64, servers: u32, utilization: f64) -> Law {
-    let slow = slowdown(servers, utilization, scv);
-    let (mean, tail): (f64, Box<dyn Fn(f64) -> f64 + '_>) = match sharing {
-        Sharing::Processor => (slow.mean, Box::new(move |t| sharing_tail(points, &slow, t))),
-        Sharing::Queue => (1.0 + mean_wait(servers, utilization, scv), Box::new(move |t| queue_tail(points, servers, utilization, scv, t))),
+    let (slow, wait) = (slowdown(servers, utilization, scv), wait(servers, utilization, scv));
+    let tail = |t: f64| match sharing {
+        Sharing::Processor => sharing_tail(points, &slow, t),
+        Sharing::Queue => queue_tail(points, &wait, t),
+    };
+    let mean = match sharing {
+        Sharing::Processor => slow.mean,
+        Sharing::Queue => 1.0 + wait.mean,
     };
     let least = LEVELS[LEVELS.len() - 1];
     let mut high = points.iter().fold(0.0, |most: f64, (value, _)| most.max(*value)).max(f64::MIN_POSITIVE);
