@@ -19,6 +19,7 @@ pub mod distribution;
 pub mod fluid;
 pub mod histogram;
 pub mod model;
+pub mod modelled;
 mod number;
 pub mod plant;
 pub mod policy;

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use tracescale_core::time::Timestamp;
+use tracescale_models::control::Stabilizer;
 use tracescale_simulate::distribution::Distribution;
 use tracescale_simulate::fluid::{Fluid, Tables};
 use tracescale_simulate::plant::Plant;
@@ -65,7 +65,14 @@ impl Bench {
     }
 
     /// A part of a load under a policy, from the replicas that its first minutes need on.
-    pub(super) fn run(&mut self, load: &Workload, part: Part, startup: f64, seed: u64, policy: Box<dyn Policy>) -> Result<Outcome, WorldError> {
+    pub(super) fn run(
+        &mut self,
+        load: &Workload,
+        part: Part,
+        startup: f64,
+        seed: u64,
+        policy: Box<dyn Policy>,
+    ) -> Result<Outcome, WorldError> {
         let mut spec = service(startup);
         let first = load.rates.at(part.from).max(load.rates.at(part.from + Duration::from_secs(300)));
         spec.initial_replicas = self.needed(1.2 * first);
@@ -95,8 +102,13 @@ impl Bench {
             needs.push(self.needed(load.rates.at(at)));
             at = at + step;
         }
-        let window = (ahead / 15.0).ceil() as usize + 1;
-        let total: u32 = (0..needs.len()).map(|place| needs[place..(place + window).min(needs.len())].iter().max().copied().unwrap_or(1)).sum();
+        let window = Duration::from_secs_f64(ahead).div_duration_f64(step).ceil();
+        let mut total = 0;
+        let mut largest = Stabilizer::new(window * 15.0 + 1.0);
+        // Backwards in time, the most of the future is the most of the past.
+        for (passed, need) in (0..).map(|count| f64::from(count) * 15.0).zip(needs.iter().rev()) {
+            total += whole(largest.largest(passed, f64::from(*need)));
+        }
         f64::from(total) * 15.0 / 3600.0
     }
 
@@ -112,7 +124,7 @@ impl Bench {
     }
 }
 
-/// Midnight of a day, for records without a date.
-pub(super) fn monday() -> Timestamp {
-    Timestamp::from_secs(4 * 86_400)
+#[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a number of replicas")]
+fn whole(value: f64) -> u32 {
+    value as u32
 }

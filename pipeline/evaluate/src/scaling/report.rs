@@ -1,0 +1,265 @@
+//! What the comparison found, for people and for programs.
+
+use std::fmt::Write;
+
+use serde::Serialize;
+
+/// The whole comparison.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Report {
+    /// One per series and start-up.
+    pub cases: Vec<Case>,
+    /// What they come to.
+    pub summary: Summary,
+}
+
+/// All policies on one series with one start-up.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Case {
+    /// Which series.
+    pub series: String,
+    /// Mean seconds until an ordered replica serves.
+    pub startup: f64,
+    /// Minutes of the test part.
+    pub test_minutes: f64,
+    /// Share of the minutes that may break the promise.
+    pub allowed: f64,
+    /// Replica-hours of one who knows the load until a minute after the start-up, and keeps the promise always.
+    pub oracle_hours: f64,
+    /// Replica-hours of a constant number that keeps the promise always.
+    pub static_hours: f64,
+    /// The model first.
+    pub policies: Vec<PolicyCase>,
+}
+
+/// One policy in one case, on the test part.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct PolicyCase {
+    /// Which policy.
+    pub policy: &'static str,
+    /// The setting that was chosen on the training part.
+    pub setting: String,
+    /// Replica-hours at exactly the allowed violations; none when the most careful setting of the grid violates more.
+    pub hours_at_level: Option<f64>,
+    /// Replica-hours of the most careful setting that was run.
+    pub careful_hours: f64,
+    /// Share of the minutes that it violates.
+    pub careful_violations: f64,
+    /// Replica-hours of the chosen setting, over seeds.
+    pub hours: f64,
+    /// Share of the minutes that it violates.
+    pub violations: f64,
+    /// Its scale actions.
+    pub actions: f64,
+    /// Its changes of direction within ten minutes.
+    pub oscillations: f64,
+}
+
+/// What all cases come to.
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Summary {
+    /// Cases in which the model and a baseline reach the allowed violations.
+    pub compared: usize,
+    /// Cases in which only the model reaches them.
+    pub alone: usize,
+    /// Cases in which nobody does.
+    pub nobody: usize,
+    /// Median share of replica-hours that the model saves against the best baseline of each case, at equal violations.
+    pub median_saving: Option<f64>,
+    /// The same by start-up, in seconds.
+    pub median_by_startup: Vec<(f64, Option<f64>)>,
+    /// The same against each baseline.
+    pub median_by_policy: Vec<(&'static str, Option<f64>)>,
+    /// Cases in which a baseline needs fewer: series, start-up, policy, share that the model needs more.
+    pub lost: Vec<(String, f64, &'static str, f64)>,
+}
+
+// === impl Case ===
+
+impl Case {
+    fn model(&self) -> Option<&PolicyCase> {
+        self.policies.first()
+    }
+
+    fn baselines(&self) -> impl Iterator<Item = &PolicyCase> {
+        self.policies.iter().skip(1)
+    }
+
+    /// Share of replica-hours that the model saves against another at equal violations.
+    fn saving(&self, other: &PolicyCase) -> Option<f64> {
+        Some(1.0 - self.model()?.hours_at_level? / other.hours_at_level?)
+    }
+
+    /// The same against the best baseline.
+    #[must_use]
+    pub fn saving_against_best(&self) -> Option<f64> {
+        self.baselines().filter_map(|other| self.saving(other)).min_by(f64::total_cmp)
+    }
+}
+
+// === impl Summary ===
+
+impl Summary {
+    fn of(cases: &[Case]) -> Self {
+        let mut summary = Self::default();
+        for case in cases {
+            let reached = case.model().is_some_and(|model| model.hours_at_level.is_some());
+            let others = case.baselines().any(|other| other.hours_at_level.is_some());
+            match (reached, others) {
+                (true, true) => summary.compared += 1,
+                (true, false) => summary.alone += 1,
+                (false, false) => summary.nobody += 1,
+                (false, true) => {}
+            }
+            for other in case.baselines() {
+                let loss = match case.saving(other) {
+                    Some(saving) => -saving,
+                    None if !reached && other.hours_at_level.is_some() => f64::INFINITY,
+                    None => continue,
+                };
+                if loss > 0.0 {
+                    summary.lost.push((case.series.clone(), case.startup, other.policy, loss));
+                }
+            }
+        }
+        let all = |cases: &mut dyn Iterator<Item = &Case>| median(cases.filter_map(Case::saving_against_best).collect());
+        summary.median_saving = all(&mut cases.iter());
+        let mut startups: Vec<f64> = cases.iter().map(|case| case.startup).collect();
+        startups.sort_by(f64::total_cmp);
+        startups.dedup();
+        for startup in startups {
+            let saving = all(&mut cases.iter().filter(|case| (case.startup - startup).abs() < 1e-9));
+            summary.median_by_startup.push((startup, saving));
+        }
+        let names: Vec<&'static str> = cases.first().map(|case| case.baselines().map(|other| other.policy).collect()).unwrap_or_default();
+        for name in names {
+            let against = |case: &Case| case.saving(case.baselines().find(|other| other.policy == name)?);
+            summary.median_by_policy.push((name, median(cases.iter().filter_map(against).collect())));
+        }
+        summary
+    }
+}
+
+fn median(mut values: Vec<f64>) -> Option<f64> {
+    values.sort_by(f64::total_cmp);
+    let middle = values.len() / 2;
+    let upper = *values.get(middle)?;
+    if values.len() % 2 == 1 { Some(upper) } else { Some(0.5 * (upper + values.get(middle.checked_sub(1)?)?)) }
+}
+
+// === impl Report ===
+
+impl Report {
+    pub(super) fn new(cases: Vec<Case>) -> Self {
+        let summary = Summary::of(&cases);
+        Self { cases, summary }
+    }
+
+    /// Tables for people. Hours are relative to those of the oracle.
+    #[must_use]
+    pub fn text(&self) -> String {
+        let mut out = String::from("Replica-hours at equal violation minutes, relative to an oracle (lower is better)\n");
+        out += "series                start    allowed  oracle h  static  tracescale     hpa     kpa    keda   saving against best\n";
+        for case in &self.cases {
+            let start = format!("{:.0} s", case.startup);
+            let allowed = format!("{:.0} %", case.allowed * 100.0);
+            let fixed = case.static_hours / case.oracle_hours;
+            let _ = write!(out, "{:<21} {start:>6} {allowed:>9} {:>9.0} {fixed:>7.2}", case.series, case.oracle_hours);
+            for (place, policy) in case.policies.iter().enumerate() {
+                let width = if place == 0 { 11 } else { 7 };
+                let text = match policy.hours_at_level {
+                    Some(hours) => format!("{:.3}", hours / case.oracle_hours),
+                    None => "-".to_owned(),
+                };
+                let _ = write!(out, " {text:>width$}");
+            }
+            let _ = writeln!(out, "  {}", case.saving_against_best().map_or_else(|| "-".to_owned(), percent));
+        }
+        out += "- : violates more than allowed even at the most careful setting of its grid\n\n";
+        out += "At the settings chosen on the training part (hours relative to the oracle / violated minutes / actions)\n";
+        for case in &self.cases {
+            let _ = write!(out, "{:<21} {:>4.0} s", case.series, case.startup);
+            for policy in &case.policies {
+                let (hours, violations) = (policy.hours / case.oracle_hours, policy.violations * 100.0);
+                let _ = write!(out, "   {} {hours:.3} / {violations:.2} % / {:.0}", policy.policy, policy.actions);
+            }
+            out += "\n";
+        }
+        out + &self.summary_text()
+    }
+
+    fn summary_text(&self) -> String {
+        let summary = &self.summary;
+        let known = |saving: Option<f64>| saving.map_or_else(|| "unknown".to_owned(), percent);
+        let mut out = format!(
+            "\n{} cases compared, {} that only the model can do within its grid, {} that nobody can\n",
+            summary.compared, summary.alone, summary.nobody
+        );
+        let _ = writeln!(out, "median saving against the best baseline of each case: {}", known(summary.median_saving));
+        for (startup, saving) in &summary.median_by_startup {
+            let _ = writeln!(out, "  with a start-up of {startup:.0} s: {}", known(*saving));
+        }
+        for (policy, saving) in &summary.median_by_policy {
+            let _ = writeln!(out, "  against {policy}: {}", known(*saving));
+        }
+        for (series, startup, policy, loss) in &summary.lost {
+            let _ = writeln!(out, "lost: {series} with {startup:.0} s against {policy}, by {}", percent(*loss));
+        }
+        if summary.lost.is_empty() {
+            out += "lost: none\n";
+        }
+        out
+    }
+}
+
+fn percent(share: f64) -> String {
+    format!("{:.1} %", share * 100.0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn case(series: &str, startup: f64, hours: [Option<f64>; 3]) -> Case {
+        let policies = ["tracescale", "hpa", "kpa"].into_iter().zip(hours).map(|(policy, hours_at_level)| PolicyCase {
+            policy,
+            setting: String::new(),
+            hours_at_level,
+            careful_hours: 0.0,
+            careful_violations: 0.0,
+            hours: 0.0,
+            violations: 0.0,
+            actions: 0.0,
+            oscillations: 0.0,
+        });
+        let policies = policies.collect();
+        Case { series: series.to_owned(), startup, test_minutes: 1.0, allowed: 0.01, oracle_hours: 1.0, static_hours: 2.0, policies }
+    }
+
+    /// Guarantees: savings are against the best baseline of each case, losses are named, also those of a level never reached.
+    #[test]
+    fn summary_by_hand() {
+        let cases = vec![
+            case("a", 30.0, [Some(80.0), Some(100.0), Some(160.0)]),
+            case("b", 30.0, [Some(110.0), Some(100.0), None]),
+            case("c", 60.0, [Some(90.0), None, Some(100.0)]),
+            case("d", 60.0, [Some(1.0), None, None]),
+            case("e", 60.0, [None, Some(1.0), None]),
+            case("f", 60.0, [None, None, None]),
+        ];
+        let report = Report::new(cases);
+        let summary = &report.summary;
+        assert_eq!((summary.compared, summary.alone, summary.nobody), (3, 1, 1));
+        assert!((summary.median_saving.unwrap() - 0.1).abs() < 1e-9);
+        assert!((summary.median_by_startup[0].1.unwrap() - 0.05).abs() < 1e-9);
+        assert!((summary.median_by_policy[1].1.unwrap() - 0.3).abs() < 1e-9);
+        let lost: Vec<_> = summary.lost.iter().map(|(series, _, policy, _)| (series.as_str(), *policy)).collect();
+        assert_eq!(lost, [("b", "hpa"), ("e", "hpa")]);
+        let text = report.text();
+        assert!(text.contains("lost: b with 30 s against hpa, by 10.0 %") && text.contains("20.0 %"), "{text}");
+    }
+}

@@ -1,0 +1,205 @@
+//! The forecast that scaling needs: not the rate at some time, but the highest rate until an order made now can help.
+//!
+//! Level, slopes and what the same time of day brought are regressed on the logarithm of that peak. How far past peaks were from
+//! their forecasts, in units of how restless the load was at the time, says how far this one may be: quantiles without a law,
+//! calibrated on the last days (Vovk, Gammerman and Shafer, 2005; the scaling makes quiet hours cheap and restless ones safe).
+
+mod features;
+mod regression;
+
+use std::collections::VecDeque;
+
+use features::{Features, Record};
+use regression::Regression;
+
+/// Seconds of one sample.
+pub(super) const SAMPLE: f64 = 15.0;
+/// Samples of a day.
+const DAY: usize = 5_760;
+/// Samples between outcomes: neighbours of 15 s say the same.
+const OUTCOME_EVERY: usize = 4;
+/// Outcomes kept: four days.
+const OUTCOMES_MOST: usize = 4 * DAY / OUTCOME_EVERY;
+/// With fewer outcomes the prior speaks.
+const OUTCOMES_LEAST: usize = 60;
+/// Samples between two sortings of the outcomes.
+const SORT_EVERY: usize = 240;
+/// Longest horizon: six hours.
+const HORIZON_MOST: f64 = 21_600.0;
+/// Forecasts further than this from the level, in logarithms, are not believed.
+const CHANGE: (f64, f64) = (-0.5, 1.0);
+/// What is assumed of `ln(peak / level)` before anything was seen: shares of cases that stay below.
+const PRIOR: [f64; 20] =
+    [-0.05, 0.0, 0.0, 0.02, 0.04, 0.06, 0.08, 0.1, 0.12, 0.14, 0.16, 0.18, 0.2, 0.22, 0.25, 0.28, 0.32, 0.36, 0.41, 0.69];
+
+/// Forecasts peaks of one arrival rate from a sample every 15 s.
+#[derive(Clone, Debug)]
+pub struct PeakForecaster {
+    /// Samples until an order helps.
+    horizon: usize,
+    record: Record,
+    regression: Regression,
+    /// Forecasts whose peak is not known yet, oldest first.
+    open: VecDeque<Open>,
+    /// How far peaks were from their forecasts, in units of restlessness, in order of time.
+    outcomes: VecDeque<f64>,
+    /// The same in order of size, as of the last sorting.
+    sorted: Vec<f64>,
+    samples: usize,
+    /// Samples since the last gap.
+    unbroken: usize,
+}
+
+/// A forecast.
+#[derive(Clone, Copy, Debug)]
+struct Open {
+    features: Features,
+    /// Logarithm of the level it was made from.
+    level: f64,
+    /// Logarithm of the forecast peak.
+    centre: f64,
+    /// Restlessness of the load.
+    scale: f64,
+}
+
+/// What the highest rate before the horizon may be.
+#[derive(Clone, Copy, Debug)]
+pub struct Peak<'a> {
+    centre: f64,
+    scale: f64,
+    outcomes: &'a [f64],
+    offset: f64,
+    /// Requests per second now: the mean of the last two samples.
+    pub level: f64,
+    /// True while there are too few outcomes and the prior speaks.
+    pub is_prior: bool,
+}
+
+// === impl PeakForecaster ===
+
+impl PeakForecaster {
+    /// A forecaster of the peak within `horizon` seconds. Rates far below `offset` (requests per second) are alike: it should be
+    /// a small part of what one replica takes. `None` unless both are positive and the horizon is at most six hours.
+    #[must_use]
+    pub fn new(horizon: f64, offset: f64) -> Option<Self> {
+        let valid = horizon > 0.0 && horizon <= HORIZON_MOST && offset > 0.0 && offset.is_finite();
+        valid.then(|| Self {
+            horizon: samples_in(horizon),
+            record: Record::new(offset),
+            regression: Regression::default(),
+            open: VecDeque::new(),
+            outcomes: VecDeque::new(),
+            sorted: Vec::new(),
+            samples: 0,
+            unbroken: 0,
+        })
+    }
+
+    /// The same for another horizon, learned anew from the remembered samples. `None` for a horizon that cannot be.
+    #[must_use]
+    pub fn with_horizon(&self, horizon: f64) -> Option<Self> {
+        let mut other = Self::new(horizon, self.record.offset())?;
+        self.record.rates().for_each(|rate| other.observe(Some(rate)));
+        Some(other)
+    }
+
+    /// Seconds that are looked ahead: the horizon, rounded up to samples.
+    #[must_use]
+    pub fn horizon(&self) -> f64 {
+        (0..self.horizon).fold(0.0, |seconds, _| seconds + SAMPLE)
+    }
+
+    /// Takes the mean rate of the next 15 s; `None` (or what is no rate) for a gap, after which nothing is learned until all
+    /// samples of a forecast are measured again.
+    pub fn observe(&mut self, rate: Option<f64>) {
+        let measured = rate.filter(|rate| *rate >= 0.0 && rate.is_finite());
+        self.unbroken = if measured.is_some() { self.unbroken.saturating_add(1) } else { 0 };
+        self.record.push(measured);
+        self.samples = self.samples.saturating_add(1);
+        if self.open.len() >= self.horizon
+            && let Some(open) = self.open.pop_front()
+            && self.unbroken > self.horizon + 2
+        {
+            self.learn(&open);
+        }
+        if self.regression.is_due(self.samples) {
+            self.regression.fit();
+        }
+        let often = if self.outcomes.len() < DAY / OUTCOME_EVERY { SORT_EVERY / 12 } else { SORT_EVERY };
+        if self.samples.is_multiple_of(often) {
+            self.sorted.clear();
+            self.sorted.extend(&self.outcomes);
+            self.sorted.sort_by(f64::total_cmp);
+        }
+        let (level, features) = (self.record.level_log(), self.record.features(self.horizon));
+        let change = self.regression.predict(&features).clamp(CHANGE.0, CHANGE.1);
+        self.open.push_back(Open { features, level, centre: level + change, scale: self.record.restlessness() });
+    }
+
+    /// What a forecast came to.
+    fn learn(&mut self, open: &Open) {
+        let peak = self.record.peak_log(self.horizon);
+        self.regression.learn(&open.features, peak - open.level);
+        if self.samples.is_multiple_of(OUTCOME_EVERY) {
+            if self.outcomes.len() >= OUTCOMES_MOST {
+                self.outcomes.pop_front();
+            }
+            self.outcomes.push_back((peak - open.centre) / open.scale);
+        }
+    }
+
+    /// The forecast as of the last sample; `None` before the first.
+    #[must_use]
+    pub fn peak(&self) -> Option<Peak<'_>> {
+        let open = self.open.back()?;
+        let (offset, level) = (self.record.offset(), self.record.level());
+        let is_prior = self.sorted.len() < OUTCOMES_LEAST;
+        Some(if is_prior {
+            Peak { centre: open.level, scale: 1.0, outcomes: &PRIOR, offset, level, is_prior }
+        } else {
+            Peak { centre: open.centre, scale: open.scale, outcomes: &self.sorted, offset, level, is_prior }
+        })
+    }
+}
+
+/// Samples in a stretch of time, rounded up; at least two.
+#[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "bounded by the longest horizon")]
+fn samples_in(seconds: f64) -> usize {
+    ((seconds / SAMPLE).ceil() as usize).max(2)
+}
+
+// === impl Peak ===
+
+impl Peak<'_> {
+    /// The rate that the peak stays below with this probability, in requests per second. `None` outside (0, 1).
+    #[must_use]
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a share of a length")]
+    pub fn quantile(&self, probability: f64) -> Option<f64> {
+        if !(probability > 0.0 && probability < 1.0) {
+            return None;
+        }
+        let place = (self.count() * probability).ceil() as usize;
+        let outcome = self.outcomes.get(place.max(1) - 1).or(self.outcomes.last())?;
+        Some(((self.centre + outcome * self.scale).exp() - self.offset).max(0.0))
+    }
+
+    /// The probability that the peak is above a rate in requests per second.
+    #[must_use]
+    pub fn exceedance(&self, rate: f64) -> f64 {
+        let outcome = ((rate.max(0.0) + self.offset).ln() - self.centre) / self.scale;
+        let above = self.outcomes.len() - self.outcomes.partition_point(|other| *other <= outcome);
+        real(above) / self.count().max(1.0)
+    }
+
+    fn count(&self) -> f64 {
+        real(self.outcomes.len())
+    }
+}
+
+#[expect(clippy::cast_precision_loss, reason = "far below 2^53 outcomes")]
+fn real(count: usize) -> f64 {
+    count as f64
+}
+
+#[cfg(test)]
+mod tests;
