@@ -19,6 +19,8 @@ use crate::policy::{Policy, Telemetry};
 const SLIDE: Duration = Duration::from_secs(15);
 /// Age of the newest final window when a rule is evaluated: what batching, transport and lateness take.
 const PIPELINE_DELAY: Duration = Duration::from_secs(10);
+/// How often it looks whether a window became final: rules run when one does.
+const LOOK: Duration = Duration::from_secs(5);
 /// Windows that are caught up with at most after a pause; older ones are a gap.
 const WINDOWS_MOST: u32 = 40;
 /// Replicas whose start was seen that are remembered at most.
@@ -158,10 +160,13 @@ impl Policy for Modelled {
     }
 
     fn interval(&self) -> Duration {
-        SLIDE
+        LOOK
     }
 
     fn tick(&mut self, now: Timestamp, seen: &Telemetry) -> Option<u32> {
+        if self.seen_until.is_some_and(|until| (now - PIPELINE_DELAY).floor(SLIDE) <= until) {
+            return None;
+        }
         self.observe(now, seen);
         let plan = self.planner.plan(&supply(now, seen))?;
         // A minute of samples, as rules count them.

@@ -9,7 +9,7 @@ mod regression;
 
 use std::collections::VecDeque;
 
-use features::{Features, Record};
+use features::{COUNT, Features, Record, SPREAD_COUNT, Spread};
 use regression::Regression;
 
 /// Seconds of one sample.
@@ -28,6 +28,10 @@ const SORT_EVERY: usize = 240;
 const HORIZON_MOST: f64 = 21_600.0;
 /// Forecasts further than this from the level, in logarithms, are not believed.
 const CHANGE: (f64, f64) = (-0.5, 1.0);
+/// Errors below this say nothing of the spread.
+const ERROR_LEAST: f64 = 0.003;
+/// Least and largest spread that is expected.
+const SCALE: (f64, f64) = (0.002, 2.0);
 /// What is assumed of `ln(peak / level)` before anything was seen: shares of cases that stay below.
 const PRIOR: [f64; 20] =
     [-0.05, 0.0, 0.0, 0.02, 0.04, 0.06, 0.08, 0.1, 0.12, 0.14, 0.16, 0.18, 0.2, 0.22, 0.25, 0.28, 0.32, 0.36, 0.41, 0.69];
@@ -38,12 +42,14 @@ pub struct PeakForecaster {
     /// Samples until an order helps.
     horizon: usize,
     record: Record,
-    regression: Regression,
+    change: Regression<COUNT>,
+    /// Logarithm of how far forecasts are off.
+    spread: Regression<SPREAD_COUNT>,
     /// Forecasts whose peak is not known yet, oldest first.
     open: VecDeque<Open>,
-    /// How far peaks were from their forecasts, in units of restlessness, in order of time.
-    outcomes: VecDeque<f64>,
-    /// The same in order of size, as of the last sorting.
+    /// How far peaks were from their forecasts, in order of time.
+    outcomes: VecDeque<Outcome>,
+    /// The same in units of what was expected, in order of size, as of the last sorting.
     sorted: Vec<f64>,
     samples: usize,
     /// Samples since the last gap.
@@ -58,8 +64,14 @@ struct Open {
     level: f64,
     /// Logarithm of the forecast peak.
     centre: f64,
-    /// Restlessness of the load.
-    scale: f64,
+    spread: Spread,
+}
+
+/// How far a peak was from its forecast, in logarithms, and what spoke for that beforehand. Half precision is plenty.
+#[derive(Clone, Copy, Debug)]
+struct Outcome {
+    error: f32,
+    spread: [f32; SPREAD_COUNT],
 }
 
 /// What the highest rate before the horizon may be.
@@ -86,7 +98,8 @@ impl PeakForecaster {
         valid.then(|| Self {
             horizon: samples_in(horizon),
             record: Record::new(offset),
-            regression: Regression::default(),
+            change: Regression::default(),
+            spread: Regression::default(),
             open: VecDeque::new(),
             outcomes: VecDeque::new(),
             sorted: Vec::new(),
@@ -122,29 +135,37 @@ impl PeakForecaster {
         {
             self.learn(&open);
         }
-        if self.regression.is_due(self.samples) {
-            self.regression.fit();
+        if self.change.is_due(self.samples) {
+            self.change.fit();
+        }
+        if self.spread.is_due(self.samples) {
+            self.spread.fit();
         }
         let often = if self.outcomes.len() < DAY / OUTCOME_EVERY { SORT_EVERY / 12 } else { SORT_EVERY };
         if self.samples.is_multiple_of(often) {
+            let spread = &self.spread;
+            let outcome = |outcome: &Outcome| f64::from(outcome.error) / scale(spread, &outcome.spread.map(f64::from));
             self.sorted.clear();
-            self.sorted.extend(&self.outcomes);
+            self.sorted.extend(self.outcomes.iter().map(outcome));
             self.sorted.sort_by(f64::total_cmp);
         }
         let (level, features) = (self.record.level_log(), self.record.features(self.horizon));
-        let change = self.regression.predict(&features).clamp(CHANGE.0, CHANGE.1);
-        self.open.push_back(Open { features, level, centre: level + change, scale: self.record.restlessness() });
+        let change = self.change.predict(&features).clamp(CHANGE.0, CHANGE.1);
+        self.open.push_back(Open { features, level, centre: level + change, spread: self.record.spread(self.horizon) });
     }
 
     /// What a forecast came to.
+    #[expect(clippy::cast_possible_truncation, reason = "seven digits of a logarithm are enough, and half the memory")]
     fn learn(&mut self, open: &Open) {
         let peak = self.record.peak_log(self.horizon);
-        self.regression.learn(&open.features, peak - open.level);
+        self.change.learn(&open.features, peak - open.level);
+        let error = peak - open.centre;
+        self.spread.learn(&open.spread, (error.abs() + ERROR_LEAST).ln());
         if self.samples.is_multiple_of(OUTCOME_EVERY) {
             if self.outcomes.len() >= OUTCOMES_MOST {
                 self.outcomes.pop_front();
             }
-            self.outcomes.push_back((peak - open.centre) / open.scale);
+            self.outcomes.push_back(Outcome { error: error as f32, spread: open.spread.map(|value| value as f32) });
         }
     }
 
@@ -157,9 +178,14 @@ impl PeakForecaster {
         Some(if is_prior {
             Peak { centre: open.level, scale: 1.0, outcomes: &PRIOR, offset, level, is_prior }
         } else {
-            Peak { centre: open.centre, scale: open.scale, outcomes: &self.sorted, offset, level, is_prior }
+            Peak { centre: open.centre, scale: scale(&self.spread, &open.spread), outcomes: &self.sorted, offset, level, is_prior }
         })
     }
+}
+
+/// How far a forecast is likely to be off, in logarithms.
+fn scale(spread: &Regression<SPREAD_COUNT>, features: &Spread) -> f64 {
+    spread.predict(features).exp().clamp(SCALE.0, SCALE.1)
 }
 
 /// Samples in a stretch of time, rounded up; at least two.

@@ -6,6 +6,10 @@ use super::{DAY, SAMPLE};
 pub(super) const COUNT: usize = 9;
 /// Their values.
 pub(super) type Features = [f64; COUNT];
+/// What says how far a forecast may be off.
+pub(super) const SPREAD_COUNT: usize = 5;
+/// Its values, logarithms all but the first.
+pub(super) type Spread = [f64; SPREAD_COUNT];
 
 /// Samples of the level: 30 s.
 const LEVEL: usize = 2;
@@ -17,11 +21,10 @@ const SLOPES_FROM: usize = 300;
 const SMOOTH: usize = 9;
 /// Largest change that a season announces, in logarithms.
 const SEASON_MOST: f64 = 1.5;
-/// Restlessness is the mean change of the level from minute to minute over the last hour, and at least this
-const RESTLESS_LEAST: f64 = 0.003;
-/// and the noise of counting; minutes and samples per minute.
-const RESTLESS_MINUTES: usize = 60;
+/// Changes of the level are looked at over a minute.
 const MINUTE: usize = 4;
+/// No load is calmer than this mean change in a minute.
+const CALM: f64 = 0.002;
 
 /// The remembered samples of a rate.
 #[derive(Clone, Debug)]
@@ -74,15 +77,21 @@ impl Record {
         (0..samples.saturating_sub(1)).map(|back| self.level_at(back)).fold(f64::NEG_INFINITY, f64::max)
     }
 
-    /// Mean change of the level from one minute to the next over the last hour, and what counting adds.
-    pub(super) fn restlessness(&self) -> f64 {
-        let changes = (0..RESTLESS_MINUTES).map(|minute| {
-            let back = minute * MINUTE;
-            (self.level_at(back) - self.level_at(back + MINUTE)).abs()
-        });
-        let mean = changes.sum::<f64>() / 60.0;
-        let counted = (self.level().max(0.0) + self.offset) * SAMPLE;
-        mean + RESTLESS_LEAST + 0.6 / counted.max(1.0).sqrt()
+    /// How restless the load is: over the last hour and the last quarter of an hour, by the noise of counting alone, and over the
+    /// time that lies ahead, a day ago.
+    pub(super) fn spread(&self, horizon: usize) -> Spread {
+        let counted = (self.level() + self.offset) * SAMPLE;
+        let ahead = horizon.clamp(15 * MINUTE, DAY / 4);
+        let hour = self.restlessness(0, 60);
+        let yesterday = if self.levels.len() > DAY + MINUTE { self.restlessness(DAY - ahead, ahead / MINUTE) } else { hour };
+        [1.0, hour.ln(), self.restlessness(0, 15).ln(), -0.5 * counted.max(1.0).ln(), yesterday.ln()]
+    }
+
+    /// Mean change of the level from one minute to the next, over minutes of which the last ended `back` samples ago.
+    fn restlessness(&self, back: usize, minutes: usize) -> f64 {
+        let change = |minute: usize| (self.level_at(back + minute * MINUTE) - self.level_at(back + (minute + 1) * MINUTE)).abs();
+        let (sum, count) = (0..minutes).map(change).fold((0.0, 0.0), |(sum, count), change| (sum + change, count + 1.0));
+        CALM + if count > 0.0 { sum / count } else { 0.0 }
     }
 
     /// Features of a forecast `horizon` samples ahead. What there is no past for is zero.

@@ -1,6 +1,5 @@
 //! Ridge regression that is learned sample by sample and solved now and then.
 
-use super::features::{COUNT, Features};
 use super::{DAY, real};
 
 /// Weight of the prior that nothing matters, per sample.
@@ -13,23 +12,24 @@ const KEPT: f64 = 0.98;
 
 /// A linear model and the moments it is solved from.
 #[derive(Clone, Debug)]
-pub(super) struct Regression {
+pub(super) struct Regression<const COUNT: usize> {
     squares: [[f64; COUNT]; COUNT],
-    products: Features,
-    weights: Features,
+    products: [f64; COUNT],
+    weights: [f64; COUNT],
     last: usize,
 }
 
 // === impl Regression ===
 
-impl Default for Regression {
+impl<const COUNT: usize> Default for Regression<COUNT> {
+    /// Predicts zero.
     fn default() -> Self {
         Self { squares: [[0.0; COUNT]; COUNT], products: [0.0; COUNT], weights: [0.0; COUNT], last: 0 }
     }
 }
 
-impl Regression {
-    pub(super) fn learn(&mut self, features: &Features, target: f64) {
+impl<const COUNT: usize> Regression<COUNT> {
+    pub(super) fn learn(&mut self, features: &[f64; COUNT], target: f64) {
         for (row, one) in features.iter().enumerate() {
             self.products[row] += one * target;
             for (cell, other) in self.squares[row].iter_mut().zip(features) {
@@ -76,7 +76,7 @@ impl Regression {
         self.products.iter_mut().chain(self.squares.iter_mut().flatten()).for_each(|moment| *moment *= KEPT);
     }
 
-    pub(super) fn predict(&self, features: &Features) -> f64 {
+    pub(super) fn predict(&self, features: &[f64; COUNT]) -> f64 {
         self.weights.iter().zip(features).map(|(weight, feature)| weight * feature).sum()
     }
 }
