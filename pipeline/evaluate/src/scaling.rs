@@ -13,6 +13,7 @@
 //! measures forecasts, prices and reaction, not whether that model is right.
 
 mod candidates;
+mod engines;
 mod frontier;
 mod report;
 mod trial;
@@ -29,6 +30,7 @@ use tracescale_simulate::world::WorldError;
 
 use crate::load::{LoadError, load};
 use candidates::{Family, baseline, modelled, planner};
+pub use engines::EngineCheck;
 use frontier::Frontier;
 pub use report::{Case, PolicyCase, Report, Summary};
 use trial::{Bench, Outcome, REPLICAS, service};
@@ -55,6 +57,8 @@ const SERIES: [(&str, i64, u32); 15] = [
 ];
 /// Series of the quick evaluation.
 const QUICK: [&str; 3] = ["nasa", "twitter-goog", "autothrottle-bursty"];
+/// The series on which the engines are compared.
+const ENGINES: &str = "nasa";
 /// Mean seconds until an ordered replica serves.
 const STARTUPS: [f64; 3] = [30.0, 120.0, 600.0];
 /// Share of the minutes that may break the promise,
@@ -107,14 +111,17 @@ pub fn evaluate(data_root: &Path, quick: bool) -> Result<Report, ScalingError> {
 /// When a recording cannot be read.
 pub fn evaluate_some(data_root: &Path, chosen: impl Fn(&str) -> bool) -> Result<Report, ScalingError> {
     let mut bench = Bench::new();
-    let mut cases = Vec::new();
+    let (mut cases, mut engines) = (Vec::new(), Vec::new());
     for (name, step, stretch) in SERIES.into_iter().filter(|(name, ..)| chosen(name)) {
         let workload = read(data_root, name, step, stretch)?;
+        if name == ENGINES {
+            engines = engines::check(&mut bench, &workload)?;
+        }
         for startup in STARTUPS {
             cases.push(Contest { bench: &mut bench, load: &workload, startup }.case()?);
         }
     }
-    Ok(Report::new(cases))
+    Ok(Report::new(cases, engines))
 }
 
 /// A series as a load.
@@ -177,9 +184,13 @@ impl Contest<'_> {
         let test = self.planner(family, self.load.test)?;
         let run = |place: usize| self.run(family, test.as_ref(), self.load.test, knobs[place], other, SEEDS[0]);
         let found = Frontier::search(knobs.len(), allowed, run)?;
-        let mut plain = Vec::new();
+        let (mut plain, mut paced) = (Vec::new(), Vec::new());
         for seed in SEEDS {
             plain.push(self.run(family, test.as_ref(), self.load.test, knobs[place], other, seed)?);
+            if let Some(planner) = &test {
+                let model = modelled(planner, knobs[place], Some(allowed), Modelled::document(1, REPLICAS))?;
+                paced.push(self.bench.run(self.load, self.load.test, self.startup, seed, Box::new(model))?);
+            }
         }
         let careful = found.runs.first().map_or_else(Outcome::default, |(_, outcome)| *outcome);
         Ok(PolicyCase {
@@ -188,6 +199,7 @@ impl Contest<'_> {
             hours_at_level: found.hours,
             careful_hours: careful.hours,
             careful_violations: careful.violations,
+            paced: (!paced.is_empty()).then(|| (mean(&paced, |outcome| outcome.hours), mean(&paced, |outcome| outcome.violations))),
             hours: mean(&plain, |outcome| outcome.hours),
             violations: mean(&plain, |outcome| outcome.violations),
             actions: mean(&plain, |outcome| f64::from(outcome.actions)),
@@ -214,7 +226,7 @@ impl Contest<'_> {
     ) -> Result<Outcome, ScalingError> {
         let policy: Box<dyn Policy> = match (own, baseline(family, knob, other)) {
             (_, Some(policy)) => policy,
-            (Some(planner), None) => Box::new(modelled(planner, knob, Modelled::document(1, REPLICAS))?),
+            (Some(planner), None) => Box::new(modelled(planner, knob, None, Modelled::document(1, REPLICAS))?),
             (None, None) => return Err(ScalingError::Infeasible),
         };
         Ok(self.bench.run(self.load, part, self.startup, seed, policy)?)

@@ -14,6 +14,7 @@ use tracescale_models::control::{Plan, Planner, Starting, Supply, Window};
 
 use crate::plant::Phase;
 use crate::policy::{Policy, Telemetry};
+use crate::score::MINUTE_REQUESTS_MIN;
 
 /// Length of a window's slide.
 const SLIDE: Duration = Duration::from_secs(15);
@@ -40,6 +41,17 @@ pub struct Modelled {
     /// When it first looked: replicas that were there before did not start.
     since: Option<Timestamp>,
     last: Option<Plan>,
+    quantile: f64,
+    minute: Minute,
+}
+
+/// Requests of the minute that is being counted, as they become visible.
+#[derive(Clone, Copy, Debug, Default)]
+struct Minute {
+    until: Option<Timestamp>,
+    requests: f64,
+    over: f64,
+    looks: u32,
 }
 
 /// Why there is no such autoscaler.
@@ -56,11 +68,11 @@ pub enum ModelledError {
 // === impl Modelled ===
 
 impl Modelled {
-    /// A planner behind guards. What the planner already knows is history.
+    /// A planner behind guards, for a promise about the share `quantile` of the requests. What the planner already knows is history.
     ///
     /// # Errors
     /// When the policy is not valid.
-    pub fn new(planner: Planner, document: PolicySpec) -> Result<Self, ModelledError> {
+    pub fn new(planner: Planner, document: PolicySpec, quantile: f64) -> Result<Self, ModelledError> {
         let name = TargetName::try_new("service")?;
         let target = TargetSpec {
             name,
@@ -73,7 +85,18 @@ impl Modelled {
         };
         let name = RuleName::try_new("model")?;
         let rule = RuleRef { name, mode: Mode::Enforce, every: SLIDE, policy: Arc::new(Guards::try_new(document)?) };
-        Ok(Self { planner, decider: Decider::new(), target, rule, seen_until: None, started: BTreeSet::new(), since: None, last: None })
+        Ok(Self {
+            planner,
+            decider: Decider::new(),
+            target,
+            rule,
+            seen_until: None,
+            started: BTreeSet::new(),
+            since: None,
+            last: None,
+            quantile,
+            minute: Minute::default(),
+        })
     }
 
     /// The guards that suit a plan, which already looks ahead and has a price for being wrong: the defaults, but no tolerance,
@@ -120,6 +143,7 @@ impl Modelled {
                     // Without pauses inside of requests, CPU per request is the time that spans show for lone requests.
                     service_time: (done > 0.0).then(|| means.cpu / done),
                     backlog: Some(means.backlog),
+                    violated: if end == visible { self.minute.take(self.quantile) } else { None },
                     announced: None,
                     bias: None,
                 });
@@ -154,6 +178,28 @@ impl Modelled {
     }
 }
 
+// === impl Minute ===
+
+impl Minute {
+    /// Counts what became visible since the last look.
+    fn count(&mut self, visible: Timestamp, seen: &Telemetry) {
+        let Some(newest) = seen.latest(visible).filter(|newest| self.until.is_none_or(|until| newest.until > until)) else { return };
+        self.until = Some(newest.until);
+        self.looks += 1;
+        self.requests += newest.arrivals;
+        self.over += newest.arrivals * newest.latency.map_or(0.0, |latency| latency.over);
+    }
+
+    /// Whether the promise was broken, once a minute was counted; then begins anew.
+    fn take(&mut self, quantile: f64) -> Option<bool> {
+        if LOOK * self.looks < Duration::from_secs(60) {
+            return None;
+        }
+        let counted = std::mem::replace(self, Self { until: self.until, ..Self::default() });
+        (counted.requests >= MINUTE_REQUESTS_MIN).then(|| counted.over > (1.0 - quantile) * counted.requests)
+    }
+}
+
 impl Policy for Modelled {
     fn name(&self) -> String {
         "tracescale".to_owned()
@@ -164,6 +210,7 @@ impl Policy for Modelled {
     }
 
     fn tick(&mut self, now: Timestamp, seen: &Telemetry) -> Option<u32> {
+        self.minute.count(now - PIPELINE_DELAY, seen);
         if self.seen_until.is_some_and(|until| (now - PIPELINE_DELAY).floor(SLIDE) <= until) {
             return None;
         }

@@ -167,6 +167,7 @@ pub(super) fn planner(load: &Workload, service: &ServiceSpec, from: Timestamp, s
         replicas_min: 1,
         replicas_max: REPLICAS,
         violation_price: 100.0,
+        violation_budget: None,
         pipeline_delay: 10.0,
         interval: 15.0,
         drain: 60.0,
@@ -184,9 +185,10 @@ pub(super) fn planner(load: &Workload, service: &ServiceSpec, from: Timestamp, s
     Some(planner)
 }
 
-/// The model with a price, behind its guards.
-pub(super) fn modelled(planner: &Planner, price: f64, guards: PolicySpec) -> Result<Modelled, ModelledError> {
+/// The model with a price, paced by a budget of violations if there is one, behind its guards.
+pub(super) fn modelled(planner: &Planner, price: f64, budget: Option<f64>, guards: PolicySpec) -> Result<Modelled, ModelledError> {
     let mut planner = planner.clone();
     planner.set_violation_price(price);
-    Modelled::new(planner, guards)
+    planner.set_violation_budget(budget);
+    Modelled::new(planner, guards, PROMISE.quantile)
 }

@@ -4,12 +4,16 @@ use std::fmt::Write;
 
 use serde::Serialize;
 
+use super::engines::EngineCheck;
+
 /// The whole comparison.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Report {
     /// One per series and start-up.
     pub cases: Vec<Case>,
+    /// Some of the policies in both engines of the simulator.
+    pub engines: Vec<EngineCheck>,
     /// What they come to.
     pub summary: Summary,
 }
@@ -52,6 +56,8 @@ pub struct PolicyCase {
     pub hours: f64,
     /// Share of the minutes that it violates.
     pub violations: f64,
+    /// Replica-hours and share of violated minutes of the same setting while the allowed share paces its price; the model only.
+    pub paced: Option<(f64, f64)>,
     /// Its scale actions.
     pub actions: f64,
     /// Its changes of direction within ten minutes.
@@ -154,9 +160,9 @@ fn median(mut values: Vec<f64>) -> Option<f64> {
 // === impl Report ===
 
 impl Report {
-    pub(super) fn new(cases: Vec<Case>) -> Self {
+    pub(super) fn new(cases: Vec<Case>, engines: Vec<EngineCheck>) -> Self {
         let summary = Summary::of(&cases);
-        Self { cases, summary }
+        Self { cases, engines, summary }
     }
 
     /// Tables for people. Hours are relative to those of the oracle.
@@ -186,10 +192,30 @@ impl Report {
             for policy in &case.policies {
                 let (hours, violations) = (policy.hours / case.oracle_hours, policy.violations * 100.0);
                 let _ = write!(out, "   {} {hours:.3} / {violations:.2} % / {:.0}", policy.policy, policy.actions);
+                if let Some((hours, violations)) = policy.paced {
+                    let _ = write!(out, "   paced {:.3} / {:.2} %", hours / case.oracle_hours, violations * 100.0);
+                }
             }
             out += "\n";
         }
+        out += &self.engines_text();
         out + &self.summary_text()
+    }
+
+    fn engines_text(&self) -> String {
+        let mut out = String::from("\nBusiest hours, fluid engine against every single request: hours, violated minutes, actions\n");
+        for check in &self.engines {
+            let ((fluid, exact), (few, all), (first, second)) = (check.hours, check.violations, check.actions);
+            let _ = writeln!(
+                out,
+                "{:<11} {fluid:>7.1} {exact:>7.1}   {:>6.2} % {:>6.2} %   {first:>5} {second:>5}   {}",
+                check.policy,
+                few * 100.0,
+                all * 100.0,
+                check.setting
+            );
+        }
+        out
     }
 
     fn summary_text(&self) -> String {
@@ -233,6 +259,7 @@ mod tests {
             careful_violations: 0.0,
             hours: 0.0,
             violations: 0.0,
+            paced: None,
             actions: 0.0,
             oscillations: 0.0,
         });
@@ -251,7 +278,7 @@ mod tests {
             case("e", 60.0, [None, Some(1.0), None]),
             case("f", 60.0, [None, None, None]),
         ];
-        let report = Report::new(cases);
+        let report = Report::new(cases, Vec::new());
         let summary = &report.summary;
         assert_eq!((summary.compared, summary.alone, summary.nobody), (3, 1, 1));
         assert!((summary.median_saving.unwrap() - 0.1).abs() < 1e-9);

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use tracescale_models::control::Stabilizer;
+use tracescale_simulate::des::Simulation;
 use tracescale_simulate::distribution::Distribution;
 use tracescale_simulate::fluid::{Fluid, Tables};
 use tracescale_simulate::plant::Plant;
@@ -29,8 +30,6 @@ pub(super) struct Outcome {
     pub(super) hours: f64,
     /// Share of the judged minutes that broke the promise.
     pub(super) violations: f64,
-    pub(super) violation_minutes: u32,
-    pub(super) judged_minutes: u32,
     pub(super) actions: u32,
     pub(super) oscillations: u32,
 }
@@ -39,7 +38,6 @@ pub(super) struct Outcome {
 pub(super) struct Bench {
     tables: Tables,
     demand: Demand,
-    pub(super) runs: u32,
 }
 
 /// The service that is scaled.
@@ -56,7 +54,7 @@ pub(super) fn service(startup: f64) -> ServiceSpec {
 
 impl Bench {
     pub(super) fn new() -> Self {
-        Self { tables: Tables::default(), demand: Demand::new(&service(30.0)), runs: 0 }
+        Self { tables: Tables::default(), demand: Demand::new(&service(30.0)) }
     }
 
     /// Replicas that a rate needs.
@@ -73,24 +71,32 @@ impl Bench {
         seed: u64,
         policy: Box<dyn Policy>,
     ) -> Result<Outcome, WorldError> {
+        let world = self.world(load, part, startup, seed);
+        let mut plant = Fluid::with_tables(&world, STEP, std::mem::take(&mut self.tables))?;
+        let outcome = outcome(&mut plant, part, policy);
+        self.tables = plant.into_tables();
+        Ok(outcome)
+    }
+
+    /// The same with every single request.
+    pub(super) fn run_exactly(
+        &mut self,
+        load: &Workload,
+        part: Part,
+        startup: f64,
+        seed: u64,
+        policy: Box<dyn Policy>,
+    ) -> Result<Outcome, WorldError> {
+        let world = self.world(load, part, startup, seed);
+        Ok(outcome(&mut Simulation::new(&world)?, part, policy))
+    }
+
+    fn world(&mut self, load: &Workload, part: Part, startup: f64, seed: u64) -> World {
         let mut spec = service(startup);
         let first = load.rates.at(part.from).max(load.rates.at(part.from + Duration::from_secs(300)));
         spec.initial_replicas = self.needed(1.2 * first);
         let loads = vec![Load { service: 0, arrivals: Arrivals::Varying(load.rates.clone()) }];
-        let world = World { start: part.from, seed, services: vec![spec], loads, ..World::default() };
-        let mut plant = Fluid::with_tables(&world, STEP, std::mem::take(&mut self.tables))?;
-        run(&mut plant, &mut [Some(policy)], &Run::new(part.until, STEP));
-        let score = Score::of(&plant.report(0), PROMISE.quantile);
-        self.tables = plant.into_tables();
-        self.runs += 1;
-        Ok(Outcome {
-            hours: score.replica_hours,
-            violations: f64::from(score.violation_minutes) / f64::from(score.judged_minutes.max(1)),
-            violation_minutes: score.violation_minutes,
-            judged_minutes: score.judged_minutes,
-            actions: score.ups + score.downs,
-            oscillations: score.oscillations,
-        })
+        World { start: part.from, seed, services: vec![spec], loads, ..World::default() }
     }
 
     /// Replica-hours of one who knows the load: at every step the most that is needed from then until `ahead` later.
@@ -121,6 +127,17 @@ impl Bench {
             at = at + Duration::from_secs(60);
         }
         f64::from(self.needed(most)) * part.until.since(part.from).as_secs_f64() / 3600.0
+    }
+}
+
+fn outcome(plant: &mut dyn Plant, part: Part, policy: Box<dyn Policy>) -> Outcome {
+    run(plant, &mut [Some(policy)], &Run::new(part.until, STEP));
+    let score = Score::of(&plant.report(0), PROMISE.quantile);
+    Outcome {
+        hours: score.replica_hours,
+        violations: f64::from(score.violation_minutes) / f64::from(score.judged_minutes.max(1)),
+        actions: score.ups + score.downs,
+        oscillations: score.oscillations,
     }
 }
 

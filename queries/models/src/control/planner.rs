@@ -16,6 +16,9 @@ const HALF_LIFE: f64 = 3_600.0;
 const OFFSET: f64 = 0.02;
 /// Samples that a gap of telemetry is filled with at most: a day.
 const GAP_MOST: u32 = 5_760;
+/// What a minute's surprise moves the logarithm of the price by, and how far it may be moved in all.
+const PACE: f64 = 0.1;
+const PACE_MOST: f64 = 3.0;
 /// Completions that the service time given at the start counts for.
 const PRIOR_COMPLETIONS: f64 = 200.0;
 
@@ -34,6 +37,9 @@ pub struct Settings {
     pub replicas_max: u32,
     /// What avoiding a minute of violation for sure is worth, in replica-minutes ([`super::Prices::replica_minutes`]).
     pub violation_price: f64,
+    /// Share of the minutes that may break the promise: the price rises while more do and falls while fewer do. The price stays
+    /// as it is when absent.
+    pub violation_budget: Option<f64>,
     /// Seconds from an event to the window that shows it.
     pub pipeline_delay: f64,
     /// Seconds between plans.
@@ -55,6 +61,8 @@ pub struct Window {
     pub service_time: Option<f64>,
     /// Requests that waited outside of servers at the end.
     pub backlog: Option<f64>,
+    /// Whether the minute that ended with this window broke the promise; absent while no minute ended or too few requests came.
+    pub violated: Option<bool>,
     /// Requests per second that forecasts at front doors announce ([`super::cascade`]).
     pub announced: Option<f64>,
     /// Factor on the load by which the model is known to be off ([`super::corrected_bias`]); 1 when absent.
@@ -113,6 +121,8 @@ pub struct Planner {
     curve: Curve,
     starts: Startups,
     service: Measured,
+    /// Logarithm of what the price is multiplied by to keep the budget.
+    pace: f64,
     last: Option<Window>,
 }
 
@@ -135,7 +145,7 @@ impl Planner {
         let curve = Curve::new(&settings.station, &settings.objective, settings.utilization_max, settings.replicas_max)?;
         let forecaster = PeakForecaster::new(lead, OFFSET * settings.station.servers / settings.station.service_time.mean())?;
         let service = Measured { seconds: settings.station.service_time.mean(), completions: PRIOR_COMPLETIONS };
-        sensible.then_some(Self { settings, forecaster, curve, starts, service, last: None })
+        sensible.then_some(Self { settings, forecaster, curve, starts, service, pace: 0.0, last: None })
     }
 
     /// Another price from now on; what was learned stays. Ignored unless positive.
@@ -143,6 +153,17 @@ impl Planner {
         if replica_minutes > 0.0 {
             self.settings.violation_price = replica_minutes;
         }
+    }
+
+    /// The share of the minutes that may break the promise from now on; the price is paced from where it is. None stops pacing.
+    pub fn set_violation_budget(&mut self, budget: Option<f64>) {
+        self.settings.violation_budget = budget.filter(|budget| *budget > 0.0 && *budget < 1.0);
+    }
+
+    /// The price of a violation minute as it is paced, in replica-minutes.
+    #[must_use]
+    pub fn violation_price(&self) -> f64 {
+        self.settings.violation_price * self.pace.exp()
     }
 
     /// Takes note of a start of a replica that took so many seconds. When the lead time has changed by a quarter, the forecaster
@@ -166,6 +187,10 @@ impl Planner {
         (0..missed).for_each(|_| self.forecaster.observe(None));
         self.forecaster.observe(window.arrival_rate);
         self.measure(window, passed);
+        if let Some((budget, violated)) = self.settings.violation_budget.zip(window.violated) {
+            let surprise = if violated { 1.0 - budget } else { -budget };
+            self.pace = (self.pace + PACE * surprise).clamp(-PACE_MOST, PACE_MOST);
+        }
         self.last = Some(*window);
     }
 
@@ -222,9 +247,10 @@ impl Planner {
     fn cheapest(&self, peak: &Peak<'_>, bias: f64, median: f64) -> u32 {
         let least = self.curve.replicas(median * bias).max(self.settings.replicas_min);
         let mut best = (f64::INFINITY, least);
+        let price = self.violation_price();
         for replicas in least..=self.settings.replicas_max.max(least) {
             let shortage = peak.exceedance(self.curve.rate(replicas) / bias);
-            let cost = f64::from(replicas) + self.settings.violation_price * shortage;
+            let cost = f64::from(replicas) + price * shortage;
             if cost < best.0 {
                 best = (cost, replicas);
             }

@@ -8,6 +8,7 @@ fn settings() -> Settings {
         replicas_min: 1,
         replicas_max: 60,
         violation_price: 50.0,
+        violation_budget: None,
         pipeline_delay: 10.0,
         interval: 15.0,
         drain: 60.0,
@@ -92,4 +93,24 @@ fn lead_time_and_order() {
     assert!(Planner::new(Settings { violation_price: 0.0, ..settings() }, Startups::default()).is_none());
     let infeasible = Objective { latency: 0.1, quantile: 0.99 };
     assert!(Planner::new(Settings { objective: infeasible, ..settings() }, Startups::default()).is_none());
+}
+
+/// Guarantees: with a budget the price rises with every violation beyond it and falls while there are fewer, within bounds.
+#[test]
+fn paces_the_price() {
+    let mut planner = planner(Settings { violation_budget: Some(0.01), ..settings() }, 400.0);
+    let mut end = 480.0 * 15.0;
+    let mut show = |planner: &mut Planner, violated| {
+        end += 15.0;
+        planner.observe(&Window { end, arrival_rate: Some(400.0), violated: Some(violated), ..Window::default() });
+    };
+    show(&mut planner, true);
+    assert!((planner.violation_price() - 50.0 * 0.099_f64.exp()).abs() < 1e-9);
+    (0..99).for_each(|_| show(&mut planner, false));
+    assert!((planner.violation_price() - 50.0).abs() < 1e-9);
+    (0..100).for_each(|_| show(&mut planner, true));
+    assert!((planner.violation_price() - 50.0 * 3.0_f64.exp()).abs() < 1e-9);
+    planner.set_violation_budget(None);
+    show(&mut planner, false);
+    assert!((planner.violation_price() - 50.0 * 3.0_f64.exp()).abs() < 1e-9);
 }
