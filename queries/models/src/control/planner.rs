@@ -123,6 +123,10 @@ pub struct Planner {
     service: Measured,
     /// Logarithm of what the price is multiplied by to keep the budget.
     pace: f64,
+    /// A quantile to cover, instead of a price.
+    quantile: Option<f64>,
+    /// Highest utilization, beside that of the curve.
+    utilization_max: f64,
     last: Option<Window>,
 }
 
@@ -145,7 +149,17 @@ impl Planner {
         let curve = Curve::new(&settings.station, &settings.objective, settings.utilization_max, settings.replicas_max)?;
         let forecaster = PeakForecaster::new(lead, OFFSET * settings.station.servers / settings.station.service_time.mean())?;
         let service = Measured { seconds: settings.station.service_time.mean(), completions: PRIOR_COMPLETIONS };
-        sensible.then_some(Self { settings, forecaster, curve, starts, service, pace: 0.0, last: None })
+        sensible.then_some(Self {
+            settings,
+            forecaster,
+            curve,
+            starts,
+            service,
+            pace: 0.0,
+            quantile: None,
+            utilization_max: 1.0,
+            last: None,
+        })
     }
 
     /// Another price from now on; what was learned stays. Ignored unless positive.
@@ -158,6 +172,19 @@ impl Planner {
     /// The share of the minutes that may break the promise from now on; the price is paced from where it is. None stops pacing.
     pub fn set_violation_budget(&mut self, budget: Option<f64>) {
         self.settings.violation_budget = budget.filter(|budget| *budget > 0.0 && *budget < 1.0);
+    }
+
+    /// Covers a quantile of the peak instead of weighing prices, and keeps below a utilization; for those who have no prices, and
+    /// for learned settings. None goes back to the price. Ignored outside (0, 1).
+    pub fn set_quantile(&mut self, quantile: Option<f64>) {
+        self.quantile = quantile.filter(|quantile| *quantile > 0.0 && *quantile < 1.0);
+    }
+
+    /// Another highest utilization, below that of the settings. Ignored outside (0, 1].
+    pub fn set_utilization_max(&mut self, utilization: f64) {
+        if utilization > 0.0 && utilization <= 1.0 {
+            self.utilization_max = utilization;
+        }
     }
 
     /// The price of a violation minute as it is paced, in replica-minutes.
@@ -217,7 +244,10 @@ impl Planner {
         let (window, peak) = (self.last?, self.forecaster.peak()?);
         let bias = window.bias.filter(|bias| *bias > 0.0 && bias.is_finite()).unwrap_or(1.0);
         let median = peak.quantile(0.5)?;
-        let wanted = self.cheapest(&peak, bias, median);
+        let wanted = match self.quantile {
+            Some(quantile) => self.needed(peak.quantile(quantile)?.max(peak.level) * bias),
+            None => self.cheapest(&peak, bias, median).max(self.needed(median * bias)),
+        };
         let reason = if peak.is_prior { Reason::Prior } else { Reason::Forecast };
         let backlog = window.backlog.filter(|backlog| *backlog >= 1.0).unwrap_or(0.0);
         let catch_up = catch_up_servers(backlog, self.service.seconds, self.settings.drain).unwrap_or(0.0);
@@ -242,6 +272,12 @@ impl Planner {
         })
     }
 
+    /// Replicas that take a rate within the highest utilization.
+    fn needed(&self, rate: f64) -> u32 {
+        let servers = rate * self.service.seconds / self.utilization_max;
+        self.curve.replicas(rate).max(whole(servers / self.settings.station.servers))
+    }
+
     /// The number of replicas that costs least: each its minute, and the price of a violation by the probability that the peak is
     /// more than they take. Never fewer than the median peak needs.
     fn cheapest(&self, peak: &Peak<'_>, bias: f64, median: f64) -> u32 {
@@ -261,6 +297,12 @@ impl Planner {
         }
         best.1
     }
+}
+
+/// Replicas of a real number, rounded up.
+#[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "saturates, and bounds follow")]
+fn whole(replicas: f64) -> u32 {
+    (replicas * (1.0 - 1e-9)).ceil() as u32
 }
 
 /// The same service with another mean service time.

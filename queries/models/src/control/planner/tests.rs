@@ -114,3 +114,16 @@ fn paces_the_price() {
     show(&mut planner, false);
     assert!((planner.violation_price() - 50.0 * 3.0_f64.exp()).abs() < 1e-9);
 }
+
+/// Guarantees: a quantile covers what it says, a lower utilization asks for more, and senseless ones change nothing.
+#[test]
+fn quantiles_and_utilizations() {
+    let mut planner = planner(settings(), 400.0);
+    let mut replicas = |quantile, utilization| {
+        planner.set_quantile(quantile);
+        planner.set_utilization_max(utilization);
+        planner.plan(&Supply::default()).unwrap().replicas
+    };
+    let (usual, careful, odd) = (replicas(Some(0.9), 1.0), replicas(Some(0.9), 0.5), replicas(Some(0.9), 7.0));
+    assert!((20..=21).contains(&careful) && usual < careful && odd == careful, "{usual} {careful} {odd}");
+}
