@@ -15,6 +15,7 @@ use tracescale_models::control::{Plan, Planner, Starting, Supply, Window};
 use crate::plant::Phase;
 use crate::policy::{Policy, Telemetry};
 use crate::score::MINUTE_REQUESTS_MIN;
+use crate::world::Objective;
 
 /// Length of a window's slide.
 const SLIDE: Duration = Duration::from_secs(15);
@@ -41,7 +42,7 @@ pub struct Modelled {
     /// When it first looked: replicas that were there before did not start.
     since: Option<Timestamp>,
     last: Option<Plan>,
-    quantile: f64,
+    promise: Objective,
     minute: Minute,
 }
 
@@ -68,11 +69,11 @@ pub enum ModelledError {
 // === impl Modelled ===
 
 impl Modelled {
-    /// A planner behind guards, for a promise about the share `quantile` of the requests. What the planner already knows is history.
+    /// A planner behind guards, for a promise of latency. What the planner already knows is history.
     ///
     /// # Errors
     /// When the policy is not valid.
-    pub fn new(planner: Planner, document: PolicySpec, quantile: f64) -> Result<Self, ModelledError> {
+    pub fn new(planner: Planner, document: PolicySpec, promise: Objective) -> Result<Self, ModelledError> {
         let name = TargetName::try_new("service")?;
         let target = TargetSpec {
             name,
@@ -94,7 +95,7 @@ impl Modelled {
             started: BTreeSet::new(),
             since: None,
             last: None,
-            quantile,
+            promise,
             minute: Minute::default(),
         })
     }
@@ -142,8 +143,9 @@ impl Modelled {
                     completion_rate: Some(done),
                     // Without pauses inside of requests, CPU per request is the time that spans show for lone requests.
                     service_time: (done > 0.0).then(|| means.cpu / done),
-                    backlog: Some(means.backlog),
-                    violated: if end == visible { self.minute.take(self.quantile) } else { None },
+                    // More than come within the promised latency cannot all be answered within it.
+                    backlog: Some((means.concurrency - means.arrival_rate * self.promise.latency).max(0.0)),
+                    violated: if end == visible { self.minute.take(self.promise.quantile) } else { None },
                     announced: None,
                     bias: None,
                 });

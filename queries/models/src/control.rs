@@ -28,4 +28,4 @@ pub use feedback::{BIAS_HIGHEST, BIAS_LOWEST, Feedback, corrected_bias, decayed_
 pub use peak::{Peak, PeakForecaster};
 pub use planner::{Plan, Planner, Reason, Settings, Window};
 pub use startup::{STARTS, Startups};
-pub use supply::{Starting, Supply, catch_up_servers, lead_time};
+pub use supply::{Starting, Supply, catch_up_servers, drain_time, lead_time};

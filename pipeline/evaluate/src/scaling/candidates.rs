@@ -190,5 +190,5 @@ pub(super) fn modelled(planner: &Planner, price: f64, budget: Option<f64>, guard
     let mut planner = planner.clone();
     planner.set_violation_price(price);
     planner.set_violation_budget(budget);
-    Modelled::new(planner, guards, PROMISE.quantile)
+    Modelled::new(planner, guards, PROMISE)
 }

@@ -34,6 +34,14 @@ pub(super) struct Part {
     pub(super) until: Timestamp,
 }
 
+// === impl Part ===
+
+impl Part {
+    pub(super) fn seconds(&self) -> f64 {
+        self.until.since(self.from).as_secs_f64()
+    }
+}
+
 // === impl Workload ===
 
 impl Workload {

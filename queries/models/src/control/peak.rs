@@ -20,10 +20,12 @@ const DAY: usize = 5_760;
 const OUTCOME_EVERY: usize = 4;
 /// Outcomes kept: four days.
 const OUTCOMES_MOST: usize = 4 * DAY / OUTCOME_EVERY;
-/// With fewer outcomes the prior speaks.
-const OUTCOMES_LEAST: usize = 60;
-/// Samples between two sortings of the outcomes.
-const SORT_EVERY: usize = 240;
+/// With fewer outcomes every sample makes one.
+const OUTCOMES_FEW: usize = 480;
+/// With fewer outcomes the prior has a say beside them: a day's.
+const OUTCOMES_ENOUGH: usize = DAY / OUTCOME_EVERY;
+/// Samples between two sortings of few, of some and of enough outcomes.
+const SORT_EVERY: [usize; 3] = [4, 20, 240];
 /// Longest horizon: six hours.
 const HORIZON_MOST: f64 = 21_600.0;
 /// Forecasts further than this from the level, in logarithms, are not believed.
@@ -83,7 +85,7 @@ pub struct Peak<'a> {
     offset: f64,
     /// Requests per second now: the mean of the last two samples.
     pub level: f64,
-    /// True while there are too few outcomes and the prior speaks.
+    /// True while the prior has more to say than outcomes.
     pub is_prior: bool,
 }
 
@@ -141,17 +143,30 @@ impl PeakForecaster {
         if self.spread.is_due(self.samples) {
             self.spread.fit();
         }
-        let often = if self.outcomes.len() < DAY / OUTCOME_EVERY { SORT_EVERY / 12 } else { SORT_EVERY };
-        if self.samples.is_multiple_of(often) {
-            let spread = &self.spread;
-            let outcome = |outcome: &Outcome| f64::from(outcome.error) / scale(spread, &outcome.spread.map(f64::from));
-            self.sorted.clear();
-            self.sorted.extend(self.outcomes.iter().map(outcome));
-            self.sorted.sort_by(f64::total_cmp);
-        }
         let (level, features) = (self.record.level_log(), self.record.features(self.horizon));
         let change = self.change.predict(&features).clamp(CHANGE.0, CHANGE.1);
         self.open.push_back(Open { features, level, centre: level + change, spread: self.record.spread(self.horizon) });
+        let often = match self.outcomes.len() {
+            0..OUTCOMES_FEW => SORT_EVERY[0],
+            OUTCOMES_FEW..OUTCOMES_ENOUGH => SORT_EVERY[1],
+            _ => SORT_EVERY[2],
+        };
+        if self.samples.is_multiple_of(often) || self.samples == 1 {
+            self.sort();
+        }
+    }
+
+    /// Brings the outcomes into the units of what is expected now, and in order; few of them together with the prior.
+    fn sort(&mut self) {
+        let spread = &self.spread;
+        let outcome = |outcome: &Outcome| f64::from(outcome.error) / scale(spread, &outcome.spread.map(f64::from));
+        self.sorted.clear();
+        self.sorted.extend(self.outcomes.iter().map(outcome));
+        if let Some(open) = self.open.back().filter(|_| self.outcomes.len() < OUTCOMES_ENOUGH) {
+            let now = scale(spread, &open.spread);
+            self.sorted.extend(PRIOR.iter().map(|change| change / now));
+        }
+        self.sorted.sort_by(f64::total_cmp);
     }
 
     /// What a forecast came to.
@@ -161,7 +176,7 @@ impl PeakForecaster {
         self.change.learn(&open.features, peak - open.level);
         let error = peak - open.centre;
         self.spread.learn(&open.spread, (error.abs() + ERROR_LEAST).ln());
-        if self.samples.is_multiple_of(OUTCOME_EVERY) {
+        if self.samples.is_multiple_of(OUTCOME_EVERY) || self.outcomes.len() < OUTCOMES_FEW {
             if self.outcomes.len() >= OUTCOMES_MOST {
                 self.outcomes.pop_front();
             }
@@ -174,12 +189,8 @@ impl PeakForecaster {
     pub fn peak(&self) -> Option<Peak<'_>> {
         let open = self.open.back()?;
         let (offset, level) = (self.record.offset(), self.record.level());
-        let is_prior = self.sorted.len() < OUTCOMES_LEAST;
-        Some(if is_prior {
-            Peak { centre: open.level, scale: 1.0, outcomes: &PRIOR, offset, level, is_prior }
-        } else {
-            Peak { centre: open.centre, scale: scale(&self.spread, &open.spread), outcomes: &self.sorted, offset, level, is_prior }
-        })
+        let is_prior = self.outcomes.len() < PRIOR.len();
+        Some(Peak { centre: open.centre, scale: scale(&self.spread, &open.spread), outcomes: &self.sorted, offset, level, is_prior })
     }
 }
 
@@ -209,12 +220,19 @@ impl Peak<'_> {
         Some(((self.centre + outcome * self.scale).exp() - self.offset).max(0.0))
     }
 
-    /// The probability that the peak is above a rate in requests per second.
+    /// The probability that the peak is above a rate in requests per second. Beyond everything that was seen it falls as an
+    /// exponential tail through the highest tenth does, from one in all cases and one more.
     #[must_use]
     pub fn exceedance(&self, rate: f64) -> f64 {
         let outcome = ((rate.max(0.0) + self.offset).ln() - self.centre) / self.scale;
         let above = self.outcomes.len() - self.outcomes.partition_point(|other| *other <= outcome);
-        real(above) / self.count().max(1.0)
+        if above > 0 {
+            return real(above) / self.count();
+        }
+        let (Some(most), Some(usual)) = (self.outcomes.last(), self.outcomes.get(self.outcomes.len() * 9 / 10)) else { return 1.0 };
+        let fall = (most - usual) / (self.count() / 10.0).max(std::f64::consts::E).ln();
+        let beyond = if fall > 0.0 { ((most - outcome) / fall).exp() } else { 0.0 };
+        beyond / (self.count() + 1.0)
     }
 
     fn count(&self) -> f64 {

@@ -3,7 +3,7 @@
 use super::curve::Curve;
 use super::peak::{Peak, PeakForecaster, SAMPLE};
 use super::startup::Startups;
-use super::supply::{Supply, catch_up_servers, lead_time};
+use super::supply::{Supply, catch_up_servers, drain_time, lead_time};
 use crate::sizing::{Objective, ServiceTime, Station};
 
 /// Relative change of the service time after which the curve is computed anew.
@@ -19,6 +19,8 @@ const GAP_MOST: u32 = 5_760;
 /// What a minute's surprise moves the logarithm of the price by, and how far it may be moved in all.
 const PACE: f64 = 0.1;
 const PACE_MOST: f64 = 3.0;
+/// Share of the peaks below which nobody plans, whatever the price.
+const LOWEST: f64 = 0.05;
 /// Completions that the service time given at the start counts for.
 const PRIOR_COMPLETIONS: f64 = 200.0;
 
@@ -44,7 +46,7 @@ pub struct Settings {
     pub pipeline_delay: f64,
     /// Seconds between plans.
     pub interval: f64,
-    /// Seconds in which a backlog is to be worked off.
+    /// Seconds in which a backlog is to be worked off where no price says it.
     pub drain: f64,
 }
 
@@ -246,12 +248,11 @@ impl Planner {
         let median = peak.quantile(0.5)?;
         let wanted = match self.quantile {
             Some(quantile) => self.needed(peak.quantile(quantile)?.max(peak.level) * bias),
-            None => self.cheapest(&peak, bias, median).max(self.needed(median * bias)),
+            None => self.cheapest(&peak, bias),
         };
         let reason = if peak.is_prior { Reason::Prior } else { Reason::Forecast };
-        let backlog = window.backlog.filter(|backlog| *backlog >= 1.0).unwrap_or(0.0);
-        let catch_up = catch_up_servers(backlog, self.service.seconds, self.settings.drain).unwrap_or(0.0);
-        let draining = if backlog > 0.0 { self.curve.replicas((peak.level + backlog / self.settings.drain) * bias) } else { 0 };
+        let backlog = window.backlog.filter(|backlog| *backlog >= 1.0 && backlog.is_finite()).unwrap_or(0.0);
+        let (draining, catch_up) = if backlog > 0.0 { self.draining(&peak, bias, backlog) } else { (0, 0.0) };
         let announced = window.announced.map_or(0, |rate| self.curve.replicas(rate * bias));
         let (min, max) = (self.settings.replicas_min, self.settings.replicas_max);
         let candidates = [(wanted, reason), (draining, Reason::Backlog), (announced, Reason::Announced), (min, Reason::Fewest)];
@@ -272,6 +273,18 @@ impl Planner {
         })
     }
 
+    /// Replicas that work off a backlog beside what comes, and the servers that takes. How much more will wait when they serve is not
+    /// guessed: bursts that outrun capacity are mostly over by then.
+    fn draining(&self, peak: &Peak<'_>, bias: f64, backlog: f64) -> (u32, f64) {
+        let work = backlog * self.service.seconds / self.settings.station.servers;
+        let drain = match self.quantile {
+            Some(_) => self.settings.drain,
+            None => drain_time(work, self.forecaster.horizon(), self.violation_price()),
+        };
+        let servers = catch_up_servers(backlog, self.service.seconds, drain).unwrap_or(0.0);
+        (self.curve.replicas(peak.level * bias + backlog / drain), servers)
+    }
+
     /// Replicas that take a rate within the highest utilization.
     fn needed(&self, rate: f64) -> u32 {
         let servers = rate * self.service.seconds / self.utilization_max;
@@ -279,9 +292,11 @@ impl Planner {
     }
 
     /// The number of replicas that costs least: each its minute, and the price of a violation by the probability that the peak is
-    /// more than they take. Never fewer than the median peak needs.
-    fn cheapest(&self, peak: &Peak<'_>, bias: f64, median: f64) -> u32 {
-        let least = self.curve.replicas(median * bias).max(self.settings.replicas_min);
+    /// more than they take. Begins where a shortage is all but certain.
+    fn cheapest(&self, peak: &Peak<'_>, bias: f64) -> u32 {
+        // What is below even the lowest peaks saves little and never recovers.
+        let lowest = peak.quantile(LOWEST).unwrap_or(peak.level);
+        let least = self.needed(lowest * bias).max(self.settings.replicas_min);
         let mut best = (f64::INFINITY, least);
         let price = self.violation_price();
         for replicas in least..=self.settings.replicas_max.max(least) {
@@ -290,8 +305,8 @@ impl Planner {
             if cost < best.0 {
                 best = (cost, replicas);
             }
-            // More replicas cost more, and there is nothing left to avoid.
-            if shortage <= 0.0 {
+            // One more replica costs more than is left to avoid.
+            if price * shortage < 1.0 {
                 break;
             }
         }

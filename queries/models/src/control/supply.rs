@@ -2,6 +2,9 @@
 
 use super::startup::Startups;
 
+/// Shortest and longest time in which a backlog is worked off, in seconds.
+const DRAIN: (f64, f64) = (15.0, 600.0);
+
 /// Replicas of one service.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Supply {
@@ -36,6 +39,15 @@ pub fn lead_time(pipeline_delay: f64, interval: f64, startup_p90: f64) -> Option
 pub fn catch_up_servers(backlog: f64, service_time: f64, drain: f64) -> Option<f64> {
     let servers = backlog * service_time / drain;
     (backlog >= 0.0 && service_time >= 0.0 && drain > 0.0 && servers.is_finite()).then_some(servers)
+}
+
+/// Seconds in which a backlog is best worked off, when `work` replica-seconds of it are left, replicas for it are paid for `lead`
+/// seconds before they serve, and a minute of violation is worth `price` replica-minutes: the price of waiting rises with the
+/// time, that of waiting replicas falls with it, and `sqrt(work * lead / price)` is where they balance. Between 15 s and ten minutes.
+#[must_use]
+pub fn drain_time(work: f64, lead: f64, price: f64) -> f64 {
+    let best = (work * lead / price).sqrt();
+    if best.is_nan() { DRAIN.1 } else { best.clamp(DRAIN.0, DRAIN.1) }
 }
 
 // === impl Supply ===
@@ -77,6 +89,16 @@ mod tests {
         // Of the prior's 120 s, 20 are left for the first group and 110 for the second; the third is lost.
         assert_eq!([10.0, 20.0, 110.0].map(|ahead| supply.at(ahead, &starts)), [4, 6, 9]);
         assert_eq!(supply.ordered(), 14);
+    }
+
+    /// Guarantees: 6,000 replica-seconds, a lead of ten minutes and a price of 100 replica-minutes are worked off in the time that
+    /// costs least (190 s: what is a little shorter or longer costs more).
+    #[test]
+    fn best_drain_time() {
+        let cost = |seconds: f64| 100.0 * seconds / 60.0 + 6_000.0 / seconds * 600.0 / 60.0;
+        let best = drain_time(6_000.0, 600.0, 100.0);
+        assert!([0.9, 0.99, 1.01, 1.1].iter().all(|factor| cost(best) < cost(best * factor)), "{best}");
+        assert!((drain_time(1e12, 600.0, 1.0) - 600.0).abs() < 1e-9 && (drain_time(0.0, 600.0, 1.0) - 15.0).abs() < 1e-9);
     }
 
     /// Guarantees: 600 requests of 0.1 s within a minute keep one server busy.

@@ -38,10 +38,11 @@ fn plans_and_their_reasons() {
     let last = planner.last.unwrap();
     let mut with = |window: Window| {
         planner.last = Some(window);
-        planner.plan(&Supply::default()).unwrap()
+        planner.plan(&Supply { ready: 10, ..Supply::default() }).unwrap()
     };
+    // 12,000 requests are 300 replica-seconds: with a lead of 150 s and this price best worked off in 30 s, by 20 servers.
     let behind = with(Window { backlog: Some(12_000.0), ..last });
-    assert!(behind.reason == Reason::Backlog && (behind.catch_up - 10.0).abs() < 1e-9 && behind.replicas >= sized + 5);
+    assert!(behind.reason == Reason::Backlog && (behind.catch_up - 20.0).abs() < 0.5 && behind.replicas >= sized + 9, "{behind:?}");
     let announced = with(Window { announced: Some(800.0), ..last });
     assert_eq!((announced.reason, announced.replicas), (Reason::Announced, planner.curve.replicas(800.0)));
     let mut with = |window: Window| {
@@ -52,7 +53,7 @@ fn plans_and_their_reasons() {
     assert_eq!(with(Window { announced: Some(1e9), ..last }).reason, Reason::Most);
 }
 
-/// Guarantees: the dearer a violation, the more replicas; never fewer than the median peak needs.
+/// Guarantees: the dearer a violation, the more replicas; never fewer than low peaks need.
 #[test]
 fn dearer_violations_need_more() {
     let at = |price| planner(Settings { violation_price: price, ..settings() }, 400.0).plan(&Supply::default()).unwrap().replicas;
