@@ -15,6 +15,7 @@
 mod candidates;
 mod engines;
 mod frontier;
+mod learned;
 mod report;
 mod trial;
 mod workload;
@@ -32,6 +33,7 @@ use crate::load::{LoadError, load};
 use candidates::{Family, baseline, modelled, planner};
 pub use engines::EngineCheck;
 use frontier::Frontier;
+pub use learned::{Cost, LearnedCase};
 pub use report::{Case, PolicyCase, Report, Summary};
 use trial::{Bench, Outcome, REPLICAS, service};
 use workload::{Part, Workload};
@@ -59,6 +61,8 @@ const SERIES: [(&str, i64, u32); 15] = [
 const QUICK: [&str; 3] = ["nasa", "twitter-goog", "autothrottle-bursty"];
 /// The series on which the engines are compared.
 const ENGINES: &str = "nasa";
+/// Series on which knobs are learned.
+const LEARNED: [&str; 3] = ["nasa", "elb", "twitter-goog"];
 /// Mean seconds until an ordered replica serves.
 const STARTUPS: [f64; 3] = [30.0, 120.0, 600.0];
 /// A test part shorter than this many start-ups shows how a policy was started, and little else.
@@ -113,17 +117,20 @@ pub fn evaluate(data_root: &Path, quick: bool) -> Result<Report, ScalingError> {
 /// When a recording cannot be read.
 pub fn evaluate_some(data_root: &Path, chosen: impl Fn(&str) -> bool) -> Result<Report, ScalingError> {
     let mut bench = Bench::new();
-    let (mut cases, mut engines) = (Vec::new(), Vec::new());
+    let (mut cases, mut engines, mut learned) = (Vec::new(), Vec::new(), Vec::new());
     for (name, step, stretch) in SERIES.into_iter().filter(|(name, ..)| chosen(name)) {
         let workload = read(data_root, name, step, stretch)?;
         if name == ENGINES {
             engines = engines::check(&mut bench, &workload)?;
         }
+        if LEARNED.contains(&name) {
+            learned.extend(learned::learned(&mut bench, &workload)?);
+        }
         for startup in STARTUPS.into_iter().filter(|startup| workload.test.seconds() >= STARTUPS_LEAST * startup) {
             cases.push(Contest { bench: &mut bench, load: &workload, startup }.case()?);
         }
     }
-    Ok(Report::new(cases, engines))
+    Ok(Report::new(cases, engines, learned))
 }
 
 /// A series as a load.

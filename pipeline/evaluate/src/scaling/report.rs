@@ -5,6 +5,7 @@ use std::fmt::Write;
 use serde::Serialize;
 
 use super::engines::EngineCheck;
+use super::learned::LearnedCase;
 
 /// The whole comparison.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -14,6 +15,8 @@ pub struct Report {
     pub cases: Vec<Case>,
     /// Some of the policies in both engines of the simulator.
     pub engines: Vec<EngineCheck>,
+    /// Learned knobs against calibrated ones.
+    pub learned: Vec<LearnedCase>,
     /// What they come to.
     pub summary: Summary,
 }
@@ -160,9 +163,9 @@ fn median(mut values: Vec<f64>) -> Option<f64> {
 // === impl Report ===
 
 impl Report {
-    pub(super) fn new(cases: Vec<Case>, engines: Vec<EngineCheck>) -> Self {
+    pub(super) fn new(cases: Vec<Case>, engines: Vec<EngineCheck>, learned: Vec<LearnedCase>) -> Self {
         let summary = Summary::of(&cases);
-        Self { cases, engines, summary }
+        Self { cases, engines, learned, summary }
     }
 
     /// Tables for people. Hours are relative to those of the oracle.
@@ -199,7 +202,23 @@ impl Report {
             out += "\n";
         }
         out += &self.engines_text();
+        out += &self.learned_text();
         out + &self.summary_text()
+    }
+
+    fn learned_text(&self) -> String {
+        let mut out = String::from(
+            "\nKnobs of the model, 120 s start-up: cost in replica-minutes per hour (violated minutes)\n\
+             series         test                  calibrated          learned            drawn       prices only\n",
+        );
+        for case in &self.learned {
+            let _ = write!(out, "{:<14} {:<17}", case.series, case.shift);
+            for cost in [&case.calibrated, &case.learned, &case.drawn, &case.priced] {
+                let _ = write!(out, " {:>10.1} ({:>4})", cost.cost, cost.violation_minutes);
+            }
+            out += "\n";
+        }
+        out
     }
 
     fn engines_text(&self) -> String {
@@ -278,7 +297,7 @@ mod tests {
             case("e", 60.0, [None, Some(1.0), None]),
             case("f", 60.0, [None, None, None]),
         ];
-        let report = Report::new(cases, Vec::new());
+        let report = Report::new(cases, Vec::new(), Vec::new());
         let summary = &report.summary;
         assert_eq!((summary.compared, summary.alone, summary.nobody), (3, 1, 1));
         assert!((summary.median_saving.unwrap() - 0.1).abs() < 1e-9);

@@ -8,9 +8,12 @@ use tracescale_simulate::distribution::Distribution;
 use tracescale_simulate::fluid::{Fluid, Tables};
 use tracescale_simulate::plant::Plant;
 use tracescale_simulate::policy::{Policy, Run, run};
+use tracescale_simulate::report::ServiceReport;
 use tracescale_simulate::score::{Demand, Score};
+use tracescale_simulate::series::Series;
 use tracescale_simulate::world::{Arrivals, Balancing, Discipline, Load, Objective, ServiceSpec, World, WorldError};
 
+use super::learned::Shift;
 use super::workload::{Part, Workload};
 
 /// Step of the engine: a divisor of every policy's interval that is not shorter.
@@ -89,6 +92,32 @@ impl Bench {
     ) -> Result<Outcome, WorldError> {
         let world = self.world(load, part, startup, seed);
         Ok(outcome(&mut Simulation::new(&world)?, part, policy))
+    }
+
+    /// Everything that was recorded of a run in a world that differs from what the policy knows.
+    pub(super) fn report(
+        &mut self,
+        load: &Workload,
+        part: Part,
+        startup: f64,
+        seed: u64,
+        shift: &Shift,
+        policy: Box<dyn Policy>,
+    ) -> Result<ServiceReport, WorldError> {
+        let mut world = self.world(load, part, startup * shift.startup, seed);
+        for Load { arrivals, .. } in &mut world.loads {
+            if let Arrivals::Varying(rates) = arrivals {
+                rates.scale *= shift.load;
+            }
+        }
+        for service in &mut world.services {
+            service.work_factor = Some(Series::constant(shift.work));
+        }
+        let mut plant = Fluid::with_tables(&world, STEP, std::mem::take(&mut self.tables))?;
+        run(&mut plant, &mut [Some(policy)], &Run::new(part.until, STEP));
+        let report = plant.report(0);
+        self.tables = plant.into_tables();
+        Ok(report)
     }
 
     fn world(&mut self, load: &Workload, part: Part, startup: f64, seed: u64) -> World {

@@ -52,8 +52,8 @@ impl<const COUNT: usize> Regression<COUNT> {
     pub(super) fn fit(&mut self) {
         let (mut matrix, mut right) = (self.squares, self.products);
         let ridge = RIDGE * self.squares[0][0] + 1e-6;
-        for pivot in 0..COUNT {
-            matrix[pivot][pivot] += ridge;
+        for (pivot, row) in matrix.iter_mut().enumerate() {
+            row[pivot] += ridge;
         }
         for pivot in 0..COUNT {
             let row = matrix[pivot];
