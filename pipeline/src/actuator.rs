@@ -41,7 +41,7 @@ pub async fn perform(sinks: &dyn ScaleTarget, job: Job, now: Timestamp) -> Event
         }
         Job::Apply { target, decision, desired } => {
             let context = ApplyContext { decision: decision.id.to_string(), dry_run: false, take_over: target.take_over };
-            let span = tracing::info_span!("apply", target = %target.name, decision = %decision.id, replicas = desired.replicas);
+            let span = tracing::info_span!("apply", target = %target.name, decision = %decision.id, ?desired);
             let result = limited(&target, sinks.apply(&target.reference, desired, &context)).instrument(span).await;
             report(sinks, &target, &decision, &result, now).await;
             Event::Applied { target: target.name.clone(), decision, result }
@@ -59,8 +59,13 @@ async fn report(sinks: &dyn ScaleTarget, target: &TargetSpec, decision: &Decisio
     let (kind, note) = match result {
         Ok(outcome) if !outcome.changed => return,
         Ok(outcome) => {
-            let kind = if decision.action == Action::ScaleUp { ActionKind::ScaledUp } else { ActionKind::ScaledDown };
-            (kind, format!("{} to {} replicas: {} (decision {})", outcome.before, outcome.confirmed, decision.reason, decision.id))
+            if let Some(resized) = &outcome.resized {
+                let note = format!("{} to {} for each replica (decision {})", resized.before, resized.confirmed, decision.id);
+                (ActionKind::Resized, note)
+            } else {
+                let kind = if decision.action == Action::ScaleUp { ActionKind::ScaledUp } else { ActionKind::ScaledDown };
+                (kind, format!("{} to {} replicas: {} (decision {})", outcome.before, outcome.confirmed, decision.reason, decision.id))
+            }
         }
         Err(error) => {
             let kind =

@@ -11,7 +11,7 @@ use tracescale_core::time::Timestamp;
 use tracescale_queries::Cluster;
 
 use crate::sql::Format;
-use crate::{backtest, check, explain, import, record, run, sql, worker};
+use crate::{backtest, check, explain, import, record, rule_tests, run, sql, worker};
 
 /// Exit code of a wrong command line or configuration (`EX_USAGE`).
 pub const EXIT_USAGE: u8 = 64;
@@ -33,6 +33,8 @@ enum Command {
     Run(RunArgs),
     /// Read configuration and print every problem at once; exit 64 when there is one.
     Check(CheckArgs),
+    /// Run tests of rules: `rule.slt` beside `rule.yaml`; exit 1 when one fails.
+    Test(TestArgs),
     /// Write live OTLP traffic to a capture that `run --replay` reads.
     Record(RecordArgs),
     /// Say why a decision is what it is.
@@ -271,6 +273,20 @@ pub struct ImportArgs {
     pub json: bool,
 }
 
+/// Arguments of `test`.
+#[derive(Clone, Debug, Args)]
+pub struct TestArgs {
+    /// Tests, or directories of them.
+    #[arg(required = true, value_name = "PATH")]
+    pub paths: Vec<PathBuf>,
+    /// Further documents and views that the tests need; repeatable.
+    #[arg(long, value_name = "PATH")]
+    pub config: Vec<PathBuf>,
+    /// Print outcomes as JSON lines.
+    #[arg(long)]
+    pub json: bool,
+}
+
 /// How fast recorded traffic is replayed.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Speed {
@@ -302,6 +318,7 @@ pub fn main() -> ExitCode {
         Command::Worker(args) => worker::main(&args),
         Command::Backtest(args) => backtest::main(&args),
         Command::Import(args) => import::main(&args),
+        Command::Test(args) => rule_tests::main(&args),
     };
     outcome.unwrap_or_else(|error| {
         // As with `| head`: whoever read our output has read enough.

@@ -23,7 +23,7 @@ enum Kind {
 }
 
 /// The columns that mean something, and whether a rule has to return them.
-const COLUMNS: [(&str, Kind, bool); 9] = [
+const COLUMNS: [(&str, Kind, bool); 17] = [
     ("target", Kind::Text, true),
     ("replicas", Kind::Number, true),
     ("window_end", Kind::Time, false),
@@ -33,6 +33,14 @@ const COLUMNS: [(&str, Kind, bool); 9] = [
     ("completeness", Kind::Number, false),
     ("age", Kind::Number, false),
     ("presence", Kind::Text, false),
+    ("cpu", Kind::Number, false),
+    ("memory", Kind::Number, false),
+    ("memory_limit", Kind::Number, false),
+    ("cpu_lower", Kind::Number, false),
+    ("cpu_upper", Kind::Number, false),
+    ("memory_lower", Kind::Number, false),
+    ("memory_upper", Kind::Number, false),
+    ("last_oom_age", Kind::Number, false),
 ];
 
 /// Whether a column means something to decisions, rather than being an input that is kept for `explain`.

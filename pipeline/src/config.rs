@@ -5,10 +5,11 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use tracescale_core::policy::Mode;
 use tracescale_core::target::TargetSpec;
 use tracescale_documents::{Documents, Problem, RuleSpec, Settings, Storage};
 use tracescale_ingest as ingest;
-use tracescale_queries::{Engine, EngineConfig, QueryError, ViewProblem, ViewSource, shipped, streams};
+use tracescale_queries::{Engine, EngineConfig, EngineParts, QueryError, ViewProblem, ViewSource, judgement, shipped, streams};
 use tracescale_sinks::{Clock, Kubernetes, Memory, Sinks, kubernetes};
 
 use crate::cli::ListenArgs;
@@ -29,7 +30,7 @@ pub struct Config {
     paths: Vec<PathBuf>,
     documents: Documents,
     /// The engine that the documents were checked with, until somebody takes it: planning all views takes a second or two.
-    checked: Mutex<Option<(Engine, Arc<streams::Counters>)>>,
+    checked: Mutex<Option<PlannedEngine>>,
     /// The OTLP receiver.
     pub receiver: ingest::Config,
     /// Address of `/metrics`.
@@ -37,6 +38,9 @@ pub struct Config {
     /// Directory of the journal, the write-ahead log and, unless it is elsewhere, the archive.
     pub data_dir: PathBuf,
 }
+
+/// An engine, and what its derived streams have to give up.
+pub type PlannedEngine = (Engine, Arc<streams::Counters>);
 
 // === impl Config ===
 
@@ -46,7 +50,21 @@ impl Config {
     /// # Errors
     /// Every problem of every document, view and rule.
     pub async fn load(paths: &[PathBuf], listen: &ListenArgs, data_dir: Option<PathBuf>) -> Result<Self, Vec<Problem>> {
+        Self::load_with(paths, listen, data_dir, None).await
+    }
+
+    /// [`Config::load`] with an engine of the shipped views that was planned before, for documents without views of their own.
+    ///
+    /// # Errors
+    /// Every problem of every document, view and rule.
+    pub async fn load_with(
+        paths: &[PathBuf],
+        listen: &ListenArgs,
+        data_dir: Option<PathBuf>,
+        shipped: Option<PlannedEngine>,
+    ) -> Result<Self, Vec<Problem>> {
         let documents = documents(paths)?;
+        let checked = Mutex::new(shipped.filter(|_| documents.views.is_empty()));
         let settings = &documents.settings;
         let config = Self {
             paths: paths.to_vec(),
@@ -54,7 +72,7 @@ impl Config {
             metrics: listen.metrics.unwrap_or(settings.telemetry.metrics_listen),
             data_dir: data_dir.or_else(|| settings.data_dir.clone()).unwrap_or_else(|| DEFAULT_DATA_DIR.into()),
             documents,
-            checked: Mutex::default(),
+            checked,
         };
         let problems = config.problems().await;
         if problems.is_empty() { Ok(config) } else { Err(problems) }
@@ -91,7 +109,7 @@ impl Config {
         match self.engine().await {
             Ok((engine, losses)) => {
                 problems.extend(self.rule_problems(&engine).await);
-                *self.checked.lock().unwrap_or_else(PoisonError::into_inner) = Some((engine, losses));
+                self.keep_engine(engine, losses);
             }
             Err(wrong) => problems.extend(wrong.into_iter().map(view_problem)),
         }
@@ -157,23 +175,35 @@ impl Config {
     ///
     /// # Errors
     /// Every problem of every view.
-    pub async fn engine(&self) -> Result<(Engine, Arc<streams::Counters>), Vec<ViewProblem>> {
+    pub async fn engine(&self) -> Result<PlannedEngine, Vec<ViewProblem>> {
         let checked = self.checked.lock().unwrap_or_else(PoisonError::into_inner).take();
         match checked {
             Some(checked) => Ok(checked),
-            None => self.engine_with(Duration::ZERO, |views| views).await,
+            None => self.engine_with(Duration::ZERO, |parts| parts).await,
         }
     }
 
-    /// [`Config::engine`] with some of the views, whose windows are no closer to each other than `slide_min`.
+    /// Keeps an engine that took no rows for whoever asks next.
+    pub fn keep_engine(&self, engine: Engine, losses: Arc<streams::Counters>) {
+        *self.checked.lock().unwrap_or_else(PoisonError::into_inner) = Some((engine, losses));
+    }
+
+    /// The engine that was kept, when it has the shipped views only.
+    #[must_use]
+    pub fn into_shipped_engine(self) -> Option<PlannedEngine> {
+        let kept = self.checked.into_inner().unwrap_or_else(PoisonError::into_inner);
+        kept.filter(|_| self.documents.views.is_empty())
+    }
+
+    /// [`Config::engine`] with some of the views and models, whose windows are no closer to each other than `slide_min`.
     ///
     /// # Errors
     /// Every problem of every view.
     pub async fn engine_with(
         &self,
         slide_min: Duration,
-        select: impl FnOnce(Vec<ViewSource>) -> Vec<ViewSource>,
-    ) -> Result<(Engine, Arc<streams::Counters>), Vec<ViewProblem>> {
+        select: impl FnOnce(EngineParts) -> EngineParts,
+    ) -> Result<PlannedEngine, Vec<ViewProblem>> {
         let windows = &self.documents.settings.windows;
         let config = EngineConfig {
             lateness: windows.lateness,
@@ -189,9 +219,22 @@ impl Config {
             let origin = view.path.display().to_string();
             ViewSource { name: origin.clone(), sql: view.sql.clone(), origin }
         });
-        let (mut parts, losses) = shipped::parts(&streams::Config::default(), own.collect());
-        parts.views = select(parts.views);
-        Ok((Engine::with_parts(config, parts).await?, losses))
+        let (parts, losses) = shipped::parts(&streams::Config::default(), &self.judgement(), own.collect());
+        Ok((Engine::with_parts(config, select(parts)).await?, losses))
+    }
+
+    /// What the shipped models are told.
+    fn judgement(&self) -> judgement::Settings {
+        let models = self.documents.settings.models.clone();
+        let holidays = models.holidays.iter().copied().collect();
+        let servers = self.documents.targets.iter().filter_map(|(_, target)| Some((target.service.clone(), target.servers?)));
+        judgement::Settings {
+            holidays,
+            servers: servers
+                .map(|(service, servers)| ((service.service_name, service.service_namespace), f64::from(servers.get())))
+                .collect(),
+            clock: judgement::LocalClock::new(move |time| models.local_seconds(time)),
+        }
     }
 
     /// The targets and rules.
@@ -212,6 +255,7 @@ impl Config {
     pub fn sinks(&self, clock: Clock) -> Sinks {
         let options = kubernetes::Options {
             instance: std::env::var("POD_NAME").unwrap_or_else(|_| "tracescale".to_owned()),
+            read_resources: self.documents.rules.iter().any(|(_, rule)| rule.policy.spec().vertical.mode != Mode::Off),
             ..kubernetes::Options::default()
         };
         Sinks::new(Memory::new(Arc::clone(&clock)), Kubernetes::new(options, clock))

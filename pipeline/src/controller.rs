@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use arrow::array::RecordBatch;
 use tracescale_core::capacity::{Capacity, Observed, Unobserved};
-use tracescale_core::decide::{Applied, Decider, Decision, Demand, Evidence, MissingReason, Mode, Proposal};
+use tracescale_core::decide::{Applied, Decider, Decision, Demand, Evidence, MissingReason, Mode, Proposal, Resized};
 use tracescale_core::policy::{RuleName, RuleRef};
 use tracescale_core::target::{TargetName, TargetSpec};
 use tracescale_core::time::Timestamp;
@@ -276,7 +276,7 @@ impl Controller {
         }
         let target = self.targets.entry(found.spec.name.clone()).or_insert_with(|| Target::new(found.spec));
         if let (true, Some(instances)) = (target.spec.discovered && !self.discovery.acts, found.instances) {
-            target.observed = Ok(Observed { desired: instances, ready: Some(instances), observed_at: now, generation: None });
+            target.observed = Ok(Observed::replicas(instances, Some(instances), now));
         }
     }
 
@@ -384,14 +384,13 @@ impl Controller {
         let proposals: Vec<Proposal> = target.proposals.values().flatten().cloned().collect();
         let decision = Arc::new(self.decider.decide(now, &target.spec, &target.observed, &rules, &proposals));
         let mut effects = vec![Effect::Record(Arc::clone(&decision))];
-        let Some(replicas) = decision.order() else { return effects };
+        let Some(desired) = decision.capacity() else { return effects };
         if let Some(Backoff { until, .. }) = target.backoff.filter(|backoff| now < backoff.until) {
             // The order stands in the record; the call waits until the sink has had its pause.
             self.decider.applied(now, name, Applied::Failed);
             let conclusion = Conclusion { concludes: decision.id.clone(), at: now, result: Ending::Withheld { until } };
             effects.push(Effect::Conclude(conclusion));
         } else {
-            let desired = Capacity::replicas(replicas);
             effects.push(Effect::Apply { target: Arc::clone(&target.spec), decision, desired });
         }
         effects
@@ -425,9 +424,18 @@ impl Controller {
             Ok(outcome) => {
                 target.backoff = None;
                 target.observe_due = now;
-                let ready = target.observed.as_ref().ok().and_then(|observed| observed.ready);
-                target.observed = Ok(Observed { desired: outcome.confirmed, ready, observed_at: now, generation: None });
-                self.decider.applied(now, name, Applied::Done { replicas: outcome.confirmed });
+                // What the call did not touch is as it was; the version that was read before it is not.
+                let before = target.observed.as_ref().ok();
+                let mut observed = before.cloned().unwrap_or_else(|| Observed::replicas(outcome.confirmed, None, now));
+                (observed.desired, observed.observed_at, observed.generation) = (outcome.confirmed, now, None);
+                match outcome.resized {
+                    Some(resized) => {
+                        observed.resources = Some(resized.confirmed);
+                        self.decider.resized(now, name, Resized::Done { resources: resized.confirmed });
+                    }
+                    None => self.decider.applied(now, name, Applied::Done { replicas: outcome.confirmed }),
+                }
+                target.observed = Ok(observed);
             }
             Err(error) => {
                 target.backoff = Some(Backoff::after(target.backoff, now, error.retry_after()));

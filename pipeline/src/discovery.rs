@@ -69,6 +69,8 @@ fn found(emission: &Emission, row: usize) -> Option<Found> {
         take_over: false,
         override_: None,
         discovered: true,
+        objective: None,
+        servers: None,
         name,
     };
     #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a count of instances, at least 1")]

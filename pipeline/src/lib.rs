@@ -27,6 +27,7 @@ pub mod replay;
 pub mod resume;
 pub mod revisions;
 pub mod rows;
+pub mod rule_tests;
 pub mod rules;
 pub mod run;
 pub mod sql;

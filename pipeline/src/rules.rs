@@ -4,11 +4,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use arrow::array::{ArrayRef, BooleanArray, Int64Array, RecordBatch, StringArray};
+use arrow::array::{ArrayRef, BooleanArray, Float64Array, Int64Array, RecordBatch, StringArray};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use serde_json::Value;
 use tracescale_core::capacity::Observed;
-use tracescale_core::decide::{Demand, Evidence, MissingReason, Presence, Proposal, Scalar};
+use tracescale_core::decide::{Demand, Evidence, MissingReason, Presence, Proposal, Scalar, Wish};
 use tracescale_core::policy::RuleName;
 use tracescale_core::target::{TargetName, TargetRef, TargetSpec};
 use tracescale_core::time::Timestamp;
@@ -199,6 +199,7 @@ impl<'a> Columns<'a> {
             age_seconds: number("age"),
             presence,
             evidence_time: number("age").and_then(|age| Duration::try_from_secs_f64(age).ok()).map(|age| now - age),
+            wish: Wish::from_row(number),
             inputs: self.inputs.iter().map(|(name, column)| ((*name).to_owned(), scalar(column, row))).collect(),
         }
     }
@@ -236,7 +237,10 @@ pub fn targets_table<'a>(targets: &(impl Iterator<Item = (&'a TargetSpec, Option
     let bound = |get: fn((u32, u32)) -> u32| -> ArrayRef {
         Arc::new(targets.clone().map(|(_, _, min, max)| Some(i64::from(get((min, max))))).collect::<Int64Array>())
     };
-    let columns: [(&str, ArrayRef); 9] = [
+    let figure = |get: fn(&TargetSpec) -> Option<f64>| -> ArrayRef {
+        Arc::new(targets.clone().map(|(spec, ..)| get(spec)).collect::<Float64Array>())
+    };
+    let columns: [(&str, ArrayRef); 12] = [
         ("target", strings(|spec| Some(spec.name.as_str()))),
         ("service_name", strings(|spec| Some(&spec.service.service_name))),
         ("service_namespace", strings(|spec| spec.service.service_namespace.as_deref())),
@@ -246,6 +250,9 @@ pub fn targets_table<'a>(targets: &(impl Iterator<Item = (&'a TargetSpec, Option
         ("min", bound(|(min, _)| min)),
         ("max", bound(|(_, max)| max)),
         ("paused", Arc::new(targets.clone().map(|(spec, ..)| Some(spec.paused)).collect::<BooleanArray>())),
+        ("slo_latency", figure(|spec| spec.objective.map(|objective| objective.latency.as_secs_f64()))),
+        ("slo_quantile", figure(|spec| spec.objective.map(|objective| objective.share()))),
+        ("servers", figure(|spec| Some(spec.servers.map_or(1.0, |servers| f64::from(servers.get()))))),
     ];
     table(columns)
 }
@@ -255,6 +262,7 @@ pub fn targets_table<'a>(targets: &(impl Iterator<Item = (&'a TargetSpec, Option
 pub fn targets_schema() -> Schema {
     let text = |name| Field::new(name, DataType::Utf8, true);
     let whole = |name| Field::new(name, DataType::Int64, true);
+    let figure = |name| Field::new(name, DataType::Float64, true);
     Schema::new(vec![
         text("target"),
         text("service_name"),
@@ -265,6 +273,9 @@ pub fn targets_schema() -> Schema {
         whole("min"),
         whole("max"),
         Field::new("paused", DataType::Boolean, true),
+        figure("slo_latency"),
+        figure("slo_quantile"),
+        figure("servers"),
     ])
 }
 

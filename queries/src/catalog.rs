@@ -8,15 +8,16 @@ use datafusion::execution::TaskContext;
 use datafusion::execution::runtime_env::RuntimeEnv;
 use tracescale_core::schema::Stream;
 
-use crate::config::{EngineConfig, ViewSource};
+use crate::config::{EngineConfig, EngineParts, ViewSource};
 use crate::cursor::Cursor;
 use crate::feed::Feed;
+use crate::model::Model;
 use crate::pane::Panes;
 use crate::problem::{Complaint, ViewProblem};
 use crate::query::Planned;
 use crate::registry::Registry;
 use crate::relation::LivePlanner;
-use crate::rollup::{self, Rollup};
+use crate::rollup::{self, Content, Rollup};
 use crate::session::{self, Functions};
 use crate::shape::{self, Shape};
 use crate::slot::Slot;
@@ -64,9 +65,20 @@ impl Reads {
 // === impl Catalog ===
 
 impl Catalog {
-    pub(crate) async fn plan(sources: &[ViewSource], functions: &Functions, config: &EngineConfig) -> Result<Self, Vec<ViewProblem>> {
+    pub(crate) async fn plan(
+        sources: &[ViewSource],
+        models: Vec<Box<dyn Model>>,
+        functions: &Functions,
+        config: &EngineConfig,
+    ) -> Result<Self, Vec<ViewProblem>> {
         let mut problems = Vec::new();
         let mut drafts = drafts(sources, &mut problems);
+        for model in &models {
+            if let Some(taken) = drafts.remove(model.name()) {
+                let complaint = Complaint::new("a shipped model already has this name").hint("choose another name");
+                problems.push(complaint.of_view(model.name(), &taken.origin));
+            }
+        }
         drafts.values_mut().for_each(|draft| draft.reads.slide_at_least(config.slide_min));
         let mut catalog = Self::default();
         let mut over_views = BTreeMap::new();
@@ -82,7 +94,7 @@ impl Catalog {
                 }
             }
         }
-        catalog.add_rollups(over_views, functions, &mut problems).await;
+        catalog.add_rollups(over_views, models, functions, &mut problems).await;
         if problems.is_empty() { Ok(catalog) } else { Err(problems) }
     }
 
@@ -141,9 +153,16 @@ impl Catalog {
         Ok(self.feeds.len() - 1)
     }
 
-    async fn add_rollups(&mut self, mut drafts: BTreeMap<String, Draft>, functions: &Functions, problems: &mut Vec<ViewProblem>) {
+    async fn add_rollups(
+        &mut self,
+        mut drafts: BTreeMap<String, Draft>,
+        mut models: Vec<Box<dyn Model>>,
+        functions: &Functions,
+        problems: &mut Vec<ViewProblem>,
+    ) {
         let mut unplanned: BTreeSet<String> = problems.iter().map(|problem| problem.view.clone()).collect();
         loop {
+            self.add_models(&mut models);
             let ready: Vec<String> = drafts
                 .iter()
                 .filter(|(_, draft)| matches!(&draft.reads, Reads::Views { names, .. } if names.iter().all(|name| self.histories.contains_key(name))))
@@ -178,6 +197,29 @@ impl Catalog {
         }
     }
 
+    /// Adds the models that read views which are all there.
+    fn add_models(&mut self, models: &mut Vec<Box<dyn Model>>) {
+        while let Some(ready) = models.iter().position(|model| model.reads().iter().all(|name| self.histories.contains_key(*name))) {
+            let model = models.remove(ready);
+            let Some((windows, _)) = self.meta(model.reads()[0]) else { continue };
+            let Ok(schema) = rollup::schema(&model.schema()) else { continue };
+            let owned = |names: &[&'static str]| names.iter().map(|name| (*name).to_owned()).collect();
+            let (name, reads, keys) = (model.name().to_owned(), owned(model.reads()), owned(model.keys()));
+            self.histories.insert(name.clone(), History::new(Arc::clone(&schema)));
+            self.rollups.push(Rollup { name, reads, windows, schema, keys, content: Content::Model(model) });
+        }
+    }
+
+    /// The models among the views.
+    pub(crate) fn models(&self) -> impl Iterator<Item = &dyn Model> {
+        self.rollups.iter().filter_map(|view| if let Content::Model(model) = &view.content { Some(&**model) } else { None })
+    }
+
+    /// The models among the views, to teach.
+    pub(crate) fn models_mut(&mut self) -> impl Iterator<Item = &mut Box<dyn Model>> {
+        self.rollups.iter_mut().filter_map(|view| if let Content::Model(model) = &mut view.content { Some(model) } else { None })
+    }
+
     async fn add_rollup(&mut self, draft: &Draft, functions: &Functions) -> Result<(), Complaint> {
         let Reads::Views { names, calls } = &draft.reads else { return Ok(()) };
         let read: Vec<(Windows, Vec<String>)> = names.iter().filter_map(|name| self.meta(name)).collect();
@@ -195,7 +237,14 @@ impl Catalog {
         keys.sort();
         keys.dedup();
         self.histories.insert(name.clone(), History::new(Arc::clone(&schema)));
-        self.rollups.push(Rollup { name, reads: names.iter().cloned().collect(), windows: first, schema, keys, planned });
+        self.rollups.push(Rollup {
+            name,
+            reads: names.iter().cloned().collect(),
+            windows: first,
+            schema,
+            keys,
+            content: Content::Sql(planned),
+        });
         Ok(())
     }
 
@@ -205,10 +254,11 @@ impl Catalog {
     }
 }
 
-/// Those of the views that queries need: the ones that they name, and what those read in turn. A view that cannot be read is kept,
-/// so that its problem is told.
+/// The parts without the views and models that queries do not need: they need the ones that they name, and what those read in
+/// turn. A view that cannot be read is kept, so that its problem is told.
 #[must_use]
-pub fn needed(views: Vec<ViewSource>, queries: &[&str]) -> Vec<ViewSource> {
+pub fn needed(parts: EngineParts, queries: &[&str]) -> EngineParts {
+    let EngineParts { views, mut models, .. } = parts;
     let names = |query: &datafusion::sql::sqlparser::ast::Query| {
         let relations = statement::relations(query);
         relations.plain.into_iter().chain(relations.windowed.iter().map(WindowCall::relation_name).collect::<Vec<_>>())
@@ -217,13 +267,17 @@ pub fn needed(views: Vec<ViewSource>, queries: &[&str]) -> Vec<ViewSource> {
     let mut wanted: BTreeSet<String> = BTreeSet::new();
     let mut open: Vec<String> = queries.iter().filter_map(|sql| statement::parse_query(sql).ok()).flat_map(|query| names(&query)).collect();
     while let Some(name) = open.pop() {
+        let model = models.iter().filter(|model| model.name() == name).flat_map(|model| model.reads());
+        open.extend(model.map(|read| (*read).to_owned()));
         let read = parsed.iter().filter_map(|(statement, _)| statement.as_ref()).find(|statement| statement.name == name);
         if wanted.insert(name) {
             open.extend(read.into_iter().flat_map(|statement| names(&statement.query)));
         }
     }
     let keep = |statement: &Option<ViewStatement>| statement.as_ref().is_none_or(|statement| wanted.contains(&statement.name));
-    parsed.into_iter().filter(|(statement, _)| keep(statement)).map(|(_, view)| view).collect()
+    let views = parsed.iter().filter(|(statement, _)| keep(statement)).map(|(_, view)| view.clone()).collect();
+    models.retain(|model| wanted.contains(model.name()));
+    EngineParts { views, models, ..parts }
 }
 
 fn drafts(sources: &[ViewSource], problems: &mut Vec<ViewProblem>) -> BTreeMap<String, Draft> {

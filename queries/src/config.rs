@@ -8,6 +8,7 @@ use datafusion::logical_expr::{AggregateUDF, ScalarUDF};
 use tracescale_core::time::Timestamp;
 
 use crate::derive::Derive;
+use crate::model::Model;
 
 /// Bounds and tolerances of the engine. [`EngineConfig::default`] suits a single replica.
 #[derive(Clone, Debug)]
@@ -58,6 +59,8 @@ pub struct ViewSource {
 pub struct EngineParts {
     /// Views, in any order.
     pub views: Vec<ViewSource>,
+    /// Views that models fill; one that reads views which are not there is dropped.
+    pub models: Vec<Box<dyn Model>>,
     /// Operators for derived streams; one that no view reads is dropped.
     pub derives: Vec<Box<dyn Derive>>,
     /// Scalar functions beside DataFusion's and the engine's own.

@@ -22,6 +22,7 @@ use crate::derive::Derive;
 use crate::feed::Feed;
 use crate::history;
 use crate::life::Life;
+use crate::model::Model;
 use crate::problem::{EngineError, ViewProblem};
 use crate::session::Functions;
 use crate::snapshot::Snapshot;
@@ -77,7 +78,7 @@ impl Engine {
     /// Every problem of every view.
     pub async fn with_parts(config: EngineConfig, parts: EngineParts) -> Result<Self, Vec<ViewProblem>> {
         let functions = Functions::new(parts.functions, parts.aggregates);
-        let catalog = Catalog::plan(&parts.views, &functions, &config).await?;
+        let catalog = Catalog::plan(&parts.views, parts.models, &functions, &config).await?;
         let read: BTreeSet<Stream> = catalog.feeds.iter().map(|feed| feed.stream).collect();
         let derives = parts.derives.into_iter().filter(|derive| read.contains(&derive.output())).collect();
         let mut streams = BTreeMap::new();
@@ -181,6 +182,18 @@ impl Engine {
         let of = |view: &crate::view::PaneView| view.windows.size + view.windows.slide + self.delay(self.catalog.feeds[view.feed].stream);
         let longest = self.catalog.views.iter().map(of).max().unwrap_or_default();
         longest + self.config.lateness + self.config.allowed_lateness + self.config.idle
+    }
+
+    /// Whether a model reads a view, or is one: then it wants to be [taught](Engine::teach) its past.
+    #[must_use]
+    pub fn remembers(&self, view: &str) -> bool {
+        self.catalog.models().any(|model| model.name() == view || model.reads().contains(&view))
+    }
+
+    /// Shows models earlier final rows of a view, oldest first, so that they need not begin anew after a restart.
+    pub fn teach(&mut self, view: &str, rows: &RecordBatch) {
+        let teachable = |model: &&mut Box<dyn Model>| model.name() == view || model.reads().contains(&view);
+        self.catalog.models_mut().filter(teachable).for_each(|model| model.remember(view, rows));
     }
 
     /// Counters and gauges, as of the last [`Engine::advance`].
@@ -314,8 +327,7 @@ impl Engine {
     async fn roll_up(&mut self, emissions: &mut Vec<Emission>, now: Timestamp) {
         for index in 0..self.catalog.rollups.len() {
             let rollup = &mut self.catalog.rollups[index];
-            let ends = emissions.iter().filter(|emission| rollup.reads.contains(&emission.view)).map(|emission| emission.window_end);
-            let ends: BTreeSet<Timestamp> = ends.collect();
+            let ends = rollup.due(emissions);
             if ends.is_empty() {
                 continue;
             }

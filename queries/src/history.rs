@@ -61,6 +61,11 @@ impl History {
         self.windows.get(&end)
     }
 
+    /// The newest final window that ends at `end` or before.
+    pub(crate) fn newest_final_by(&self, end: Timestamp) -> Option<(Timestamp, &Arc<Window>)> {
+        self.windows.range(..=end).rev().find(|(_, window)| window.is_final).map(|(end, window)| (*end, window))
+    }
+
     /// The rows of these windows, oldest window first.
     pub(crate) fn batches(&self, face: Face) -> Vec<RecordBatch> {
         self.windows.values().filter(|window| window.is_in(face)).map(|window| window.rows.clone()).collect()

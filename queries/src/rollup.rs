@@ -1,4 +1,4 @@
-//! A view over views: ordinary SQL, run again whenever one of the views that it reads was emitted.
+//! A view over views: ordinary SQL, or a model with memory, run again whenever a view that it reads was emitted.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
@@ -14,6 +14,7 @@ use tracescale_core::time::Timestamp;
 
 use crate::config::Emission;
 use crate::history::{Face, History, Window};
+use crate::model::{Model, Seen};
 use crate::output::APPENDED;
 use crate::problem::Complaint;
 use crate::query::Planned;
@@ -28,7 +29,14 @@ pub(crate) struct Rollup {
     pub(crate) schema: SchemaRef,
     /// Columns that identify a group in this view or in those that it reads.
     pub(crate) keys: Vec<String>,
-    pub(crate) planned: Planned,
+    pub(crate) content: Content,
+}
+
+/// What fills a view over views.
+#[derive(Debug)]
+pub(crate) enum Content {
+    Sql(Planned),
+    Model(Box<dyn Model>),
 }
 
 /// What the read views say about a group.
@@ -62,20 +70,34 @@ pub(crate) fn schema(selected: &Schema) -> Result<SchemaRef, Complaint> {
 // === impl Rollup ===
 
 impl Rollup {
+    /// The windows to answer for, now that these views emitted these windows.
+    pub(crate) fn due(&self, emissions: &[Emission]) -> BTreeSet<Timestamp> {
+        // A model answers once for each window: when the view that has it is there.
+        let causes = if let Content::Model(_) = self.content { &self.reads[..1] } else { &self.reads[..] };
+        emissions.iter().filter(|emission| causes.contains(&emission.view)).map(|emission| emission.window_end).collect()
+    }
+
     /// Runs the view and returns its rows for the windows in `ends`.
     pub(crate) async fn emit(
         &mut self,
         ends: &BTreeSet<Timestamp>,
         histories: &BTreeMap<String, History>,
     ) -> Result<Vec<Emission>, DataFusionError> {
-        let latest = self.reads.iter().filter_map(|name| histories.get(name)?.newest()).min();
-        let per_window = self.planned.is_per_window();
-        let rows = |name: &str| match histories.get(name) {
-            Some(history) if per_window => ends.iter().filter_map(|end| history.get(*end)).map(|window| window.rows.clone()).collect(),
-            Some(history) => history.batches(Face::All),
-            None => Vec::new(),
+        let batches = match &mut self.content {
+            Content::Sql(planned) => {
+                let latest = self.reads.iter().filter_map(|name| histories.get(name)?.newest()).min();
+                let per_window = planned.is_per_window();
+                let rows = |name: &str| match histories.get(name) {
+                    Some(history) if per_window => {
+                        ends.iter().filter_map(|end| history.get(*end)).map(|window| window.rows.clone()).collect()
+                    }
+                    Some(history) => history.batches(Face::All),
+                    None => Vec::new(),
+                };
+                planned.run(latest, rows).await?
+            }
+            Content::Model(model) => judge(&mut **model, &self.reads, ends, histories)?,
         };
-        let batches = self.planned.run(latest, rows).await?;
         let Some(first) = batches.first() else { return Ok(Vec::new()) };
         let rows = concat_batches(&first.schema(), &batches)?;
         let mut emissions = Vec::new();
@@ -169,6 +191,20 @@ trait IntoArray: Array + Sized + 'static {
 }
 
 impl<A: Array + Sized + 'static> IntoArray for A {}
+
+/// What a model says of windows, in their order.
+fn judge(
+    model: &mut dyn Model,
+    reads: &[String],
+    ends: &BTreeSet<Timestamp>,
+    histories: &BTreeMap<String, History>,
+) -> Result<Vec<RecordBatch>, ArrowError> {
+    let is_final = |end: &Timestamp| {
+        let mut windows = reads.iter().filter_map(|name| histories.get(name)?.get(*end));
+        windows.all(|window| window.is_final)
+    };
+    ends.iter().map(|end| model.judge(&Seen::new(*end, is_final(end), histories))).collect()
+}
 
 fn by_window(rows: &RecordBatch, ends: &BTreeSet<Timestamp>) -> Result<BTreeMap<Timestamp, RecordBatch>, ArrowError> {
     let mut indices: BTreeMap<Timestamp, Vec<u64>> = BTreeMap::new();

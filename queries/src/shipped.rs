@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use crate::config::{EngineParts, ViewSource};
-use crate::functions;
 use crate::streams::{Config, Counters, operators};
+use crate::{functions, judgement};
 
 macro_rules! view {
     ($name:literal) => {
@@ -24,17 +24,19 @@ pub const VIEWS: &[(&str, &str)] = &[
     view!("service_latency"),
     view!("service_load"),
     view!("service_self_time"),
+    view!("service_sojourn"),
     view!("service_summary"),
+    view!("service_work"),
     view!("workloads"),
 ];
 
 /// The rule that is used when no configuration is given, as a document.
 pub const DEFAULT_RULE: &str = include_str!("../rules/observe.yaml");
 
-/// Everything that an engine needs for the shipped views: the views themselves followed by `views`, the derived streams, the
-/// scalar functions; and the counters of the derived streams.
+/// Everything that an engine needs for the shipped views: the views themselves followed by `views`, the models, the derived
+/// streams, the scalar functions; and the counters of the derived streams.
 #[must_use]
-pub fn parts(config: &Config, views: Vec<ViewSource>) -> (EngineParts, Arc<Counters>) {
+pub fn parts(config: &Config, judgement: &judgement::Settings, views: Vec<ViewSource>) -> (EngineParts, Arc<Counters>) {
     let (derives, counters) = operators(config);
     let shipped = VIEWS.iter().map(|(name, sql)| ViewSource {
         name: (*name).to_owned(),
@@ -42,5 +44,5 @@ pub fn parts(config: &Config, views: Vec<ViewSource>) -> (EngineParts, Arc<Count
         origin: format!("queries/views/{name}.sql (shipped)"),
     });
     let views = shipped.chain(views).collect();
-    (EngineParts { views, derives, functions: functions::all(), aggregates: Vec::new() }, counters)
+    (EngineParts { views, models: judgement::all(judgement), derives, functions: functions::all(), aggregates: Vec::new() }, counters)
 }

@@ -7,7 +7,7 @@ SELECT l.window_start, l.window_end, l.service_name, l.service_namespace,
        t.p50, t.p90, t.p95, t.p99, t.p999, t.max,
        e.error_rate, e.error_ratio,
        s.mean AS self_time, s.p99 AS self_time_p99,
-       coalesce(s.mean, l.mean_sojourn) AS service_time,
+       coalesce(s.mean, l.mean_sojourn) AS service_time, s.scv AS service_scv,
        l.arrival_rate * coalesce(s.mean, l.mean_sojourn) AS offered_load,
        l.n_eff, l.confidence, l.samples
 FROM service_load l

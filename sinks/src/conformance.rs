@@ -8,11 +8,13 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use futures::future::{BoxFuture, join_all};
-use tracescale_core::capacity::Capacity;
+use tracescale_core::capacity::{Capacity, Resources};
 use tracescale_core::target::{KubernetesRef, MemoryRef, TargetRef};
 use tracescale_core::time::Timestamp;
 
 use crate::{ActionEvent, ActionKind, ApplyContext, Outcome, ScaleTarget, SinkError, SinkErrorKind};
+
+mod resources;
 
 /// The wait that [`Condition::Throttled`] asks for.
 pub const WAIT: Duration = Duration::from_secs(1);
@@ -30,6 +32,15 @@ pub trait Subject: Send + Sync {
     async fn reset(&self, replicas: u32);
     /// Reads the capacity not through the sink.
     async fn stored(&self) -> u32;
+    /// Sets what each replica asks for not through the sink; false when that cannot be done here.
+    async fn equip(&self, resources: Resources) -> bool {
+        let _ = resources;
+        false
+    }
+    /// Reads what each replica asks for not through the sink.
+    async fn equipped(&self) -> Resources {
+        Resources::NONE
+    }
     /// Brings the target's world into a condition; false when that cannot be done here.
     async fn arrange(&self, condition: Condition) -> bool;
 }
@@ -89,6 +100,13 @@ const CHECKS: &[(&str, Check)] = &[
     ("a missing right is denied", |subject| Box::pin(denied(subject))),
     ("a rival is not fought", |subject| Box::pin(rival(subject))),
     ("a rival is overruled when asked", |subject| Box::pin(overrule(subject))),
+    ("resources are set and read back", |subject| Box::pin(resources::sets(subject))),
+    ("what an order leaves open is left alone", |subject| Box::pin(resources::leaves_alone(subject))),
+    ("a repeated order of resources changes nothing", |subject| Box::pin(resources::repeats(subject))),
+    ("a dry run of resources changes nothing", |subject| Box::pin(resources::dry_run(subject))),
+    ("a missing right to set resources is denied", |subject| Box::pin(resources::denied(subject))),
+    ("a rival about resources is not fought", |subject| Box::pin(resources::rival(subject))),
+    ("a conflict about resources is overcome", |subject| Box::pin(resources::conflict(subject))),
     ("nothing is said when nothing is to be done", |subject| Box::pin(silence(subject))),
     ("reports are taken, also twice", |subject| Box::pin(reports(subject))),
 ];
@@ -181,7 +199,14 @@ async fn foreign(subject: &dyn Subject) -> Checked {
     let target = match subject.target() {
         TargetRef::Memory(_) => {
             let (api_version, kind) = ("apps/v1".to_owned(), "Deployment".to_owned());
-            TargetRef::Kubernetes(KubernetesRef { api_version, kind, namespace: "shop".into(), name: "cart".into(), context: None })
+            TargetRef::Kubernetes(KubernetesRef {
+                api_version,
+                kind,
+                namespace: "shop".into(),
+                name: "cart".into(),
+                context: None,
+                container: None,
+            })
         }
         _ => TargetRef::Memory(MemoryRef { name: "cart".into(), replicas: 1 }),
     };

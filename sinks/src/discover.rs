@@ -22,6 +22,7 @@ pub fn target<'a>(column: impl Fn(&str) -> Option<&'a str>) -> Option<TargetRef>
             namespace: namespace.to_owned(),
             name: name.to_owned(),
             context: None,
+            container: None,
         }))
     })
 }

@@ -24,6 +24,8 @@ pub enum ActionKind {
     ScaledUp,
     /// Capacity was lowered.
     ScaledDown,
+    /// What each replica asks for was changed.
+    Resized,
     /// We did not act because another writer holds the capacity.
     Contested,
     /// We could not act.
@@ -58,6 +60,7 @@ impl ActionKind {
         match self {
             Self::ScaledUp => "ScaledUp",
             Self::ScaledDown => "ScaledDown",
+            Self::Resized => "Resized",
             Self::Contested => "Contested",
             Self::ScalingFailed => "ScalingFailed",
         }

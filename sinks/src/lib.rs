@@ -11,7 +11,7 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use tracescale_core::capacity::{Capacity, Observed};
+use tracescale_core::capacity::{Capacity, Observed, Resources};
 use tracescale_core::target::TargetRef;
 use tracescale_core::time::Timestamp;
 
@@ -41,7 +41,8 @@ pub trait ScaleTarget: Send + Sync {
     /// When the target cannot be read; the capacity is then unknown, which is not zero.
     async fn observe(&self, target: &TargetRef) -> Result<Observed, SinkError>;
 
-    /// Brings the target to `desired`, or finds it there already, and reads back what it then has.
+    /// Brings the target to `desired`, or finds it there already, and reads back what it then has. What `desired` leaves open
+    /// is left as it is. Where it names both, replicas are set first; when resources then fail, replicas stay set.
     ///
     /// # Errors
     /// When it is not known to have happened. Repeating the call is always safe.
@@ -86,6 +87,34 @@ pub struct Outcome {
     pub warnings: Vec<String>,
     /// When it was confirmed.
     pub at: Timestamp,
+    /// What came of the resources of each replica; `None` when none were asked for.
+    pub resized: Option<ResizeOutcome>,
+}
+
+/// What came of asking for resources.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ResizeOutcome {
+    /// What most replicas asked for before.
+    pub before: Resources,
+    /// What was asked for.
+    pub requested: Resources,
+    /// What most replicas are now to have, read back; as far as it was asked for. In a dry run, what would have been stored.
+    pub confirmed: Resources,
+    /// How it was done.
+    pub way: ResizeWay,
+    /// Replicas that have it already; the rest follows when their machines have room, or is replaced one by one.
+    pub in_effect: u32,
+    /// Replicas that there are.
+    pub replicas: u32,
+}
+
+/// How resources are set.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum ResizeWay {
+    /// In each running replica.
+    InPlace,
+    /// In the template that replicas are made from, which replaces them all.
+    Template,
 }
 
 // === impl Outcome ===
@@ -93,7 +122,30 @@ pub struct Outcome {
 impl Outcome {
     /// Whether the target has what was asked for.
     #[must_use]
-    pub const fn is_confirmed(&self) -> bool {
+    pub fn is_confirmed(&self) -> bool {
+        self.confirmed == self.requested && self.resized.as_ref().is_none_or(ResizeOutcome::is_confirmed)
+    }
+}
+
+// === impl ResizeOutcome ===
+
+impl ResizeOutcome {
+    /// Whether the target is to have what was asked for.
+    #[must_use]
+    pub fn is_confirmed(&self) -> bool {
         self.confirmed == self.requested
+    }
+}
+
+// === impl ResizeWay ===
+
+impl ResizeWay {
+    /// Stable label.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::InPlace => "in_place",
+            Self::Template => "template",
+        }
     }
 }

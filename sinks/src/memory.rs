@@ -9,11 +9,13 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use tracescale_core::capacity::{Capacity, Observed};
+use tracescale_core::capacity::{Capacity, Observed, Resources};
 use tracescale_core::target::{MemoryRef, TargetRef};
 use tracescale_core::time::Timestamp;
 
 use crate::{ActionEvent, ApplyContext, Clock, Outcome, ScaleTarget, SinkError, SinkErrorKind};
+
+mod resize;
 
 /// Writes tried again after a conflict before giving up.
 const CONFLICT_RETRIES: u32 = 4;
@@ -73,6 +75,8 @@ struct State {
     faults: VecDeque<Fault>,
     writes: u64,
     reports: VecDeque<ActionEvent>,
+    /// What each replica asks for.
+    resources: Resources,
 }
 
 // === impl Memory ===
@@ -187,8 +191,16 @@ impl Memory {
         let mut conflicts = 0;
         loop {
             let before = state.desired;
-            let mut outcome =
-                Outcome { before, requested: desired, confirmed: before, changed: false, conflicts, warnings: Vec::new(), at: now };
+            let mut outcome = Outcome {
+                before,
+                requested: desired,
+                confirmed: before,
+                changed: false,
+                conflicts,
+                warnings: Vec::new(),
+                at: now,
+                resized: None,
+            };
             if before == desired {
                 return Ok(outcome);
             }
@@ -239,13 +251,23 @@ impl ScaleTarget for Memory {
                 ready: Some(state.ready),
                 observed_at: now,
                 generation: Some(state.generation.to_string()),
+                resources: state.resources,
+                differing: 0,
+                template: Resources::NONE,
             })
         })
     }
 
     async fn apply(&self, target: &TargetRef, desired: Capacity, context: &ApplyContext) -> Result<Outcome, SinkError> {
         self.meet(target).await?;
-        self.with(target, |state| self.write(state, target, desired.replicas, context))
+        self.with(target, |state| {
+            let replicas = desired.replicas.unwrap_or(state.desired);
+            let mut outcome = self.write(state, target, replicas, context)?;
+            if !desired.resources.is_empty() {
+                self.resize(state, target, desired.resources, context, &mut outcome)?;
+            }
+            Ok(outcome)
+        })
     }
 
     async fn report(&self, target: &TargetRef, event: &ActionEvent) -> Result<(), SinkError> {

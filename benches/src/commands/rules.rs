@@ -13,7 +13,7 @@ use tracescale_core::target::{MemoryRef, ServiceSelector, TargetName, TargetRef,
 use tracescale_core::time::Timestamp;
 use tracescale_documents::RuleSpec;
 use tracescale_ingest::decode::{Encoding, Signal, decode};
-use tracescale_queries::{Engine, EngineConfig, Snapshot, shipped, streams};
+use tracescale_queries::{Engine, EngineConfig, Snapshot, judgement, shipped, streams};
 
 /// Arguments of `rules`.
 #[derive(Clone, Copy, Debug, clap::Args)]
@@ -114,8 +114,10 @@ fn targets(count: usize) -> Result<Vec<(TargetSpec, Observed)>> {
                 take_over: false,
                 override_: None,
                 discovered: false,
+                objective: None,
+                servers: None,
             };
-            let observed = Observed { desired: 3, ready: Some(3), observed_at: BASE + Duration::from_secs(SECONDS), generation: None };
+            let observed = Observed::replicas(3, Some(3), BASE + Duration::from_secs(SECONDS));
             Ok((spec, observed))
         })
         .collect()
@@ -124,7 +126,7 @@ fn targets(count: usize) -> Result<Vec<(TargetSpec, Observed)>> {
 /// Views with a row for every service, provisional and final.
 async fn snapshot(services: usize) -> Result<(Snapshot, Elapsed)> {
     let config = EngineConfig { max_groups_per_view: services * 2, ..EngineConfig::default() };
-    let mut engine = Engine::with_parts(config, shipped::parts(&streams::Config::default(), Vec::new()).0)
+    let mut engine = Engine::with_parts(config, shipped::parts(&streams::Config::default(), &judgement::Settings::default(), Vec::new()).0)
         .await
         .map_err(|problems| anyhow!("{problems:?}"))?;
     let mut emitting = Elapsed::default();

@@ -13,7 +13,7 @@ use tracescale_benches::generate::{Attributes, BASE, MetricGenerator, MetricShap
 use tracescale_benches::measure::{Elapsed, Spread, Stopwatch, Table, float, nanos_per};
 use tracescale_core::time::Timestamp;
 use tracescale_ingest::decode::{Decoded, Encoding, Signal, decode};
-use tracescale_queries::{Engine, EngineConfig, EngineParts, shipped, streams};
+use tracescale_queries::{Engine, EngineConfig, EngineParts, judgement, shipped, streams};
 
 use super::Shape;
 
@@ -192,7 +192,7 @@ fn config() -> EngineConfig {
 }
 
 fn parts() -> EngineParts {
-    shipped::parts(&streams::Config::default(), Vec::new()).0
+    shipped::parts(&streams::Config::default(), &judgement::Settings::default(), Vec::new()).0
 }
 
 async fn measure(args: &Args, mut input: Input, parts: EngineParts, warm_up: usize, seconds: usize) -> Result<Stages> {

@@ -3,7 +3,8 @@
 //! ```text
 //! clock ▸ mode ▸ pause ▸ observation ▸ in flight ▸ override ▸ zero
 //!       ▸ per rule: missing ▸ evidence ▸ condition
-//!       ▸ priority ▸ tolerance ▸ stabilization ▸ behaviour ▸ step limit ▸ cooldown ▸ schedule ▸ bounds
+//!       ▸ priority ▸ tolerance ▸ startup ▸ reactive ▸ stabilization ▸ cause, verification, deployment (vetoes)
+//!       ▸ behaviour ▸ step limit ▸ cooldown ▸ cascade ▸ budget ▸ verification (floor, rollback) ▸ schedule ▸ bounds
 //! ```
 //!
 //! Each guard that changes or stops a proposal leaves a [`Step`] with a closed [`Reason`]. "Do nothing" is a decision too.
@@ -17,25 +18,31 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use crate::capacity::{Observed, Unobserved};
+use crate::capacity::{Capacity, Observed, Unobserved};
 use crate::policy::RuleName;
 pub use crate::policy::{Direction, Mode, RuleRef};
 use crate::target::{TargetName, TargetSpec};
 use crate::time::Timestamp;
 
 mod bounds;
+mod context;
 mod evaluate;
 mod evidence;
+mod lessons;
 mod limits;
 mod reason;
+mod resize;
 mod state;
 mod votes;
 
 pub use bounds::{Bounds, EffectiveBounds, effective_bounds};
+pub use context::{Cause, Context, DIAGNOSIS_LIMIT, Diagnosis};
 pub(crate) use evidence::figure;
 pub use evidence::{Demand, Evidence, MissingReason, Presence, Proposal, Scalar};
+pub use lessons::{Barred, Floor, Lessons, Sample, Starting, Trial};
 pub use limits::{rate_limit, stabilize};
 pub use reason::{Guard, Reason, Verdict};
+pub use resize::{OOM_PROTECTION, PendingResize, Resize, ResizeApplied, ResizeReason, ResizeState, ResizeStep, Resized, Resource, Wish};
 pub use state::{IN_FLIGHT_LIMIT, OBSERVATION_LIMIT, Pending, Recommendation, RuleState, ScaleEvent, TargetState};
 
 /// Decides for many targets; keeps what must be remembered of each.
@@ -92,6 +99,9 @@ pub struct Decision {
     pub mode: Mode,
     /// Event time of the newest row behind the chosen proposal.
     pub evidence_time: Option<Timestamp>,
+    /// What was decided about CPU and memory of each replica; `None` when no rule may touch them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub resize: Option<Resize>,
     /// Everything it was made from.
     pub inputs: Inputs,
 }
@@ -169,6 +179,9 @@ pub struct Inputs {
     pub rules: Vec<RuleRef>,
     /// The newest proposals of these rules.
     pub proposals: Vec<Proposal>,
+    /// What is known beside the rules.
+    #[serde(default, skip_serializing_if = "Context::is_empty")]
+    pub context: Context,
 }
 
 // === impl Decider ===
@@ -193,22 +206,56 @@ impl Decider {
         rules: &[RuleRef],
         proposals: &[Proposal],
     ) -> Decision {
+        self.decide_in(now, target, observed, rules, proposals, Context::default())
+    }
+
+    /// As [`Decider::decide`], with what is known beside the rules.
+    pub fn decide_in(
+        &mut self,
+        now: Timestamp,
+        target: &TargetSpec,
+        observed: &Result<Observed, Unobserved>,
+        rules: &[RuleRef],
+        proposals: &[Proposal],
+        context: Context,
+    ) -> Decision {
         let state = self.targets.entry(target.name.clone()).or_default();
-        let inputs = Inputs {
-            now,
-            state: state.clone(),
-            target: target.clone(),
-            observed: observed.clone(),
-            rules: rules.to_vec(),
-            proposals: proposals.iter().cloned().map(Proposal::normalized).collect(),
-        };
+        let inputs = Inputs::new(now, state.clone(), target, observed, rules, proposals, context);
         evaluate::evaluate(state, inputs)
     }
 
-    /// Tells what became of the action that is under way for a target. Without one, nothing happens.
+    /// What [`Decider::decide_in`] would decide, without remembering it: budgets are shared among wishes, so these must be known
+    /// first.
+    #[must_use]
+    pub fn preview(
+        &self,
+        now: Timestamp,
+        target: &TargetSpec,
+        observed: &Result<Observed, Unobserved>,
+        rules: &[RuleRef],
+        proposals: &[Proposal],
+        context: Context,
+    ) -> Decision {
+        let state = self.targets.get(&target.name).cloned().unwrap_or_default();
+        let inputs = Inputs::new(now, state.clone(), target, observed, rules, proposals, context);
+        evaluate::evaluate(&mut { state }, inputs)
+    }
+
+    /// Tells what became of the action that is under way for a target. Without one, nothing happens. What became of an order
+    /// of resources that was carried out is told to [`Decider::resized`]; one that failed, or got no answer, may be told here.
     pub fn applied(&mut self, now: Timestamp, target: &TargetName, outcome: Applied) {
+        let Some(state) = self.targets.get_mut(target) else { return };
+        match (state.pending, outcome) {
+            (Some(_), _) | (None, Applied::Done { .. }) => state.settle(now, outcome),
+            (None, Applied::Failed) => state.resize.settle(now, Resized::Failed),
+            (None, Applied::Unknown) => state.resize.settle(now, Resized::Unknown),
+        }
+    }
+
+    /// Tells what became of the order of resources that is under way for a target. Without one, nothing happens.
+    pub fn resized(&mut self, now: Timestamp, target: &TargetName, outcome: Resized) {
         if let Some(state) = self.targets.get_mut(target) {
-            state.settle(now, outcome);
+            state.resize.settle(now, outcome);
         }
     }
 
@@ -244,6 +291,24 @@ impl Decision {
         (self.mode == Mode::Enforce && self.is_change()).then_some(self.desired).flatten()
     }
 
+    /// The capacity that would be desired if no budget and no other target stood in the way: what budgets are shared by and
+    /// what targets that depend on each other wait for.
+    #[must_use]
+    pub fn wish(&self) -> Option<u32> {
+        let stopped = self.steps.iter().find(|step| matches!(step.guard, Guard::Cascade | Guard::Budget));
+        stopped.and_then(|step| step.before).map_or(self.desired, |wish| Some(wish.clamp(self.bounds.min, self.bounds.max)))
+    }
+
+    /// All that is to be carried out: replicas or resources, whichever it is; `None` when there is nothing to do.
+    #[must_use]
+    pub fn capacity(&self) -> Option<Capacity> {
+        let resources = self.resize.as_ref().and_then(Resize::order);
+        match (self.order(), resources) {
+            (Some(replicas), _) => Some(Capacity::replicas(replicas)),
+            (None, resources) => resources.map(Capacity::resources),
+        }
+    }
+
     /// True when the desired capacity differs from the current one.
     #[must_use]
     pub fn is_change(&self) -> bool {
@@ -255,6 +320,40 @@ impl Decision {
     pub fn is_conflict(&self) -> bool {
         let mut answers = self.considered.iter().filter(|c| c.verdict.had_a_say()).filter_map(|c| c.replicas);
         answers.next().is_some_and(|first| answers.any(|other| other != first))
+    }
+}
+
+// === impl Step ===
+
+impl Step {
+    /// True for a remark that neither sets nor keeps the value.
+    pub(crate) fn is_note(&self) -> bool {
+        let kept = self.before.is_some() && self.before == self.after;
+        match self.guard {
+            Guard::Clock => true,
+            Guard::Observation => self.reason == Reason::ObservationBeforeAction,
+            Guard::Cause => kept,
+            _ => false,
+        }
+    }
+}
+
+// === impl Inputs ===
+
+impl Inputs {
+    /// Everything in the form in which it is recorded.
+    fn new(
+        now: Timestamp,
+        state: TargetState,
+        target: &TargetSpec,
+        observed: &Result<Observed, Unobserved>,
+        rules: &[RuleRef],
+        proposals: &[Proposal],
+        context: Context,
+    ) -> Self {
+        let proposals = proposals.iter().cloned().map(Proposal::normalized).collect();
+        let (target, observed, rules, context) = (target.clone(), observed.clone(), rules.to_vec(), context.normalized());
+        Self { now, state, target, observed, rules, proposals, context }
     }
 }
 
@@ -303,6 +402,10 @@ impl Action {
 }
 
 #[cfg(test)]
+mod control_tests;
+#[cfg(test)]
 mod parity_tests;
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod verification_tests;

@@ -5,6 +5,8 @@ use std::fmt;
 use crate::decide::{Action, Decision, Guard, MissingReason, Reason};
 use crate::policy::{Direction, Mode, OnMissing};
 
+mod resize;
+
 /// The invariants.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Invariant {
@@ -32,6 +34,22 @@ pub enum Invariant {
     StepsExplain,
     /// The action says what the numbers say.
     ActionFits,
+    /// No change of a rule's making grows a target beyond what its budget leaves.
+    BudgetKept,
+    /// No change of a rule's making overtakes the one that it must wait for.
+    HoldKept,
+    /// No change of a rule's making goes below the floor after a rollback.
+    FloorKept,
+    /// A rule does not scale down soon after a new version.
+    DeploymentKept,
+    /// Replicas and their resources are never ordered at once.
+    OneDimensionAtATime,
+    /// Resources that are ordered are within the policy's range, and a limit is not below its request.
+    ResourcesWithinRange,
+    /// Memory is not lowered for days after a kill for lack of it.
+    MemoryKeptAfterKill,
+    /// No ordinary change of resources comes sooner after the last one than the policy's pause.
+    ResizeCooldownKept,
 }
 
 /// A decision that breaks an invariant.
@@ -50,7 +68,7 @@ pub struct Violation {
 
 impl Invariant {
     /// All of them.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 20] = [
         Self::WithinBounds,
         Self::CooldownKept,
         Self::StepLimitKept,
@@ -63,6 +81,14 @@ impl Invariant {
         Self::OneActionAtATime,
         Self::StepsExplain,
         Self::ActionFits,
+        Self::BudgetKept,
+        Self::HoldKept,
+        Self::FloorKept,
+        Self::DeploymentKept,
+        Self::OneDimensionAtATime,
+        Self::ResourcesWithinRange,
+        Self::MemoryKeptAfterKill,
+        Self::ResizeCooldownKept,
     ];
 
     /// Stable label.
@@ -81,6 +107,14 @@ impl Invariant {
             Self::OneActionAtATime => "one_action_at_a_time",
             Self::StepsExplain => "steps_explain",
             Self::ActionFits => "action_fits",
+            Self::BudgetKept => "budget_kept",
+            Self::HoldKept => "hold_kept",
+            Self::FloorKept => "floor_kept",
+            Self::DeploymentKept => "deployment_kept",
+            Self::OneDimensionAtATime => "one_dimension_at_a_time",
+            Self::ResourcesWithinRange => "resources_within_range",
+            Self::MemoryKeptAfterKill => "memory_kept_after_kill",
+            Self::ResizeCooldownKept => "resize_cooldown_kept",
         }
     }
 
@@ -106,6 +140,14 @@ impl Invariant {
             }
             Self::StepsExplain => steps_explain(decision),
             Self::ActionFits => action_fits(decision),
+            Self::BudgetKept => budget_kept(decision),
+            Self::HoldKept => hold_kept(decision),
+            Self::FloorKept => floor_kept(decision),
+            Self::DeploymentKept => deployment_kept(decision),
+            Self::OneDimensionAtATime => resize::one_dimension(decision),
+            Self::ResourcesWithinRange => resize::within_range(decision),
+            Self::MemoryKeptAfterKill => resize::memory_kept(decision),
+            Self::ResizeCooldownKept => resize::cooldown_kept(decision),
         }
     }
 }
@@ -148,10 +190,16 @@ fn within_bounds(decision: &Decision) -> Option<String> {
     (!settled_early(decision) && !decision.bounds.contains(desired)).then(|| format!("{desired} is outside {}", decision.bounds))
 }
 
-/// Direction and size of a change that a rule made, not a bound and not a person.
+/// True when the capacity is raised to what it was before a scale-down that hurt.
+fn is_restored(decision: &Decision) -> bool {
+    let restores = |reason| matches!(reason, Reason::RolledBack | Reason::FloorAfterRollback);
+    decision.action == Action::ScaleUp && decision.steps.iter().any(|step| restores(step.reason))
+}
+
+/// Direction and size of a change that a rule made, not a bound, not a rollback and not a person.
 fn change_of_rule(decision: &Decision) -> Option<(Direction, u32)> {
     let (current, desired) = (decision.current?, decision.desired?);
-    if settled_early(decision) || settled_by_bounds(decision) || current == desired {
+    if settled_early(decision) || settled_by_bounds(decision) || current == desired || is_restored(decision) {
         return None;
     }
     Some((if desired > current { Direction::Up } else { Direction::Down }, desired.abs_diff(current)))
@@ -214,7 +262,7 @@ fn override_obeyed(decision: &Decision) -> Option<String> {
 fn steps_explain(decision: &Decision) -> Option<String> {
     let mut value = None;
     let mut settled = false;
-    for step in decision.steps.iter().filter(|step| step.guard != Guard::Clock && step.reason != Reason::ObservationBeforeAction) {
+    for step in decision.steps.iter().filter(|step| !step.is_note()) {
         if let (Some(value), Some(before)) = (value, step.before)
             && value != before
         {
@@ -238,4 +286,35 @@ fn action_fits(decision: &Decision) -> Option<String> {
         _ => false,
     };
     (!fits).then(|| format!("{} from {:?} to {:?}", decision.action.as_str(), decision.current, decision.desired))
+}
+
+fn budget_kept(decision: &Decision) -> Option<String> {
+    let (Direction::Up, _) = change_of_rule(decision)? else { return None };
+    let (share, desired) = (decision.inputs.context.budget.as_ref()?, decision.desired?);
+    (desired > share.allowed).then(|| format!("{desired}, budget {} leaves {}", share.name, share.allowed))
+}
+
+fn hold_kept(decision: &Decision) -> Option<String> {
+    let (direction, _) = change_of_rule(decision)?;
+    let hold = decision.inputs.context.hold.as_ref().filter(|hold| decision.at < hold.until)?;
+    (direction == hold.direction).then(|| format!("goes ahead of {}", hold.behind))
+}
+
+fn floor_kept(decision: &Decision) -> Option<String> {
+    let (Direction::Down, _) = change_of_rule(decision)? else { return None };
+    // A jump of the clock moves the remembered times, as above.
+    if stopped_by(decision, Guard::Clock) {
+        return None;
+    }
+    let floor = decision.inputs.state.lessons.floor.filter(|floor| decision.at < floor.until)?;
+    let desired = decision.desired?;
+    (desired < floor.replicas).then(|| format!("{desired} is below the floor of {} until {}", floor.replicas, floor.until))
+}
+
+fn deployment_kept(decision: &Decision) -> Option<String> {
+    let (Direction::Down, _) = change_of_rule(decision)? else { return None };
+    let rule = decision.inputs.rules.iter().find(|rule| Some(&rule.name) == decision.chosen_rule.as_ref())?;
+    let passed = decision.at.since(decision.inputs.context.diagnosis.as_ref()?.deployed_at?);
+    let pause = rule.policy.spec().control.after_deployment;
+    (passed < pause).then(|| format!("scales down {passed:?} after a new version, the pause is {pause:?}"))
 }

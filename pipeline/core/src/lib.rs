@@ -8,12 +8,17 @@
 //! Everything here is deterministic, so a decision can be replayed bit for bit from its recorded inputs.
 
 pub mod attributes;
+pub mod budget;
 pub mod capacity;
+pub mod cascade;
 pub mod decide;
 pub mod duration;
 pub mod invariant;
 pub mod name;
 pub mod policy;
+pub mod proportion;
+pub mod quantity;
+pub mod rollout;
 pub mod schedule;
 pub mod schema;
 pub mod target;

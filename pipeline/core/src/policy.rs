@@ -8,9 +8,13 @@ use serde::{Deserialize, Serialize};
 pub use crate::name::RuleName;
 pub use crate::schedule::{Schedule, ScheduleSpec};
 
+mod control;
 mod validate;
+mod vertical;
 
+pub use control::{CauseGuard, ControlSpec, VerifySpec};
 pub use validate::{PolicyError, PolicyProblem};
+pub use vertical::{RangeSpec, VerticalSpec};
 
 /// What a rule may do.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -64,6 +68,12 @@ pub struct PolicySpec {
     pub condition: Option<ConditionSpec>,
     /// Recurring spans of time with other bounds.
     pub schedules: Vec<ScheduleSpec>,
+    /// Guards that use what is known beside the rule.
+    #[serde(skip_serializing_if = "ControlSpec::is_default")]
+    pub control: ControlSpec,
+    /// Guards of CPU and memory per replica (default off).
+    #[serde(skip_serializing_if = "VerticalSpec::is_default")]
+    pub vertical: VerticalSpec,
 }
 
 /// Limits in one direction: the HPA's `behavior.scaleUp` or `behavior.scaleDown`, and ours.
@@ -145,6 +155,13 @@ pub enum OnMissing {
         /// Then go here.
         replicas: u32,
     },
+    /// Never go down: keep what is there or was last demanded, whichever is more; after so long without an answer, also what
+    /// is usual at this hour of the week.
+    Usual {
+        /// From when on what is usual counts.
+        #[serde(with = "crate::duration::text")]
+        after: Duration,
+    },
 }
 
 /// How good the evidence of a proposal must be. `None` is the default: it applies when the row states the figure and lets
@@ -167,6 +184,9 @@ pub struct GatesSpec {
     /// Older evidence counts as missing (default 3m).
     #[serde(with = "crate::duration::option")]
     pub max_age: Option<Duration>,
+    /// Evidence older than this does not scale down (default: as old as `max_age` allows).
+    #[serde(with = "crate::duration::option", skip_serializing_if = "Option::is_none")]
+    pub max_age_down: Option<Duration>,
     /// Scaling down needs a final window (default true; a row that does not say `is_final` is not final).
     pub scale_down_needs_final: Option<bool>,
 }
@@ -229,6 +249,8 @@ impl Default for PolicySpec {
             gates: GatesSpec::default(),
             condition: None,
             schedules: Vec::new(),
+            control: ControlSpec::default(),
+            vertical: VerticalSpec::default(),
         }
     }
 }
@@ -246,6 +268,7 @@ impl PolicySpec {
             gates.min_confidence_down.as_mut(),
             gates.min_completeness_up.as_mut(),
             gates.min_completeness_down.as_mut(),
+            Some(&mut self.vertical.minimum_gain),
             Some(&mut self.tolerance),
         ];
         for value in fractions.into_iter().flatten() {
@@ -283,6 +306,15 @@ impl DirectionSpec {
             ..Self::up()
         }
     }
+}
+
+// === impl OnMissing ===
+
+impl OnMissing {
+    /// Default of [`OnMissing::Usual`]: with the default `maxAge`, when the newest evidence is ten minutes old.
+    pub const USUAL_AFTER: Duration = Duration::from_secs(7 * 60);
+    /// No scale-down so long after data were missing, where [`OnMissing::Usual`] is written.
+    pub const USUAL_RECOVERY: Duration = Duration::from_secs(15 * 60);
 }
 
 // === impl GatesSpec ===
@@ -330,6 +362,13 @@ impl Policy {
             Direction::Up => &self.spec.scale_up,
             Direction::Down => &self.spec.scale_down,
         }
+    }
+
+    /// No scale-down so long after data were missing.
+    #[must_use]
+    pub fn recovery(&self) -> Duration {
+        let usual = matches!(self.spec.on_missing, OnMissing::Usual { .. }).then_some(OnMissing::USUAL_RECOVERY);
+        self.spec.control.after_outage.or(usual).unwrap_or(self.spec.scale_down.stabilization_window)
     }
 
     /// Relative change of demand that is ignored in a direction.

@@ -78,6 +78,22 @@ pub fn parse_timezone(text: &str) -> Option<Tz> {
     Tz::from_str(text).ok()
 }
 
+/// The local time of an instant in a time zone, in seconds since 1970 as if the clock on the wall showed UTC; UTC for a zone
+/// that there is not.
+#[must_use]
+pub fn local_seconds(timezone: &str, time: Timestamp) -> i64 {
+    let utc = time.to_utc().naive_utc();
+    let zone = parse_timezone(timezone).unwrap_or(Tz::UTC);
+    zone.from_utc_datetime(&utc).naive_local().and_utc().timestamp()
+}
+
+/// Reads a day such as `2026-12-25`, as days since 1970-01-01.
+#[must_use]
+pub fn parse_day(text: &str) -> Option<i64> {
+    let day = chrono::NaiveDate::parse_from_str(text, "%Y-%m-%d").ok()?;
+    Some(day.signed_duration_since(chrono::NaiveDate::default()).num_days())
+}
+
 /// Reads a point in time as RFC 3339 writes it, with a time zone; `None` for anything else or outside 1677..2262.
 #[must_use]
 pub fn parse_instant(text: &str) -> Option<Timestamp> {

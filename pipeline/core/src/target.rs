@@ -1,6 +1,8 @@
 //! Scaling targets: what can be scaled, which service it runs, and what people said about it.
 
 use std::fmt;
+use std::num::NonZeroU32;
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
@@ -27,6 +29,23 @@ pub struct TargetSpec {
     pub override_: Option<Override>,
     /// True when nobody wrote a document for it: it was found in resource attributes.
     pub discovered: bool,
+    /// What was promised of its requests; `None` where nothing was.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub objective: Option<Objective>,
+    /// Requests that a replica works on at once: cores, or workers. `None` is not known, and counts as one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub servers: Option<NonZeroU32>,
+}
+
+/// A promise: a share of the requests takes no longer than a latency.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Objective {
+    /// The latency; more than zero.
+    #[serde(with = "crate::duration::text")]
+    pub latency: Duration,
+    /// The share in parts of a hundred thousand: 99000 of 100000 requests. Whole, so that records compare exactly.
+    pub per_100k: u32,
 }
 
 /// The object whose capacity is set; the key says which sink owns it.
@@ -54,6 +73,9 @@ pub struct KubernetesRef {
     pub name: String,
     /// Context of the kubeconfig; `None` is the current one, or the cluster we run in.
     pub context: Option<String>,
+    /// The container whose resources are set; `None` is the only one, or the one of the object's name.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub container: Option<String>,
 }
 
 /// A number of replicas kept in this process.
@@ -110,6 +132,24 @@ impl ServiceSelector {
     #[must_use]
     pub fn matches(&self, name: &str, namespace: Option<&str>) -> bool {
         self.service_name == name && self.service_namespace.as_deref().is_none_or(|own| Some(own) == namespace)
+    }
+}
+
+// === impl Objective ===
+
+impl Objective {
+    /// A latency and a share of the requests, 0..1; `None` when there is no latency, or the share is not between 0 and 1.
+    #[must_use]
+    pub fn new(latency: Duration, share: f64) -> Option<Self> {
+        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "saturates, and is checked then")]
+        let per_100k = (share * 100_000.0).round() as u32;
+        (!latency.is_zero() && (1..100_000).contains(&per_100k)).then_some(Self { latency, per_100k })
+    }
+
+    /// The share of the requests, 0..1.
+    #[must_use]
+    pub fn share(&self) -> f64 {
+        f64::from(self.per_100k) / 100_000.0
     }
 }
 

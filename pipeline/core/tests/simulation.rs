@@ -207,7 +207,7 @@ impl Plant {
         if self.second < self.unobservable_until {
             return Err(Unobserved { kind: UnobservedKind::Unavailable, detail: "no answer".to_owned() });
         }
-        Ok(Observed { desired: self.desired, ready: Some(self.ready), observed_at: self.clock(), generation: None })
+        Ok(Observed::replicas(self.desired, Some(self.ready), self.clock()))
     }
 
     /// The rows of a rule: a provisional one of the newest window and the final one of an older window.
@@ -267,6 +267,8 @@ impl Simulation {
                 take_over: false,
                 override_: None,
                 discovered: false,
+                objective: None,
+                servers: None,
             },
             rules: vec![rule("load", spec)],
         }
@@ -374,14 +376,14 @@ fn any_policy(random: &mut Random) -> PolicySpec {
         min: Some(6),
         max: Some(12),
     };
-    let fallback = OnMissing::After { after: secs(120), replicas: 7 };
+    let (fallback, usual) = (OnMissing::After { after: secs(120), replicas: 7 }, OnMissing::Usual { after: secs(60) });
     PolicySpec {
         min: random.below(4),
         max: 30,
         priority: i32::from(random.once_in(2)),
         scale_up: any_direction(random, &DirectionSpec::up()),
         scale_down: any_direction(random, &DirectionSpec::down()),
-        on_missing: random.pick(&[OnMissing::Hold, OnMissing::Skip, OnMissing::Min, OnMissing::Max, fallback]),
+        on_missing: random.pick(&[OnMissing::Hold, OnMissing::Skip, OnMissing::Min, OnMissing::Max, fallback, usual]),
         condition: random.once_in(3).then_some(ConditionSpec { times: 3, window: secs(60) }),
         schedules: if random.once_in(3) { vec![schedule] } else { Vec::new() },
         ..PolicySpec::default()

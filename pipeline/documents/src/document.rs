@@ -7,7 +7,7 @@ use tracescale_core::target::TargetName;
 use crate::reader::{At, Fields, Reader, nearest};
 use crate::settings::FileRef;
 use crate::tree::{self, Node, Value};
-use crate::{API_VERSION, Documents, Metadata, Problem, Source, rule, settings, target};
+use crate::{API_VERSION, Documents, Metadata, Problem, Source, budget, rule, settings, target};
 
 /// Gathers documents and problems over several texts.
 #[derive(Debug, Default)]
@@ -20,6 +20,7 @@ pub(crate) struct Collector {
     /// Names of all targets, also of those that could not be read: a broken target is not also a dangling name.
     names: BTreeMap<String, Source>,
     rules: BTreeMap<String, Source>,
+    budgets: BTreeMap<String, Source>,
     objects: BTreeMap<String, (String, Source)>,
     /// Every field that was asked for, by kind: the schema, as the code reads it.
     pub(crate) known: BTreeSet<(&'static str, String)>,
@@ -37,10 +38,12 @@ struct Wanted {
 enum Kind {
     Target,
     Rule,
+    Budget,
     Settings,
 }
 
-const KINDS: [(&str, Kind); 3] = [("ScalingTarget", Kind::Target), ("ScalingRule", Kind::Rule), ("Settings", Kind::Settings)];
+const KINDS: [(&str, Kind); 4] =
+    [("ScalingTarget", Kind::Target), ("ScalingRule", Kind::Rule), ("ScalingBudget", Kind::Budget), ("Settings", Kind::Settings)];
 
 // === impl Collector ===
 
@@ -98,6 +101,7 @@ impl Collector {
         match kind? {
             Kind::Target => self.target(reader, source, &metadata, &spec),
             Kind::Rule => self.rule(reader, source, &metadata, &spec),
+            Kind::Budget => self.budget(reader, source, &metadata, &spec),
             Kind::Settings => self.settings(reader, source, &spec),
         }
         KINDS.iter().find(|(_, each)| Some(*each) == kind).map(|(name, _)| *name)
@@ -124,6 +128,13 @@ impl Collector {
         self.documents.rules.extend(rule.map(|rule| (source.clone(), rule)));
     }
 
+    fn budget(&mut self, reader: &mut Reader, source: &Source, metadata: &Metadata, spec: &At<'_>) {
+        let (budget, names) = budget::read(reader, metadata, spec);
+        unique(reader, &mut self.budgets, source, metadata, "budget");
+        self.wanted.extend(names.into_iter().map(|(name, line, path)| Wanted { name, source: source.clone(), line, path }));
+        self.documents.budgets.extend(budget.map(|budget| (source.clone(), budget)));
+    }
+
     fn settings(&mut self, reader: &mut Reader, source: &Source, spec: &At<'_>) {
         let (settings, files) = settings::read(reader, spec);
         if let Some(first) = &self.documents.settings_source {
@@ -144,7 +155,7 @@ impl Collector {
                 continue;
             }
             let hint = nearest(wanted.name.as_str(), &names).map_or_else(
-                || "a rule without `targets` serves every target, also those that are discovered".to_owned(),
+                || "without `targets`, every target is meant, also those that are discovered".to_owned(),
                 |name| format!("did you mean `{name}`?"),
             );
             self.problems.push(Problem {

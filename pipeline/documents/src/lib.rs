@@ -1,7 +1,7 @@
 //! Documents: the YAML and JSON that people write, read strictly and with every problem at once.
 //!
 //! ```text
-//! files (load) ─▶ text ─▶ tree with lines ─▶ readers that collect problems ─▶ Documents { targets, rules, settings, views }
+//! files (load) ─▶ text ─▶ tree with lines ─▶ readers that collect problems ─▶ Documents { targets, rules, budgets, … }
 //! ```
 //!
 //! Architecture invariants: reading a text is pure, bounded and never panics, whatever the text; what comes out is valid.
@@ -10,12 +10,16 @@
 
 use std::path::PathBuf;
 
+mod budget;
+mod control;
 mod document;
 pub mod foreign;
 mod load;
+mod models;
 mod policy;
 mod problem;
 mod reader;
+mod rollout;
 mod rule;
 mod settings;
 pub mod storage;
@@ -23,10 +27,12 @@ mod target;
 mod tree;
 
 pub use load::{MAX_FILES, load};
+pub use models::Models;
 pub use problem::Problem;
 pub use rule::{RuleSpec, TargetScope};
 pub use settings::{Discovery, Limits, Receiver, Secret, Settings, Telemetry, Tls, Windows};
 pub use storage::Storage;
+pub use tracescale_core::budget::Budget;
 pub use tracescale_core::target::TargetSpec;
 
 /// `apiVersion` of every document.
@@ -48,6 +54,8 @@ pub struct Documents {
     pub targets: Vec<(Source, TargetSpec)>,
     /// Scaling rules, in the order of files and documents. Names are unique; the targets that they name exist.
     pub rules: Vec<(Source, RuleSpec)>,
+    /// Budgets, in the order of files and documents. Names are unique; the targets that they name exist.
+    pub budgets: Vec<(Source, Budget)>,
     /// Settings; the defaults where no document says otherwise.
     pub settings: Settings,
     /// Where the settings are written, if they are.

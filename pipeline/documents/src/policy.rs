@@ -7,8 +7,11 @@ use tracescale_core::policy::{
     ConditionSpec, DirectionSpec, GatesSpec, OnMissing, Policy, PolicySpec, RateKind, RatePolicy, ScheduleSpec, SelectPolicy,
 };
 
+use crate::control;
 use crate::reader::{At, Fields, Reader};
 use crate::tree::Value;
+
+mod vertical;
 
 /// Reads a policy. When something is wrong it is reported and the default policy stands in.
 pub(crate) fn read(reader: &mut Reader, at: &At<'_>) -> Arc<Policy> {
@@ -36,6 +39,10 @@ pub(crate) fn read(reader: &mut Reader, at: &At<'_>) -> Arc<Policy> {
     if let Some(at) = fields.take(reader, "schedules") {
         spec.schedules = reader.items(&at).iter().enumerate().map(|(index, at)| schedule(reader, at, index)).collect();
     }
+    spec.control = control::read(reader, &mut fields);
+    if let Some(at) = fields.take(reader, "vertical") {
+        spec.vertical = vertical::read(reader, &at);
+    }
     fields.finish(reader);
     match Policy::try_new(spec) {
         Ok(policy) => Arc::new(policy),
@@ -50,7 +57,7 @@ pub(crate) fn read(reader: &mut Reader, at: &At<'_>) -> Arc<Policy> {
     }
 }
 
-fn set<T>(field: &mut T, value: Option<T>) {
+pub(crate) fn set<T>(field: &mut T, value: Option<T>) {
     if let Some(value) = value {
         *field = value;
     }
@@ -83,14 +90,20 @@ fn rate(reader: &mut Reader, at: &At<'_>) -> RatePolicy {
 }
 
 fn on_missing(reader: &mut Reader, at: &At<'_>) -> Option<OnMissing> {
-    let words = [("hold", OnMissing::Hold), ("skip", OnMissing::Skip), ("min", OnMissing::Min), ("max", OnMissing::Max)];
+    let usual = OnMissing::Usual { after: OnMissing::USUAL_AFTER };
+    let words = [("hold", OnMissing::Hold), ("skip", OnMissing::Skip), ("min", OnMissing::Min), ("max", OnMissing::Max), ("usual", usual)];
     // The fields of the long form are part of the schema also when the short form is written.
     if !matches!(at.node.value, Value::Map(_)) {
         return reader.one_of(at, &words);
     }
     let mut fields = reader.fields(at)?;
     let after = fields.take(reader, "after").map(|at| reader.any_duration(&at));
-    let replicas = fields.require(reader, "replicas", "the replicas to go to").and_then(|at| reader.replicas(&at));
+    let replicas = fields.require(reader, "replicas", "the replicas to go to, or `usual`");
+    if replicas.as_ref().is_some_and(|at| matches!(&at.node.value, Value::Plain(word) if word == "usual")) {
+        fields.finish(reader);
+        return Some(OnMissing::Usual { after: after.unwrap_or(Some(OnMissing::USUAL_AFTER))? });
+    }
+    let replicas = replicas.and_then(|at| reader.replicas(&at));
     fields.finish(reader);
     match after {
         None => Some(OnMissing::Replicas(replicas?)),
@@ -104,7 +117,9 @@ fn gates(reader: &mut Reader, at: &At<'_>) -> GatesSpec {
     (spec.min_samples_up, spec.min_samples_down) = both(reader, &mut fields, "minSamples");
     (spec.min_confidence_up, spec.min_confidence_down) = both(reader, &mut fields, "minConfidence");
     (spec.min_completeness_up, spec.min_completeness_down) = both(reader, &mut fields, "minCompleteness");
-    spec.max_age = fields.take(reader, "maxAge").and_then(|at| reader.any_duration(&at));
+    if let Some(at) = fields.take(reader, "maxAge") {
+        (spec.max_age, spec.max_age_down) = ages(reader, &at);
+    }
     spec.scale_down_needs_final = fields.take(reader, "scaleDownNeedsFinal").and_then(|at| reader.truth(&at));
     fields.finish(reader);
     spec
@@ -120,6 +135,18 @@ fn both(reader: &mut Reader, fields: &mut Fields<'_>, name: &'static str) -> (Op
     let Some(mut fields) = reader.fields(&at) else { return (None, None) };
     let up = fields.take(reader, "scaleUp").and_then(|at| reader.number(&at));
     let down = fields.take(reader, "scaleDown").and_then(|at| reader.number(&at));
+    fields.finish(reader);
+    (up, down)
+}
+
+/// How old evidence may be: one duration for both directions, or one for each.
+fn ages(reader: &mut Reader, at: &At<'_>) -> (Option<Duration>, Option<Duration>) {
+    if !matches!(at.node.value, Value::Map(_)) {
+        return (reader.any_duration(at), None);
+    }
+    let Some(mut fields) = reader.fields(at) else { return (None, None) };
+    let up = fields.take(reader, "scaleUp").and_then(|at| reader.any_duration(&at));
+    let down = fields.take(reader, "scaleDown").and_then(|at| reader.any_duration(&at));
     fields.finish(reader);
     (up, down)
 }

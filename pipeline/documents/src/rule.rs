@@ -4,10 +4,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tracescale_core::policy::{Mode, Policy, RuleName, RuleRef};
+use tracescale_core::rollout::{RolloutSpec, Version};
 use tracescale_core::target::TargetName;
 
 use crate::reader::{At, Reader};
-use crate::{Metadata, policy};
+use crate::{Metadata, policy, rollout};
 
 /// Longest query in bytes.
 const MAX_SQL: usize = 64 << 10;
@@ -31,6 +32,8 @@ pub struct RuleSpec {
     pub policy: Arc<Policy>,
     /// The targets it may name; `None` is every target.
     pub targets: Option<TargetScope>,
+    /// How a change of it comes into force; `None` is at once.
+    pub rollout: Option<RolloutSpec>,
 }
 
 /// The targets that a rule serves. A target in scope for which it returns no row is *missing*, not content.
@@ -47,6 +50,14 @@ impl RuleSpec {
     #[must_use]
     pub fn reference(&self) -> RuleRef {
         RuleRef { name: self.name.clone(), mode: self.mode, every: self.every, policy: Arc::clone(&self.policy) }
+    }
+
+    /// Identifies what a rollout rolls out: query, interval and policy. Mode and targets are people's own steps.
+    #[must_use]
+    pub fn version(&self) -> Version {
+        let spec = self.policy.spec();
+        let policy = serde_json::to_string(spec).unwrap_or_else(|_| format!("{spec:?}"));
+        Version::of([self.sql.as_str(), &tracescale_core::duration::format(self.every), &policy])
     }
 
     /// True when the rule serves the target.
@@ -75,6 +86,7 @@ pub(crate) fn read(reader: &mut Reader, metadata: &Metadata, spec: &At<'_>) -> (
     });
     let policy = fields.require(reader, "policy", "at least `policy: {max: 10}`").map(|at| policy::read(reader, &at));
     let scope = fields.take(reader, "targets").map(|at| names(reader, &at));
+    let rollout = fields.take(reader, "rollout").map(|at| rollout::read(reader, &at));
     fields.finish(reader);
     let names = scope.clone().unwrap_or_default();
     let make = || {
@@ -85,16 +97,17 @@ pub(crate) fn read(reader: &mut Reader, metadata: &Metadata, spec: &At<'_>) -> (
             sql: sql?,
             policy: policy?,
             targets: scope.map(|names| TargetScope { names: names.into_iter().map(|(name, ..)| name).collect() }),
+            rollout,
         })
     };
     // A rule with any problem is no rule: what stands in for the wrong parts must not run.
     (if reader.problems.len() == before { make() } else { None }, names)
 }
 
-fn names(reader: &mut Reader, at: &At<'_>) -> Names {
+pub(crate) fn names(reader: &mut Reader, at: &At<'_>) -> Names {
     let items = reader.items(at);
     if items.is_empty() {
-        reader.wrong(at, "names no target", "leave the field out to serve every target".to_owned());
+        reader.wrong(at, "names no target", "leave the field out for every target".to_owned());
     }
     let mut names = Names::new();
     for item in &items {

@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use crate::models::{self, Models};
 use crate::reader::{At, Fields, Reader};
 use crate::storage::{self, Storage};
 
@@ -20,6 +21,8 @@ pub struct Settings {
     pub discovery: Discovery,
     /// What is kept of the telemetry.
     pub storage: Storage,
+    /// What the models are told.
+    pub models: Models,
     /// Where files are kept; `None` is a directory of the caller's choice.
     pub data_dir: Option<PathBuf>,
 }
@@ -130,6 +133,7 @@ impl Default for Settings {
             },
             discovery: Discovery { enabled: true, act: false, namespaces: Vec::new(), max_targets: 10_000 },
             storage: Storage::default(),
+            models: Models::default(),
             data_dir: None,
         }
     }
@@ -210,6 +214,7 @@ pub(crate) fn read(reader: &mut Reader, spec: &At<'_>) -> (Settings, Vec<FileRef
         fields.finish(reader);
     }
     storage::read(reader, &mut fields, &mut settings.storage);
+    settings.models = models::read(reader, &mut fields);
     settings.data_dir = fields.take(reader, "dataDir").and_then(|at| reader.text(&at).map(PathBuf::from));
     fields.finish(reader);
     (settings, files)

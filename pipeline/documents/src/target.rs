@@ -1,10 +1,18 @@
 //! Reads scaling targets.
 
-use tracescale_core::target::{KubernetesRef, MemoryRef, Override, ServiceSelector, TargetName, TargetRef, TargetSpec};
+use std::num::NonZeroU32;
+use std::time::Duration;
+
+use tracescale_core::target::{KubernetesRef, MemoryRef, Objective, Override, ServiceSelector, TargetName, TargetRef, TargetSpec};
 use tracescale_core::time::Timestamp;
 
 use crate::Metadata;
 use crate::reader::{At, Reader};
+
+/// Shortest latency that is promised.
+const LATENCY_MIN: Duration = Duration::from_millis(1);
+/// Longest latency that is promised.
+const LATENCY_MAX: Duration = Duration::from_secs(3600);
 
 /// Reads the `spec` of a target.
 pub(crate) fn read(reader: &mut Reader, metadata: &Metadata, spec: &At<'_>) -> Option<TargetSpec> {
@@ -28,6 +36,8 @@ pub(crate) fn read(reader: &mut Reader, metadata: &Metadata, spec: &At<'_>) -> O
     let paused = fields.take(reader, "paused").map(|at| reader.truth(&at));
     let take_over = fields.take(reader, "takeOver").map(|at| reader.truth(&at));
     let order = fields.take(reader, "override").map(|at| self::order(reader, &at));
+    let objective = fields.take(reader, "objective").map(|at| self::objective(reader, &at));
+    let servers = fields.take(reader, "servers").and_then(|at| reader.whole(&at, 1, 100_000));
     fields.finish(reader);
     Some(TargetSpec {
         name: TargetName::try_new(metadata.name.clone()?).ok()?,
@@ -40,6 +50,11 @@ pub(crate) fn read(reader: &mut Reader, metadata: &Metadata, spec: &At<'_>) -> O
             None => None,
         },
         discovered: false,
+        objective: match objective {
+            Some(objective) => Some(objective?),
+            None => None,
+        },
+        servers: servers.and_then(|servers| u32::try_from(servers).ok()).and_then(NonZeroU32::new),
     })
 }
 
@@ -61,6 +76,7 @@ fn kubernetes(reader: &mut Reader, metadata: &Metadata, at: &At<'_>) -> Option<K
         None => metadata.name.clone(),
     };
     let context = fields.take(reader, "context").map(|at| reader.text(&at).map(str::to_owned));
+    let container = fields.take(reader, "container").map(|at| label(reader, &at));
     fields.finish(reader);
     Some(KubernetesRef {
         api_version: api_version.unwrap_or_else(|| Some("apps/v1".to_owned()))?,
@@ -69,6 +85,10 @@ fn kubernetes(reader: &mut Reader, metadata: &Metadata, at: &At<'_>) -> Option<K
         name: name?,
         context: match context {
             Some(context) => Some(context?),
+            None => None,
+        },
+        container: match container {
+            Some(container) => Some(container?),
             None => None,
         },
     })
@@ -120,6 +140,26 @@ fn timestamp(reader: &mut Reader, at: &At<'_>) -> Option<Timestamp> {
         reader.wrong(at, "must be a date with time and time zone", "such as 2026-11-30T18:00:00Z or 2026-11-30T18:00:00+01:00".to_owned());
     }
     time
+}
+
+fn share(reader: &mut Reader, at: &At<'_>) -> Option<f64> {
+    let share = reader.number(at)?;
+    if !(0.5..=0.99999).contains(&share) {
+        reader.wrong(at, "must be from 0.5 to 0.99999", "0.99: one request in a hundred may take longer".to_owned());
+        return None;
+    }
+    Some(share)
+}
+
+fn objective(reader: &mut Reader, at: &At<'_>) -> Option<Objective> {
+    let mut fields = reader.fields(at)?;
+    let latency = fields.require(reader, "latency", "such as 250ms").and_then(|at| reader.duration(&at, LATENCY_MIN, LATENCY_MAX));
+    let share = match fields.take(reader, "quantile") {
+        Some(at) => self::share(reader, &at),
+        None => Some(0.99),
+    };
+    fields.finish(reader);
+    Objective::new(latency?, share?)
 }
 
 fn order(reader: &mut Reader, at: &At<'_>) -> Option<Override> {

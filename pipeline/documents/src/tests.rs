@@ -4,7 +4,7 @@ use std::fs;
 use std::time::Duration;
 
 use proptest::prelude::*;
-use tracescale_core::policy::{Mode, OnMissing, RateKind, SelectPolicy};
+use tracescale_core::policy::{CauseGuard, Mode, OnMissing, RateKind, SelectPolicy};
 use tracescale_core::target::TargetRef;
 
 use super::*;
@@ -62,10 +62,30 @@ fn every_field_is_read() {
     assert_eq!(spec.gates.min_samples_down, Some(60.0));
     assert_eq!(spec.condition.map(|condition| condition.times), Some(3));
     assert_eq!(rule.policy.schedules().len(), 1);
+    assert_eq!((spec.gates.max_age, spec.gates.max_age_down), (Some(Duration::from_secs(90)), Some(Duration::from_secs(45))));
+    let control = &spec.control;
+    assert_eq!((control.cause, control.reactive, control.startup), (CauseGuard::Note, false, Duration::from_secs(90)));
+    assert_eq!((control.after_deployment, control.after_outage), (Duration::from_secs(1200), Some(Duration::from_secs(600))));
+    assert_eq!((control.verify.enabled, control.settle(), control.verify.floor.as_secs()), (false, Duration::from_secs(240), 7200));
+    let rollout = rule.rollout.as_ref().unwrap();
+    assert_eq!((rollout.shadow.as_secs(), rollout.canary.length.as_secs()), (900, 7200));
+    assert!((rollout.canary.share - 0.25).abs() < 1e-12 && !rollout.revert_on.failure);
+    let (_, budget) = &documents.budgets[0];
+    assert_eq!((budget.name.as_str(), budget.max_replicas), ("shop", 50));
+    assert_eq!((budget.weights.get(&target.name), budget.priorities.len()), (Some(&3), 1));
+    let vertical = &spec.vertical;
+    assert_eq!((vertical.mode, vertical.every), (Mode::Recommend, Duration::from_secs(24 * 3600)));
+    assert_eq!((vertical.cpu.min, vertical.cpu.max, vertical.memory.min, vertical.memory.max), (100, Some(4000), 128 << 20, Some(4 << 30)));
+    assert!(matches!(&target.reference, TargetRef::Kubernetes(object) if object.container.as_deref() == Some("app")));
     let settings = &documents.settings;
     assert_eq!(settings.receiver.limits.max_request_bytes, 32 << 20);
     assert_eq!(settings.windows.lateness, Duration::from_secs(20));
     assert_eq!(settings.discovery.namespaces, ["shop"]);
+    // One hour ahead of UTC on a winter's day.
+    assert_eq!(settings.models.local_seconds(tracescale_core::time::Timestamp::from_secs(1_767_225_600)), 1_767_225_600 + 3600);
+    assert_eq!(settings.models.holidays.iter().copied().collect::<Vec<_>>(), [20_812, 20_819]);
+    assert_eq!(target.objective.map(|objective| (objective.latency.as_millis(), objective.per_100k)), Some((400, 95_000)));
+    assert_eq!(target.servers.map(std::num::NonZeroU32::get), Some(4));
     assert!(settings.receiver.tls.as_ref().is_some_and(|tls| tls.client_ca.is_some()));
 }
 
@@ -81,7 +101,9 @@ fn the_reference_names_every_field() {
         if let Some(heading) = line.strip_prefix("## ") {
             section = heading.trim();
         } else if let Some(path) = line.strip_prefix("| `").and_then(|rest| rest.split('`').next()) {
-            for kind in ["ScalingTarget", "ScalingRule", "Settings"].iter().filter(|kind| section == **kind || section == "Every document")
+            for kind in ["ScalingTarget", "ScalingRule", "ScalingBudget", "Settings"]
+                .iter()
+                .filter(|kind| section == **kind || section == "Every document")
             {
                 written.insert((*kind, path.to_owned()));
             }
@@ -142,6 +164,64 @@ fn documents_must_agree() {
     assert_eq!(dangling.len(), 1, "{dangling:#?}");
     assert_eq!(dangling[0].hint.as_deref(), Some("did you mean `checkout`?"));
     assert_eq!(dangling[0].path, "spec.targets[0]");
+}
+
+/// Guarantees: a budget names targets that exist, weighs only its own, and without a list means every target.
+#[test]
+fn budgets_are_checked() {
+    let budget = |spec: &str| {
+        let target =
+            "apiVersion: tracescale.io/v1alpha1\nkind: ScalingTarget\nmetadata: {name: checkout}\nspec: {memory: {name: x}}\n---\n";
+        format!("{target}apiVersion: tracescale.io/v1alpha1\nkind: ScalingBudget\nmetadata: {{name: b}}\nspec: {spec}\n")
+    };
+    for spec in ["{maxReplicas: 9}", "{maxReplicas: 9, targets: all}"] {
+        let documents = parse("b.yaml", &budget(spec)).unwrap();
+        assert_eq!((documents.budgets[0].1.targets.clone(), documents.budgets[0].1.max_replicas), (None, 9));
+    }
+    for (spec, expected) in [
+        ("{}", "spec.maxReplicas"),
+        ("{maxReplicas: 0}", "spec.maxReplicas"),
+        ("{maxReplicas: 9, targets: []}", "spec.targets"),
+        ("{maxReplicas: 9, targets: [chekout]}", "spec.targets[0]"),
+        ("{maxReplicas: 9, weights: {chekout: 2}}", "spec.weights.chekout"),
+        ("{maxReplicas: 9, weights: {checkout: 0}}", "spec.weights.checkout"),
+        ("{maxReplicas: 9, targets: [checkout], priorities: {weights.db: 1}}", "spec.priorities.weights.db"),
+        ("{maxReplicas: 9, priorities: {Bad Name: 1}}", "spec.priorities.Bad Name"),
+    ] {
+        assert_eq!(paths(&budget(spec)), [expected], "{spec}");
+    }
+}
+
+/// Guarantees: `usual` has a short and a long form, and the ages of evidence fit each other.
+#[test]
+fn stale_data_have_a_policy() {
+    let policy = |text: &str| parse("r", &rule(&format!("    max: 9\n    {text}\n"))).map(|read| read.rules[0].1.policy.spec().clone());
+    let on_missing = |text: &str| policy(&format!("onMissing: {text}")).unwrap().on_missing;
+    let after = |secs| OnMissing::Usual { after: Duration::from_secs(secs) };
+    assert_eq!(
+        [on_missing("usual"), on_missing("{replicas: usual}"), on_missing("{after: 10m, replicas: usual}")],
+        [after(420), after(420), after(600)]
+    );
+    assert_eq!(policy("gates: {maxAge: 90s}").unwrap().gates.max_age_down, None);
+    assert!(policy("gates: {maxAge: {scaleDown: 3m}}").is_ok());
+    assert_eq!(policy("gates: {maxAge: {scaleDown: 4m}}").unwrap_err()[0].path, "spec.policy.gates.maxAge.scaleDown");
+    assert_eq!(policy("startup: 0s").unwrap_err()[0].path, "spec.policy.startup");
+    assert_eq!(policy("verify: {settle: 8d}").unwrap_err()[0].path, "spec.policy.verify.settle");
+}
+
+/// Guarantees: a rollout that says nothing has the defaults, its share is a part, and a version is what the rule computes.
+#[test]
+fn rollouts_are_read() {
+    let read = |text: &str| parse("r", &rule(&format!("    max: 9\n{text}"))).map(|documents| documents.rules[0].1.clone());
+    let plain = read("").unwrap();
+    assert_eq!(plain.rollout, None);
+    assert_eq!(read("  rollout: {shadow: 30m}\n").unwrap().rollout, Some(tracescale_core::rollout::RolloutSpec::default()));
+    for share in ["0", "1.5", "-1"] {
+        assert_eq!(read(&format!("  rollout: {{canary: {{share: {share}}}}}\n")).unwrap_err()[0].path, "spec.rollout.canary.share");
+    }
+    assert_eq!(read("  mode: enforce\n  rollout: {shadow: 1m}\n").unwrap().version(), plain.version());
+    assert_ne!(read("  every: 7s\n").unwrap().version(), plain.version());
+    assert_ne!(read("    min: 2\n").unwrap().version(), plain.version());
 }
 
 /// Guarantees: words mean what their field says: `no` is a fine name, a quoted number is not a number.
@@ -267,4 +347,12 @@ proptest! {
             Err(problems) => prop_assert!(!problems.is_empty() && problems.iter().all(|problem| !problem.to_string().is_empty())),
         }
     }
+}
+
+/// Guarantees: amounts that are none are told with what to write, and enforcing needs a max that names itself.
+#[test]
+fn amounts_are_checked() {
+    let found = problems(&rule("    max: 3\n    vertical: {mode: enforce, cpu: {min: 1 core, max: 2}, memory: {min: 128Mi}}\n"));
+    let paths: Vec<_> = found.iter().map(|problem| (problem.path.as_str(), problem.hint.is_some())).collect();
+    assert_eq!(paths, [("spec.policy.vertical.cpu.min", true), ("spec.policy.vertical.memory.max", true)], "{found:#?}");
 }

@@ -68,7 +68,7 @@ pub(crate) async fn run(
     let (described, rules) = config.specs();
     let rules: Vec<RuleSpec> = rules.into_iter().map(enforced).collect();
     let queries: Vec<&str> = rules.iter().map(|rule| rule.sql.as_str()).collect();
-    let engine = config.engine_with(step, |views| needed(views, &queries)).await;
+    let engine = config.engine_with(step, |parts| needed(parts, &queries)).await;
     let (mut engine, _) = engine.map_err(|problems| anyhow!("{} views do not work", problems.len()))?;
     let specs: Vec<TargetSpec> = senders.iter().map(|sender| target(sender, &described)).collect();
     let mut production = Loop {
@@ -111,6 +111,8 @@ fn target(sender: &Sender, described: &[TargetSpec]) -> TargetSpec {
         take_over: false,
         override_: None,
         discovered: false,
+        objective: None,
+        servers: None,
         name,
     }
 }
@@ -150,11 +152,12 @@ impl Loop<'_> {
             Effect::Apply { target, decision, desired } => {
                 let place = self.place(&target.name)?;
                 let before = self.plant.desired(place);
-                let requested = desired.replicas;
+                // Simulated replicas have the servers that the command line says: there is nothing to resize.
+                let requested = desired.replicas.unwrap_or(before);
                 self.plant.set_replicas(place, requested);
                 let confirmed = self.plant.desired(place);
-                let outcome =
-                    Outcome { before, requested, confirmed, changed: confirmed != before, conflicts: 0, warnings: Vec::new(), at: now };
+                let changed = confirmed != before;
+                let outcome = Outcome { before, requested, confirmed, changed, conflicts: 0, warnings: Vec::new(), at: now, resized: None };
                 Some(Event::Applied { target: target.name.clone(), decision: Arc::clone(&decision), result: Ok(outcome) })
             }
             Effect::Record(_) => {
@@ -172,7 +175,7 @@ impl Loop<'_> {
 
     fn observed(&self, place: usize, now: Timestamp) -> Observed {
         let ready = self.seen[place].count(Phase::Ready);
-        Observed { desired: self.plant.desired(place), ready: Some(ready), observed_at: now, generation: None }
+        Observed::replicas(self.plant.desired(place), Some(ready), now)
     }
 
     fn place(&self, name: &TargetName) -> Option<usize> {

@@ -44,7 +44,7 @@ fn load() -> RuleName {
 }
 
 fn observe(controller: &mut Controller, seconds: i64, replicas: u32) -> Vec<Effect> {
-    let observed = Observed { desired: replicas, ready: None, observed_at: at(seconds), generation: None };
+    let observed = Observed::replicas(replicas, None, at(seconds));
     controller.handle(at(seconds), Event::Observed { target: cart(), result: Ok(observed) })
 }
 

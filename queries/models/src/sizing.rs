@@ -9,13 +9,12 @@
 //! The number is the smallest that keeps the latency *and* stays below a utilization, because a stationary model that knows its
 //! load exactly would run a large pool at 99 %. An objective that the service time alone misses is told apart: no replica helps.
 
-mod function;
+pub mod function;
 mod prediction;
 mod search;
 mod service_time;
 mod utilization;
 
-pub use function::{latency_feasible, predicted_latency, replicas_for_latency};
 pub use prediction::{Prediction, Stable, predict};
 pub use search::{Sizing, size};
 pub use service_time::ServiceTime;

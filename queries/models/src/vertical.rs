@@ -1,1 +1,23 @@
-//! CPU and memory of one replica from its usage.
+//! CPU and memory of one replica from its usage: what it should request, and whether that is worth a change.
+//!
+//! ```text
+//! usage ─▶ decaying histogram (CPU) ─┐
+//! usage ─▶ peak per hour (memory)    ├─▶ target within [lower, upper] ─▶ act? and why
+//! kills for lack of memory           ┘
+//! ```
+//!
+//! One machinery, two sets of constants: [`Settings::ours`], and [`Settings::vpa`] for comparison, which are those of the
+//! recommender of the Kubernetes Vertical Pod Autoscaler (its source, v1). Ours follow Rzadca et al., *Autopilot* (2020).
+//! Cores and bytes are per replica. Nothing here grows with time, and the same observations give the same state again.
+
+mod histogram;
+mod history;
+mod peaks;
+mod request;
+mod settings;
+
+pub use histogram::{Buckets, DecayingHistogram};
+pub use history::{Current, Recommendation, Usage, UsageHistory, Why};
+pub use peaks::Peaks;
+pub use request::{cpu_request_for, memory_limit_for, memory_request_after_oom, memory_request_for};
+pub use settings::{ActRule, CpuTarget, MemoryTarget, Settings};

@@ -5,6 +5,7 @@
 mod number;
 
 use datafusion::logical_expr::ScalarUDF;
+use tracescale_models::sizing::function as sizing;
 use tracescale_models::{capacity, confidence, interval};
 
 use self::number::NumberFunction;
@@ -30,6 +31,58 @@ const FUNCTIONS: &[NumberFunction] = &[
             [rate, backlog, drain, time, utilization] => capacity::replicas_for_backlog(*rate, *backlog, *drain, *time, *utilization),
             _ => None,
         }
+    }),
+    NumberFunction::new(
+        "replicas_for_latency",
+        &["arrival_rate", "service_time", "service_scv", "servers", "slo", "quantile", "pooling", "utilization"],
+        |args| match args {
+            [rate, time, scv, servers, slo, quantile, pooling, utilization] => {
+                sizing::replicas_for_latency(*rate, *time, *scv, *servers, *slo, *quantile, *pooling, *utilization)
+            }
+            _ => None,
+        },
+    ),
+    NumberFunction::new("latency_feasible", &["service_time", "service_scv", "servers", "slo", "quantile"], |args| match args {
+        [time, scv, servers, slo, quantile] => sizing::latency_feasible(*time, *scv, *servers, *slo, *quantile).map(from_bool),
+        _ => None,
+    }),
+    NumberFunction::new(
+        "predicted_latency",
+        &["arrival_rate", "service_time", "service_scv", "servers", "replicas", "quantile", "pooling"],
+        |args| match args {
+            [rate, time, scv, servers, replicas, quantile, pooling] => {
+                sizing::predicted_latency(*rate, *time, *scv, *servers, *replicas, *quantile, *pooling)
+            }
+            _ => None,
+        },
+    ),
+    NumberFunction::new("safe_utilization", &["service_time", "service_scv", "servers", "slo", "quantile"], |args| match args {
+        [time, scv, servers, slo, quantile] => sizing::safe_utilization(*time, *scv, *servers, *slo, *quantile),
+        _ => None,
+    }),
+    NumberFunction::new("replicas_for_wait", &["arrival_rate", "service_time", "wait", "quantile"], |args| match args {
+        [rate, time, wait, quantile] => sizing::replicas_for_wait(*rate, *time, *wait, *quantile),
+        _ => None,
+    }),
+    NumberFunction::new("relaxation_time", &["service_time", "servers", "utilization"], |args| match args {
+        [time, servers, utilization] => sizing::relaxation_time(*time, *servers, *utilization),
+        _ => None,
+    }),
+    NumberFunction::new("catch_up_servers", &["backlog", "service_time", "drain_seconds"], |args| match args {
+        [backlog, time, drain] => sizing::catch_up_servers(*backlog, *time, *drain),
+        _ => None,
+    }),
+    NumberFunction::new("usl_throughput", &["workers", "single", "contention", "coherence"], |args| match args {
+        [workers, single, contention, coherence] => sizing::usl_throughput(*workers, *single, *contention, *coherence),
+        _ => None,
+    }),
+    NumberFunction::new("erlang_b", &["servers", "load"], |args| match args {
+        [servers, load] => sizing::erlang_b(*servers, *load),
+        _ => None,
+    }),
+    NumberFunction::new("erlang_c", &["servers", "load"], |args| match args {
+        [servers, load] => sizing::erlang_c(*servers, *load),
+        _ => None,
     }),
     NumberFunction::new("poisson_low", &["count"], |args| confidence::poisson_interval(one(args)?).map(|interval| interval.low)),
     NumberFunction::new("poisson_high", &["count"], |args| confidence::poisson_interval(one(args)?).map(|interval| interval.high)),
@@ -57,6 +110,10 @@ const FUNCTIONS: &[NumberFunction] = &[
         _ => None,
     }),
 ];
+
+fn from_bool(value: bool) -> f64 {
+    if value { 1.0 } else { 0.0 }
+}
 
 fn one(args: &[Option<f64>]) -> Option<f64> {
     args.first().copied().flatten()
@@ -93,6 +150,20 @@ mod tests {
         assert_eq!(value("replicas_for_backlog(50, 6000, 60, 0.1, 0.8)").await, Some(19.0));
         assert_eq!(value("replicas_for_concurrency(25, 10)").await, Some(3.0));
         assert_eq!(value("samples_for_quantile(0.99)").await, Some(299.0));
+        // Reference values: M/M/c with 10 servers, and the safe utilization of four cores for P99 within ten service times.
+        assert!((value("erlang_b(10, 9)").await.unwrap() - 0.167_963_226_3).abs() < 1e-9);
+        assert!((value("erlang_c(10, 9)").await.unwrap() - 0.668_731_524_1).abs() < 1e-9);
+        assert!((value("safe_utilization(1, 1, 4, 10, 0.99)").await.unwrap() - 0.788).abs() < 0.01);
+        assert_eq!(value("replicas_for_wait(100, 0.05, 0.01, 0.99)").await, Some(11.0));
+        assert_eq!(
+            value("replicas_for_latency(100, 0.05, 1, 4, slo => 0.5, quantile => 0.99, pooling => 1, utilization => 0.85)").await,
+            Some(2.0)
+        );
+        assert_eq!(
+            value("replicas_for_latency(100, 0.05, 1, 4, slo => 0.1, quantile => 0.99, pooling => 1, utilization => 0.85)").await,
+            None
+        );
+        assert_eq!(value("latency_feasible(0.05, 1, 4, 0.1, 0.99)").await, Some(0.0));
         assert!((value("relative_half_width(100)").await.unwrap() - 0.2013).abs() < 0.0001);
         assert!((value("effective_samples(5500, 500500)").await.unwrap() - 60.44).abs() < 0.01);
         assert!((value("little_residual(1.5, 10, 0.2)").await.unwrap() + 0.25).abs() < 1e-9);

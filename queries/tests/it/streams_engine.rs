@@ -13,7 +13,7 @@ use tracescale_core::schema::Stream;
 use tracescale_core::time::Timestamp;
 use tracescale_queries::config::EngineConfig;
 use tracescale_queries::engine::Engine;
-use tracescale_queries::{shipped, streams};
+use tracescale_queries::{judgement, shipped, streams};
 
 use crate::engine_rows::text;
 
@@ -128,7 +128,7 @@ async fn query(engine: &Engine, sql: &str, columns: &[&str]) -> Vec<String> {
 }
 
 async fn steady() -> Engine {
-    let (parts, counters) = shipped::parts(&streams::Config::default(), Vec::new());
+    let (parts, counters) = shipped::parts(&streams::Config::default(), &judgement::Settings::default(), Vec::new());
     let mut engine = Engine::with_parts(EngineConfig::default(), parts).await.unwrap_or_else(|problems| panic!("{problems:#?}"));
     for second in 1000..1135 {
         let rows = vec![(Stream::Spans, spans(second)), (Stream::Metrics, metrics(second))];

@@ -3,6 +3,7 @@
 use std::sync::{Arc, PoisonError};
 
 use serde_json::json;
+use tracescale_core::capacity::Capacity;
 use tracescale_core::target::KubernetesRef;
 
 use crate::kubernetes::contest::{AUTOSCALERS_EXPIRY, Autoscaler, Ownership, Verdict};
@@ -21,16 +22,30 @@ const PLACES: usize = 4096;
 // === impl Kubernetes ===
 
 impl Kubernetes {
-    pub(super) async fn apply(&self, reference: &KubernetesRef, desired: u32, context: &ApplyContext) -> Result<Outcome, Failure> {
+    pub(super) async fn apply(&self, reference: &KubernetesRef, desired: Capacity, context: &ApplyContext) -> Result<Outcome, Failure> {
         let located = self.locate(reference).await?;
+        let mut outcome = match desired.replicas {
+            Some(replicas) => self.set_replicas(&located, replicas, context).await?,
+            None => {
+                let found = self.read_scale(&located).await?.spec.replicas;
+                self.outcome(found, found, found, 0)
+            }
+        };
+        if !desired.resources.is_empty() {
+            self.resize(&located, desired.resources, context, &mut outcome).await?;
+        }
+        Ok(outcome)
+    }
+
+    async fn set_replicas(&self, located: &Located<'_>, desired: u32, context: &ApplyContext) -> Result<Outcome, Failure> {
         let mut conflicts = 0;
         loop {
-            let scale = self.read_scale(&located).await?;
+            let scale = self.read_scale(located).await?;
             if scale.spec.replicas == desired {
                 return Ok(self.outcome(desired, desired, desired, conflicts));
             }
-            let notes = if context.take_over { Vec::new() } else { self.look_for_others(&located, &scale).await? };
-            match self.write(&located, &scale, desired, context).await {
+            let notes = if context.take_over { Vec::new() } else { self.look_for_others(located, &scale).await? };
+            match self.write(located, &scale, desired, context).await {
                 Ok(mut outcome) => {
                     outcome.conflicts = conflicts;
                     outcome.warnings.extend(notes);
@@ -48,7 +63,7 @@ impl Kubernetes {
     }
 
     fn outcome(&self, before: u32, requested: u32, confirmed: u32, conflicts: u32) -> Outcome {
-        Outcome { before, requested, confirmed, changed: false, conflicts, warnings: Vec::new(), at: (self.clock)() }
+        Outcome { before, requested, confirmed, changed: false, conflicts, warnings: Vec::new(), at: (self.clock)(), resized: None }
     }
 
     async fn write(&self, located: &Located<'_>, scale: &Scale, desired: u32, context: &ApplyContext) -> Result<Outcome, Failure> {

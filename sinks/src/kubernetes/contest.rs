@@ -263,6 +263,7 @@ mod tests {
             namespace: "shop".into(),
             name: "cart".into(),
             context: None,
+            container: None,
         }
     }
 

@@ -12,7 +12,9 @@
 mod apply;
 mod contest;
 mod events;
+mod pods;
 mod problem;
+mod resize;
 mod resources;
 mod wire;
 
@@ -61,6 +63,9 @@ pub struct Options {
     pub instance: String,
     /// Read how many replicas are ready as well (one more call per observation).
     pub read_ready: bool,
+    /// Read what each running pod asks for (one more call per observation). Needed where rules may set CPU and memory: a pod that
+    /// was resized in place differs from its template, which is all that is read otherwise.
+    pub read_resources: bool,
 }
 
 /// Objects with a scale subresource, in any number of clusters.
@@ -101,6 +106,8 @@ struct Scale {
     metadata: Metadata,
     #[serde(default)]
     spec: ScaleSpec,
+    #[serde(default)]
+    status: ScaleStatus,
 }
 
 #[derive(Debug, Deserialize)]
@@ -118,11 +125,24 @@ struct ScaleSpec {
     replicas: u32,
 }
 
+#[derive(Debug, Default, Deserialize)]
+struct ScaleStatus {
+    /// Which pods are its replicas, as a query.
+    selector: Option<String>,
+}
+
 // === impl Options ===
 
 impl Default for Options {
     fn default() -> Self {
-        Self { kubeconfig: None, timeout: DEFAULT_TIMEOUT, yield_for: DEFAULT_YIELD, instance: "tracescale".to_owned(), read_ready: true }
+        Self {
+            kubeconfig: None,
+            timeout: DEFAULT_TIMEOUT,
+            yield_for: DEFAULT_YIELD,
+            instance: "tracescale".to_owned(),
+            read_ready: true,
+            read_resources: false,
+        }
     }
 }
 
@@ -257,11 +277,16 @@ impl Kubernetes {
         let ready = status["status"]["readyReplicas"].as_u64().and_then(|ready| u32::try_from(ready).ok());
         // The built-in kinds leave zero out of their status; of other kinds we do not know what an absent field means.
         let omits_zero = matches!(reference.api_version.as_str(), "apps/v1" | "v1") && status["status"].is_object();
+        let template = self.template_of(&located, &status);
+        let (resources, differing) = self.observe_resources(&located, &scale, template).await?;
         Ok(Observed {
             desired: scale.spec.replicas,
             ready: ready.or(omits_zero.then_some(0)),
             observed_at: (self.clock)(),
             generation: Some(scale.metadata.resource_version),
+            resources,
+            differing,
+            template,
         })
     }
 
@@ -328,7 +353,7 @@ impl ScaleTarget for Kubernetes {
     }
 
     async fn apply(&self, target: &TargetRef, desired: Capacity, context: &ApplyContext) -> Result<Outcome, SinkError> {
-        match self.apply(reference(target)?, desired.replicas, context).await {
+        match self.apply(reference(target)?, desired, context).await {
             Ok(result) => Ok(result),
             Err(failure) => Err(self.failed(target, failure).await),
         }

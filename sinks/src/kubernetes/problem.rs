@@ -118,6 +118,28 @@ pub enum Problem {
         /// How long we yield, in words.
         until: String,
     },
+    /// Another writer sets resources.
+    #[error("{by} sets the resources of these pods; remove it, or set `takeOver: true` on the target to write nevertheless")]
+    ResourcesContested {
+        /// Who.
+        by: String,
+    },
+    /// Nobody can tell whose resources to set.
+    #[error("{wanted} in the pods, which have {known}; name one in `kubernetes.container` of the target")]
+    Container {
+        /// What is not clear.
+        wanted: String,
+        /// The containers there are.
+        known: String,
+    },
+    /// Resources cannot be set in place, and not in a template either.
+    #[error("kind {kind} of {api_version} has no pod template that we can set; its pods must be resizable in place (Kubernetes 1.33)")]
+    NoTemplate {
+        /// As in the target.
+        api_version: String,
+        /// As in the target.
+        kind: String,
+    },
     /// Any other refusal.
     #[error("`{call}` was answered with {status}: {message}")]
     Refused {
@@ -165,6 +187,11 @@ impl Problem {
     pub(super) fn is_of_the_path(&self) -> bool {
         let Self::Refused { status: 404, message, .. } = self else { return false };
         message.starts_with("404 page not found") || message.ends_with("could not find the requested resource")
+    }
+
+    /// Whether the server cannot resize a pod in place: it is too old to know how, or this change needs a new pod.
+    pub(super) fn is_no_resize(&self) -> bool {
+        matches!(self, Self::Refused { status: 405 | 422, .. }) || self.is_of_the_path()
     }
 }
 

@@ -44,6 +44,8 @@ pub(super) struct Call {
     path: String,
     query: String,
     accept: &'static str,
+    /// How the server takes the body.
+    content: &'static str,
     body: Option<Value>,
 }
 
@@ -90,6 +92,7 @@ impl Call {
             path,
             query: String::new(),
             accept: "application/json",
+            content: if verb == Verb::Patch { "application/merge-patch+json" } else { "application/json" },
             body: None,
         }
     }
@@ -104,6 +107,7 @@ impl Call {
             path: root(api_version),
             query: String::new(),
             accept: "application/json",
+            content: "application/json",
             body: None,
         }
     }
@@ -133,6 +137,12 @@ impl Call {
         let mut call = self.with_query("fieldManager", FIELD_MANAGER);
         call.body = Some(body);
         call
+    }
+
+    /// As [`Call::with_body`], for a patch that merges lists by the names in them. Built-in kinds know how.
+    pub(super) fn with_strategic_body(mut self, body: Value) -> Self {
+        self.content = "application/strategic-merge-patch+json";
+        self.with_body(body)
     }
 
     /// `deployments/scale` of API group `apps` in namespace `shop`.
@@ -184,10 +194,7 @@ impl Call {
         let builder = Request::builder().method(method).uri(format!("{}{}", self.path, self.query)).header(ACCEPT, self.accept);
         match &self.body {
             None => builder.body(Body::empty()),
-            Some(body) => {
-                let kind = if self.verb == Verb::Patch { "application/merge-patch+json" } else { "application/json" };
-                builder.header(CONTENT_TYPE, kind).body(Body::from(body.to_string().into_bytes()))
-            }
+            Some(body) => builder.header(CONTENT_TYPE, self.content).body(Body::from(body.to_string().into_bytes())),
         }
     }
 }

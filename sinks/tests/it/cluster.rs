@@ -5,8 +5,10 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 
 use serde_json::{Value, json};
+use tracescale_core::capacity::Resources;
 
 use crate::exchange::recorded;
+use crate::pods::{PODS, Pods};
 use crate::server::{Received, Reply, Respond, Server};
 
 pub(crate) struct Cluster {
@@ -29,6 +31,9 @@ struct State {
     conflicts: u32,
     altered: Option<u32>,
     denied: bool,
+    pods: Pods,
+    /// The resources in the template of the Deployment.
+    template: Value,
 }
 
 #[derive(Clone, Debug)]
@@ -71,6 +76,20 @@ impl Cluster {
         (object.replicas, object.version, object.owner) = (replicas, object.version + 1, Owner::Tracescale);
         (state.conflicts, state.altered, state.denied) = (0, None, false);
         state.once.clear();
+        state.pods.equip(Resources::NONE);
+    }
+
+    pub(crate) fn equip(&self, resources: Resources) {
+        self.world.state.lock().expect("no handler panicked").pods.equip(resources);
+    }
+
+    pub(crate) fn equipped(&self) -> Resources {
+        self.world.state.lock().expect("no handler panicked").pods.equipped()
+    }
+
+    /// From now on the server knows no `resize` of pods.
+    pub(crate) fn grow_old(&self) {
+        self.world.state.lock().expect("no handler panicked").pods.old = true;
     }
 
     pub(crate) fn replicas(&self, path: &str) -> u32 {
@@ -99,7 +118,9 @@ impl Cluster {
     }
 
     pub(crate) fn rival(&self, path: &str) {
-        self.world.state.lock().expect("no handler panicked").objects.get_mut(path).expect("an object").owner = Owner::Kubectl;
+        let mut state = self.world.state.lock().expect("no handler panicked");
+        state.objects.get_mut(path).expect("an object").owner = Owner::Kubectl;
+        state.pods.rival = true;
     }
 
     pub(crate) fn events(&self) -> Vec<Value> {
@@ -135,6 +156,9 @@ impl Respond for World {
         if call.path.starts_with("/apis/events.k8s.io/v1/") {
             return state.event(call);
         }
+        if call.path.starts_with(PODS) {
+            return state.pod(call);
+        }
         state.object(call)
     }
 }
@@ -149,8 +173,13 @@ impl State {
         };
         match (call.method.as_str(), scale) {
             ("GET", true) => Reply::json(200, &object.scale()),
-            ("GET", false) => Reply::json(200, &object.metadata(call)),
+            ("GET", false) => Reply::json(200, &self.with_template(object.metadata(call))),
             ("PATCH", true) => self.patch(path, object, call),
+            ("PATCH", false) => {
+                let container = &call.body["spec"]["template"]["spec"]["containers"][0];
+                self.template = container["resources"].clone();
+                Reply::json(200, &self.with_template(object.metadata(call)))
+            }
             _ => {
                 self.violations.push(format!("no such call: {call:?}"));
                 Reply::json(405, &json!({}))
@@ -179,6 +208,31 @@ impl State {
             self.objects.insert(path.to_owned(), object.clone());
         }
         Reply::json(200, &object.scale())
+    }
+
+    fn with_template(&self, mut object: Value) -> Value {
+        object["spec"]["template"]["spec"]["containers"] = json!([{"name": "app", "resources": self.template}]);
+        object
+    }
+
+    fn pod(&mut self, call: &Received) -> Reply {
+        let name = call.path.strip_prefix(PODS).and_then(|rest| rest.strip_suffix("/resize")).map(|name| name.trim_start_matches('/'));
+        let fixture = match (call.method.as_str(), name) {
+            ("GET", None) => return Reply::json(200, &self.pods.list()),
+            ("PATCH", Some(_)) if self.pods.old => "unknown-resource-404",
+            ("PATCH", Some(_)) if self.denied => "rbac-scale-patch-403-other-namespace",
+            ("PATCH", Some(_)) if self.conflicts > 0 => {
+                self.conflicts -= 1;
+                "deployment-scale-patch-409-stale-resource-version"
+            }
+            ("PATCH", Some(name)) => match self.pods.patch(name, &call.body, call.query.contains_key("dryRun")) {
+                Ok(pod) => return Reply::json(200, &pod),
+                Err(status) => return Reply::json(status, &json!({"message": "refused"})),
+            },
+            _ => "deployment-scale-get-404-missing",
+        };
+        let response = &recorded(fixture)["response"];
+        Reply::json(u16::try_from(response["status"].as_u64().expect("a status")).expect("a status"), &response["body"])
     }
 
     fn event(&mut self, call: &Received) -> Reply {
@@ -238,14 +292,16 @@ impl Object {
 
 /// What a real server would refuse or misunderstand.
 fn violation(call: &Received) -> Option<String> {
+    let resources = call.path.ends_with("/resize") || call.body["spec"].get("template").is_some();
     let content_type = match call.method.as_str() {
+        "PATCH" if resources => Some("application/strategic-merge-patch+json"),
         "PATCH" => Some("application/merge-patch+json"),
         "POST" => Some("application/json"),
         _ => None,
     };
     let writes = content_type.is_some();
     let manager = call.query.get("fieldManager").map(String::as_str);
-    let known = ["fieldManager", "dryRun", "limit"];
+    let known = ["fieldManager", "dryRun", "limit", "labelSelector"];
     let fine = call.content_type.as_deref() == content_type
         && call.body.is_null() != writes
         && manager == writes.then_some("tracescale")

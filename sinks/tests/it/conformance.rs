@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
+use tracescale_core::capacity::Resources;
 use tracescale_core::target::{KubernetesRef, MemoryRef, TargetRef};
 use tracescale_core::time::Timestamp;
 use tracescale_sinks::conformance::{self, Condition, Subject, WAIT};
@@ -27,6 +28,7 @@ pub(crate) fn object(path: &str) -> TargetRef {
         namespace: "shop".into(),
         name: name.into(),
         context: None,
+        container: None,
     })
 }
 
@@ -57,6 +59,13 @@ impl Subject for InMemory {
     }
     async fn stored(&self) -> u32 {
         self.memory.replicas("cart").expect("it exists")
+    }
+    async fn equip(&self, resources: Resources) -> bool {
+        self.memory.equip("cart", resources);
+        true
+    }
+    async fn equipped(&self) -> Resources {
+        self.memory.resources("cart").expect("it exists")
     }
     async fn arrange(&self, condition: Condition) -> bool {
         let faults = match condition {
@@ -95,6 +104,13 @@ impl Subject for Mocked {
     async fn stored(&self) -> u32 {
         self.cluster.replicas(self.path)
     }
+    async fn equip(&self, resources: Resources) -> bool {
+        self.cluster.equip(resources);
+        true
+    }
+    async fn equipped(&self) -> Resources {
+        self.cluster.equipped()
+    }
     async fn arrange(&self, condition: Condition) -> bool {
         match condition {
             Condition::Throttled => self.cluster.answer_once("throttled-429-scale-patch"),
@@ -120,7 +136,8 @@ async fn memory_conforms() {
 async fn kubernetes_conforms_on_a_mock() {
     for path in [DEPLOYMENT, WORKER] {
         let cluster = Cluster::start().await;
-        let kubernetes = Kubernetes::new(Options::default(), clock()).with_config(None, cluster.server.config()).await.expect("a client");
+        let options = Options { read_resources: true, ..Options::default() };
+        let kubernetes = Kubernetes::new(options, clock()).with_config(None, cluster.server.config()).await.expect("a client");
         let subject = Mocked { sink: Sinks::new(Memory::new(clock()), kubernetes), cluster, path };
         let report = conformance::run(&subject).await;
         assert!(report.failed.is_empty() && report.skipped.is_empty(), "{path}\n{report}");

@@ -63,6 +63,31 @@ impl Exchange {
         Self { name: name.to_owned(), call, reply }
     }
 
+    /// An exchange written by hand, where none could be recorded.
+    pub(crate) fn written(method: &str, path: &str) -> Self {
+        let call = Received {
+            method: method.to_owned(),
+            path: path.to_owned(),
+            query: BTreeMap::new(),
+            content_type: None,
+            accept: Some("application/json".to_owned()),
+            body: Value::Null,
+        };
+        Self { name: format!("{method} {path}"), call, reply: Reply::json(200, &Value::Null) }
+    }
+
+    /// The same call with a body of this type.
+    pub(crate) fn with_content(mut self, kind: &str) -> Self {
+        self.call.content_type = Some(kind.to_owned());
+        self
+    }
+
+    /// The same call, answered with this status and body.
+    pub(crate) fn answered(mut self, status: u16, body: &Value) -> Self {
+        self.reply = Reply::json(status, body);
+        self
+    }
+
     /// The same call with another body.
     pub(crate) fn with_body(mut self, body: Value) -> Self {
         self.call.body = body;

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use serde::Deserialize;
 use serde_json::Value;
-use tracescale_core::capacity::Capacity;
+use tracescale_core::capacity::{Capacity, Resources};
 use tracescale_core::time::Timestamp;
 use tracescale_sinks::kubernetes::Options;
 use tracescale_sinks::{ActionEvent, ActionKind, ApplyContext, Kubernetes, ScaleTarget};
@@ -57,9 +57,13 @@ fn product(rule: &Rule) -> Vec<(&str, &str, &str)> {
 /// The right that a call needs; none for discovery, which every account has.
 fn needed(call: &Received) -> Option<Right> {
     let parts: Vec<&str> = call.path.trim_start_matches('/').split('/').collect();
-    let ["apis", group, _version, "namespaces", _namespace, resource, rest @ ..] = parts.as_slice() else {
-        assert!(matches!(parts.as_slice(), ["apis", _, _]), "a call outside namespaces: {}", call.path);
-        return None;
+    let (group, resource, rest) = match parts.as_slice() {
+        ["apis", group, _version, "namespaces", _namespace, resource, rest @ ..] => (group, resource, rest),
+        ["api", "v1", "namespaces", _namespace, resource, rest @ ..] => (&"", resource, rest),
+        _ => {
+            assert!(matches!(parts.as_slice(), ["apis", _, _]), "a call outside namespaces: {}", call.path);
+            return None;
+        }
     };
     let (verb, resource) = match (call.method.as_str(), rest) {
         ("GET", []) => ("list", (*resource).to_owned()),
@@ -104,5 +108,25 @@ async fn roles_are_exact() {
     }
     let acting: BTreeSet<Right> = cluster.server.calls().iter().filter_map(needed).collect();
     assert_eq!(acting, for_deployments(granted("tracescale-act")));
+    cluster.finish();
+}
+
+/// Guarantees: the role for CPU and memory grants exactly what setting them calls for, in place and by the template.
+#[tokio::test]
+async fn the_role_for_resources_is_exact() {
+    let cluster = Cluster::start().await;
+    let resources = |cpu| Resources { cpu: Some(cpu), ..Resources::NONE };
+    cluster.equip(resources(500));
+    let options = Options { read_resources: true, ..Options::default() };
+    let sink = Kubernetes::new(options, clock()).with_config(None, cluster.server.config()).await.expect("a client");
+    sink.observe(&object(DEPLOYMENT)).await.expect("observed");
+    for cpu in [250, 100] {
+        let outcome =
+            sink.apply(&object(DEPLOYMENT), Capacity::resources(resources(cpu)), &ApplyContext::default()).await.expect("resized");
+        assert!(outcome.is_confirmed() && outcome.changed, "{outcome:?}");
+        cluster.grow_old();
+    }
+    let needed: BTreeSet<Right> = cluster.server.calls().iter().filter_map(needed).collect();
+    assert_eq!(needed, for_deployments(granted("tracescale-resize")));
     cluster.finish();
 }

@@ -101,7 +101,14 @@ impl Real {
 
     fn named(&self, name: &str) -> TargetRef {
         let (api_version, kind) = ("apps/v1".to_owned(), "Deployment".to_owned());
-        TargetRef::Kubernetes(KubernetesRef { api_version, kind, namespace: self.namespace.clone(), name: name.into(), context: None })
+        TargetRef::Kubernetes(KubernetesRef {
+            api_version,
+            kind,
+            namespace: self.namespace.clone(),
+            name: name.into(),
+            context: None,
+            container: None,
+        })
     }
 
     fn under(&self, group: &str, resource: &str) -> String {

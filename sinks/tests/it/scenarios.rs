@@ -126,6 +126,7 @@ async fn forbidden_names_the_right() {
         namespace: "quiet".into(),
         name: "missing".into(),
         context: None,
+        container: None,
     });
     let script = vec![
         discovery(),
@@ -332,7 +333,14 @@ async fn foreign_manager() {
 async fn discovery_says_what_is_wrong() {
     let reference = |api_version: &str, kind: &str| {
         let (api_version, kind) = (api_version.to_owned(), kind.to_owned());
-        TargetRef::Kubernetes(KubernetesRef { api_version, kind, namespace: "shop".into(), name: "x".into(), context: None })
+        TargetRef::Kubernetes(KubernetesRef {
+            api_version,
+            kind,
+            namespace: "shop".into(),
+            name: "x".into(),
+            context: None,
+            container: None,
+        })
     };
     let script = vec![Exchange::recorded("discovery-group-404-not-installed")];
     let error = apply(&reference("metrics.k8s.io/v1beta1", "Rollout"), 3, ApplyContext::default(), script).await.expect_err("refused");

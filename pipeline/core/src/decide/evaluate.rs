@@ -4,11 +4,13 @@ use super::state::TargetState;
 use super::votes::{Answer, Vote, vote};
 use super::{
     Action, Considered, Decision, DecisionId, Direction, EffectiveBounds, Guard, Inputs, Mode, OBSERVATION_LIMIT, Pending, Reason,
-    Recommendation, Step, Verdict, effective_bounds, limits,
+    Recommendation, Step, Verdict, effective_bounds, limits, resize,
 };
 use crate::duration;
 use crate::policy::{Policy, RuleName, SelectPolicy};
 use crate::time::Timestamp;
+
+mod guards;
 
 /// The work on one decision.
 struct Run<'a> {
@@ -22,6 +24,8 @@ struct Run<'a> {
     proposed: Option<u32>,
     evidence_time: Option<Timestamp>,
     steps: Vec<Step>,
+    /// Replicas that were asked for and will not become ready.
+    lost: u32,
 }
 
 /// How a run ends.
@@ -44,10 +48,13 @@ pub(super) fn evaluate(state: &mut TargetState, inputs: Inputs) -> Decision {
     };
     if let (Mode::Enforce, Action::ScaleUp | Action::ScaleDown, Some(from), Some(to)) = (run.mode, action, run.current, ending.desired) {
         state.pending = Some(Pending { at: run.now, from, to });
+        run.remember(state);
     }
+    let horizontal = resize::Horizontal { action, mode: run.mode, steps: &run.steps };
+    let resize = resize::evaluate(state, &inputs, &horizontal);
     let Run { now, mode, bounds, current, considered, chosen, proposed, evidence_time, steps, .. } = run;
-    // Every path leaves a step that sets or keeps the value; the notes about clock and observation do not.
-    let settled = steps.iter().rev().find(|step| !matches!(step.guard, Guard::Clock) && step.reason != Reason::ObservationBeforeAction);
+    // Every path leaves a step that sets or keeps the value; notes do not.
+    let settled = steps.iter().rev().find(|step| !step.is_note());
     Decision {
         id: DecisionId::new(&inputs.target.name, now, state.sequence),
         at: now,
@@ -63,6 +70,7 @@ pub(super) fn evaluate(state: &mut TargetState, inputs: Inputs) -> Decision {
         action,
         mode,
         evidence_time,
+        resize,
         inputs,
     }
 }
@@ -83,6 +91,7 @@ impl<'a> Run<'a> {
             proposed: None,
             evidence_time: None,
             steps: Vec::new(),
+            lost: 0,
         }
     }
 
@@ -122,13 +131,9 @@ impl<'a> Run<'a> {
         if state.recommendations.is_none() {
             state.recommend(self.now, current, memory);
         }
-        let votes: Vec<Vote<'a>> = self
-            .inputs
-            .rules
-            .iter()
-            .filter(|rule| rule.mode != Mode::Off)
-            .map(|rule| vote(self.now, current, rule, &self.inputs.proposals, state))
-            .collect();
+        let rollback = self.verify(current, state);
+        let votes: Vec<Vote<'a>> =
+            self.inputs.rules.iter().filter(|rule| rule.mode != Mode::Off).map(|rule| vote(self.inputs, current, rule, state)).collect();
         let winner = self.elect(&votes, current);
         let (value, held) = match winner {
             Some(winner) => self.follow(winner, current, state, memory),
@@ -138,6 +143,8 @@ impl<'a> Run<'a> {
                 (current, true)
             }
         };
+        let value = self.restore(value, held, rollback, state);
+        let value = self.after_resize(value, current, state);
         Ending { desired: Some(self.clamp(value)), held }
     }
 
@@ -173,6 +180,10 @@ impl<'a> Run<'a> {
         }
         if let Some(pending) = state.pending {
             let detail = format!("{} to {} since {}", pending.from, pending.to, pending.at);
+            return stop(self, Guard::InFlight, Reason::ActionInFlight, detail);
+        }
+        if let Some(pending) = state.resize.pending {
+            let detail = format!("{} since {}", pending.to, pending.at);
             return stop(self, Guard::InFlight, Reason::ActionInFlight, detail);
         }
         if let Some(order) = target.override_.as_ref().filter(|order| order.is_active(self.now)) {
@@ -253,17 +264,23 @@ impl<'a> Run<'a> {
             }
             Answer::Fallback(replicas) => {
                 self.step(winner.guard, None, Some(replicas), winner.reason, format!("rule {name}: {}", winner.detail));
+                if matches!(winner.reason, Reason::FallbackLastDemand | Reason::FallbackUsual) {
+                    state.last_missing = Some(Recommendation { at: self.now, replicas });
+                }
                 replicas
             }
             Answer::Demand(demand) => {
                 let wanted = limits::round_up(demand);
                 self.step(Guard::Priority, None, Some(wanted), winner.reason, format!("rule {name}: {}", winner.detail));
-                self.tolerate(demand, wanted, current, policy)
+                let wanted = self.tolerate(demand, wanted, current, policy);
+                self.raise(wanted, current, policy, state)
             }
         };
         let value = self.stabilize(raw, current, policy, state);
         state.recommend(self.now, raw, memory);
-        (self.limit(value, current, policy, state), false)
+        let value = self.veto(value, current, policy, state);
+        let value = self.limit(value, current, policy, state);
+        (self.yield_to_others(value, current), false)
     }
 
     fn tolerate(&mut self, demand: f64, wanted: u32, current: u32, policy: &Policy) -> u32 {
@@ -281,14 +298,18 @@ impl<'a> Run<'a> {
         let mut value = limits::stabilize(self.now, current, raw, history, up, down);
         let mut reason = if value < raw { Reason::StabilizedUp } else { Reason::StabilizedDown };
         // While data were missing nobody recommended anything; what was kept then counts as recommended, on the way down.
-        if let Some(kept) = state.last_missing.filter(|kept| kept.at > self.now - down && value < current) {
+        let recovery = policy.recovery();
+        if let Some(kept) = state.last_missing.filter(|kept| kept.at > self.now - recovery && value < current) {
             let floor = kept.replicas.min(current);
             if floor > value {
-                (value, reason) = (floor, Reason::StabilizedDown);
+                (value, reason) = (floor, if recovery == down { Reason::StabilizedDown } else { Reason::Recovering });
             }
         }
-        let window = duration::format(if reason == Reason::StabilizedUp { up } else { down });
-        self.pass(Guard::Stabilization, raw, value, reason, || format!("recommendations of the last {window}"))
+        self.pass(Guard::Stabilization, raw, value, reason, || match reason {
+            Reason::Recovering => format!("data were missing in the last {}", duration::format(recovery)),
+            Reason::StabilizedUp => format!("recommendations of the last {}", duration::format(up)),
+            _ => format!("recommendations of the last {}", duration::format(down)),
+        })
     }
 
     /// Rate limits, step limit and cooldown.
@@ -312,6 +333,15 @@ impl<'a> Run<'a> {
         self.pass(Guard::Cooldown, stepped, value, Reason::CoolingDown, || {
             let passed = since.map_or_else(String::new, |since| duration::format(now.since(since)));
             format!("{passed} of {} since the last change", duration::format(spec.cooldown))
+        })
+    }
+
+    /// No capacity is taken away while a change of each replica's resources does not show yet in what is measured.
+    fn after_resize(&mut self, value: u32, current: u32, state: &TargetState) -> u32 {
+        let passed = state.resize.applied.map(|applied| self.now.since(applied.at)).filter(|passed| *passed < resize::SETTLE);
+        let Some(passed) = passed.filter(|_| value < current) else { return value };
+        self.pass(Guard::Cooldown, value, current, Reason::ResizeSettling, || {
+            format!("{} of {} since resources changed", duration::format(passed), duration::format(resize::SETTLE))
         })
     }
 

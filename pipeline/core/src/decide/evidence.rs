@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use super::Wish;
 use crate::policy::RuleName;
 use crate::time::Timestamp;
 
@@ -69,6 +70,9 @@ pub struct Evidence {
     pub presence: Option<Presence>,
     /// Newest event time among the rows behind this one.
     pub evidence_time: Option<Timestamp>,
+    /// What each replica should ask for of its machine, from the columns of [`Wish::COLUMNS`].
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub wish: Option<Wish>,
     /// All other columns of the row, for people.
     pub inputs: BTreeMap<String, Scalar>,
 }

@@ -32,6 +32,8 @@ macro_rules! labels {
     };
 }
 
+pub(super) use labels;
+
 labels! {
     /// The guards, in the order in which they stand.
     Guard {
@@ -59,14 +61,28 @@ labels! {
         Priority = "priority",
         /// Small changes.
         Tolerance = "tolerance",
+        /// Replicas that never started.
+        Startup = "startup",
+        /// Violations on a loaded service.
+        Reactive = "reactive",
         /// Recommendations of the recent past.
         Stabilization = "stabilization",
+        /// Who is responsible for slow requests.
+        Cause = "cause",
+        /// A new version of the service.
+        Deployment = "deployment",
         /// Rate limits.
         Behaviour = "behaviour",
         /// Largest single step.
         StepLimit = "step_limit",
         /// Pause after a change.
         Cooldown = "cooldown",
+        /// Changes of services that call it, or that it calls.
+        Cascade = "cascade",
+        /// What a budget leaves.
+        Budget = "budget",
+        /// What earlier changes did to the requests.
+        Verification = "verification",
         /// Bounds that a schedule sets.
         Schedule = "schedule",
         /// Bounds that the policy sets.
@@ -115,6 +131,10 @@ labels! {
         FallbackMax = "fallback_max",
         /// The rule has no answer; its policy then asks for a number of replicas.
         FallbackReplicas = "fallback_replicas",
+        /// The rule has no answer; its policy then asks for what was last demanded, if that is more than there is.
+        FallbackLastDemand = "fallback_last_demand",
+        /// The rule has no answer for long; its policy then asks for what is usual at this hour, if that is more than there is.
+        FallbackUsual = "fallback_usual",
         /// Too few samples.
         TooFewSamples = "too_few_samples",
         /// Too little confidence.
@@ -125,6 +145,8 @@ labels! {
         NotFinal = "not_final",
         /// Scaling down needs a final window, and the row does not say whether it is.
         FinalityUnknown = "finality_unknown",
+        /// Scaling down needs newer evidence.
+        TooOldToScaleDown = "too_old_to_scale_down",
         /// The change was not demanded often enough yet.
         ConditionPending = "condition_pending",
         /// The change is within the tolerance.
@@ -133,6 +155,32 @@ labels! {
         StabilizedUp = "stabilized_up",
         /// A higher recommendation of the recent past limits the way down.
         StabilizedDown = "stabilized_down",
+        /// Data were missing until recently; no scale-down yet.
+        Recovering = "recovering",
+        /// Replicas that were asked for long ago never became ready; others take their place.
+        StartLost = "start_lost",
+        /// Too many requests are over the objective while the service is loaded.
+        ViolationsHigh = "violations_high",
+        /// Another service is responsible for the slow requests; more replicas of this one would not help.
+        DownstreamBound = "downstream_bound",
+        /// More replicas would not help.
+        ScalingFutile = "scaling_futile",
+        /// The last scale-down made requests slow; it is taken back.
+        RolledBack = "rolled_back",
+        /// A scale-down to fewer replicas was taken back a while ago.
+        FloorAfterRollback = "floor_after_rollback",
+        /// The last scale-ups did not make requests faster.
+        ScalingIneffective = "scaling_ineffective",
+        /// Errors rose with the last scale-up.
+        ErrorsRiseWithReplicas = "errors_rise_with_replicas",
+        /// A new version of the service came a while ago; no scale-down yet.
+        RecentlyDeployed = "recently_deployed",
+        /// A service that it calls must have its new capacity first.
+        WaitsForDownstream = "waits_for_downstream",
+        /// A service that calls it must scale down first.
+        WaitsForUpstream = "waits_for_upstream",
+        /// A budget leaves no more.
+        BudgetExhausted = "budget_exhausted",
         /// The policy forbids the direction.
         DirectionDisabled = "direction_disabled",
         /// A rate policy limits the change.
@@ -141,6 +189,8 @@ labels! {
         StepLimited = "step_limited",
         /// Too soon after the last change.
         CoolingDown = "cooling_down",
+        /// What each replica asks for changed a moment ago; capacity is not taken away until that shows.
+        ResizeSettling = "resize_settling",
         /// Raised to a schedule's lower bound.
         ScheduledMin = "scheduled_min",
         /// Cut to a schedule's upper bound.

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Applied, Reason};
+use super::{Applied, Lessons, Reason, ResizeState};
 use crate::policy::{Direction, RuleName};
 use crate::time::{Timestamp, nanos};
 
@@ -22,7 +22,7 @@ const JUMP_FACTOR: u32 = 4;
 const MAX_EVENTS: usize = 512;
 
 /// What is remembered of a target.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct TargetState {
     /// Time of the last decision.
@@ -45,6 +45,12 @@ pub struct TargetState {
     pub pending: Option<Pending>,
     /// What is remembered per rule.
     pub rules: BTreeMap<RuleName, RuleState>,
+    /// What earlier changes taught.
+    #[serde(skip_serializing_if = "Lessons::is_empty")]
+    pub lessons: Lessons,
+    /// What is remembered of the resources of each replica.
+    #[serde(skip_serializing_if = "ResizeState::is_default")]
+    pub resize: ResizeState,
 }
 
 /// A number of replicas at a time.
@@ -124,6 +130,7 @@ impl TargetState {
 
     fn shift(&mut self, by: i64) {
         let moved = |time: Timestamp| Timestamp::from_nanos(time.as_nanos().saturating_add(by));
+        self.resize.shift(moved);
         let move_one = |time: &mut Option<Timestamp>| *time = time.map(moved);
         move_one(&mut self.last_up);
         move_one(&mut self.last_down);
@@ -136,6 +143,7 @@ impl TargetState {
         if let Some(pending) = &mut self.pending {
             pending.at = moved(pending.at);
         }
+        self.lessons.shift(moved);
         for rule in self.rules.values_mut() {
             move_one(&mut rule.missing_since);
             for demanded in &mut rule.demanded {
@@ -169,6 +177,7 @@ impl TargetState {
     /// Ends the action under way.
     pub(super) fn settle(&mut self, now: Timestamp, outcome: Applied) {
         let Some(pending) = self.pending.take() else { return };
+        let before = self.lessons.before.take();
         let to = match outcome {
             Applied::Failed => return,
             Applied::Unknown => pending.to,
@@ -177,6 +186,7 @@ impl TargetState {
                 replicas
             }
         };
+        self.lessons.begin(now, &pending, to, before);
         let change = i64::from(to) - i64::from(pending.from);
         match change.signum() {
             1 => self.last_up = Some(pending.at),
@@ -198,6 +208,7 @@ impl TargetState {
         if self.pending.is_some_and(|pending| now.since(pending.at) >= IN_FLIGHT_LIMIT) {
             self.settle(now, Applied::Unknown);
         }
+        self.resize.expire(now);
     }
 
     /// The later one of the last changes in either direction.

@@ -22,6 +22,7 @@ pub(super) struct Fixture {
     pub(super) rules: Vec<RuleRef>,
     pub(super) now: Timestamp,
     pub(super) current: u32,
+    pub(super) ready: Option<u32>,
 }
 
 impl Fixture {
@@ -34,9 +35,11 @@ impl Fixture {
             take_over: false,
             override_: None,
             discovered: false,
+            objective: None,
+            servers: None,
         };
         let now = Timestamp::from_secs(1_800_000_000);
-        Self { decider: Decider::new(), target, rules: vec![rule("rule", Mode::Enforce, spec)], now, current }
+        Self { decider: Decider::new(), target, rules: vec![rule("rule", Mode::Enforce, spec)], now, current, ready: None }
     }
 
     fn advance_by(&mut self, by: Duration) {
@@ -47,8 +50,8 @@ impl Fixture {
         self.advance_by(secs(by));
     }
 
-    fn observed(&self) -> Result<Observed, Unobserved> {
-        Ok(Observed { desired: self.current, ready: None, observed_at: self.now, generation: None })
+    pub(super) fn observed(&self) -> Result<Observed, Unobserved> {
+        Ok(Observed::replicas(self.current, self.ready, self.now))
     }
 
     fn decide_with(&mut self, proposals: &[Proposal]) -> Decision {
@@ -69,14 +72,14 @@ impl Fixture {
         decision
     }
 
-    fn carry_out(&mut self, decision: &Decision) {
+    pub(super) fn carry_out(&mut self, decision: &Decision) {
         if let Some(replicas) = decision.order() {
             self.current = replicas;
             self.decider.applied(self.now, &self.target.name, Applied::Done { replicas });
         }
     }
 
-    fn proposal(&self, rule: &str, demand: Demand) -> Proposal {
+    pub(super) fn proposal(&self, rule: &str, demand: Demand) -> Proposal {
         let evidence = Evidence {
             window_end: Some(self.now),
             is_final: Some(true),
@@ -98,7 +101,7 @@ fn rule(name: &str, mode: Mode, spec: PolicySpec) -> RuleRef {
 }
 
 /// A policy that lets everything through at once.
-fn open() -> PolicySpec {
+pub(super) fn open() -> PolicySpec {
     let direction = DirectionSpec { stabilization_window: Duration::ZERO, policies: Vec::new(), ..DirectionSpec::up() };
     PolicySpec { min: 1, max: 100, scale_up: direction.clone(), scale_down: direction, ..PolicySpec::default() }
 }

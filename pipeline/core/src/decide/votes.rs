@@ -7,7 +7,7 @@
 use std::time::Duration;
 
 use super::state::{Demanded, RuleState, TargetState};
-use super::{Demand, Guard, MissingReason, Presence, Proposal, Reason, RuleRef, limits};
+use super::{Demand, Guard, Inputs, MissingReason, Presence, Proposal, Reason, RuleRef, limits};
 use crate::duration;
 use crate::policy::{Direction, GatesSpec, OnMissing, Policy};
 use crate::time::Timestamp;
@@ -39,6 +39,15 @@ pub(super) enum Answer {
     Abstain,
 }
 
+/// What there is to fall back on that is not less than what there is.
+#[derive(Clone, Copy)]
+struct Usual {
+    current: u32,
+    /// What is there, or what was last demanded if that is more.
+    kept: u32,
+    at_this_hour: Option<u32>,
+}
+
 /// Why a proposal does not pass.
 type Refusal = (Reason, String);
 
@@ -67,12 +76,14 @@ impl Vote<'_> {
 }
 
 /// The answer of one rule.
-pub(super) fn vote<'a>(now: Timestamp, current: u32, rule: &'a RuleRef, proposals: &'a [Proposal], state: &mut TargetState) -> Vote<'a> {
+pub(super) fn vote<'a>(inputs: &'a Inputs, current: u32, rule: &'a RuleRef, state: &mut TargetState) -> Vote<'a> {
+    let now = inputs.now;
+    let last = state.recommendations.iter().flatten().last().map_or(0, |last| last.replicas);
     let memory = state.rules.entry(rule.name.clone()).or_default();
     let policy = rule.policy.as_ref();
     let mut missing = MissingReason::NoRow;
     let mut stated = Vec::new();
-    for proposal in proposals.iter().filter(|proposal| proposal.rule == rule.name) {
+    for proposal in inputs.proposals.iter().filter(|proposal| proposal.rule == rule.name) {
         match proposal.demand {
             Demand::Missing(why) => missing = why,
             Demand::Replicas(_) if too_old(now, proposal, policy) => missing = MissingReason::TooOld,
@@ -80,7 +91,8 @@ pub(super) fn vote<'a>(now: Timestamp, current: u32, rule: &'a RuleRef, proposal
         }
     }
     if stated.is_empty() {
-        return missing_vote(now, rule, missing, memory);
+        let usual = Usual { current, kept: current.max(last), at_this_hour: inputs.context.usual };
+        return missing_vote(now, rule, missing, memory, usual);
     }
     memory.missing_since = None;
     let newest = stated.iter().filter_map(|(_, proposal)| proposal.evidence.window_end).max();
@@ -89,23 +101,29 @@ pub(super) fn vote<'a>(now: Timestamp, current: u32, rule: &'a RuleRef, proposal
             *demand = demand.min(f64::from(current));
         }
     }
-    let vote = gated_vote(current, rule, &stated);
+    let vote = gated_vote(now, current, rule, &stated);
     condition(now, current, vote, memory)
 }
 
-fn too_old(now: Timestamp, proposal: &Proposal, policy: &Policy) -> bool {
+pub(super) fn too_old(now: Timestamp, proposal: &Proposal, policy: &Policy) -> bool {
     let gates = &policy.spec().gates;
     let limit = gates.max_age.unwrap_or(GatesSpec::MAX_AGE);
-    let waited = now.since(proposal.evaluated_at);
-    // The newest telemetry of an idle service is old by nature; its row is as old as its evaluation.
-    let age = if proposal.evidence.presence == Some(Presence::Idle) { Some(0.0) } else { proposal.evidence.age_seconds };
-    match age {
-        Some(age) => Duration::try_from_secs_f64(age.max(0.0)).unwrap_or(Duration::MAX).saturating_add(waited) > limit,
-        None => gates.max_age.is_some() || waited > limit,
+    match age(now, proposal) {
+        Some(age) => age > limit,
+        None => gates.max_age.is_some() || now.since(proposal.evaluated_at) > limit,
     }
 }
 
-fn missing_vote<'a>(now: Timestamp, rule: &'a RuleRef, why: MissingReason, memory: &mut RuleState) -> Vote<'a> {
+/// How old the evidence of a proposal is; `None` when it does not say.
+fn age(now: Timestamp, proposal: &Proposal) -> Option<Duration> {
+    let waited = now.since(proposal.evaluated_at);
+    // The newest telemetry of an idle service is old by nature; its row is as old as its evaluation.
+    let age = if proposal.evidence.presence == Some(Presence::Idle) { Some(0.0) } else { proposal.evidence.age_seconds };
+    age.map(|age| Duration::try_from_secs_f64(age.max(0.0)).unwrap_or(Duration::MAX).saturating_add(waited))
+}
+
+fn missing_vote<'a>(now: Timestamp, rule: &'a RuleRef, why: MissingReason, memory: &mut RuleState, usual: Usual) -> Vote<'a> {
+    let current = usual.current;
     let since = *memory.missing_since.get_or_insert(now);
     let silence = now.since(since);
     let spec = rule.policy.spec();
@@ -117,13 +135,18 @@ fn missing_vote<'a>(now: Timestamp, rule: &'a RuleRef, why: MissingReason, memor
         OnMissing::Replicas(replicas) => (Answer::Fallback(replicas), Reason::FallbackReplicas),
         OnMissing::After { after, replicas } if silence >= after => (Answer::Fallback(replicas), Reason::FallbackReplicas),
         OnMissing::After { .. } => (Answer::Hold, Reason::DataMissing),
+        OnMissing::Usual { after } => match usual.at_this_hour.filter(|most| silence >= after && *most > usual.kept) {
+            Some(most) => (Answer::Fallback(most), Reason::FallbackUsual),
+            None if usual.kept > current => (Answer::Fallback(usual.kept), Reason::FallbackLastDemand),
+            None => (Answer::Hold, Reason::DataMissing),
+        },
     };
     let detail = format!("{} for {}", why.as_str(), duration::format(silence));
     Vote { rule, answer, demand: None, guard: Guard::Missing, reason, detail, proposal: None }
 }
 
 /// The answer that the evidence allows.
-fn gated_vote<'a>(current: u32, rule: &'a RuleRef, stated: &[(f64, &'a Proposal)]) -> Vote<'a> {
+fn gated_vote<'a>(now: Timestamp, current: u32, rule: &'a RuleRef, stated: &[(f64, &'a Proposal)]) -> Vote<'a> {
     let largest = stated.iter().fold(0.0_f64, |most, (demand, _)| most.max(*demand));
     let direction = direction(largest, current);
     let mut refusal: Option<(Refusal, &Proposal)> = None;
@@ -133,7 +156,7 @@ fn gated_vote<'a>(current: u32, rule: &'a RuleRef, stated: &[(f64, &'a Proposal)
         if direction.is_some_and(|way| self::direction(*demand, current) != Some(way)) {
             continue;
         }
-        match direction.and_then(|way| gate(proposal, rule.policy.as_ref(), way)) {
+        match direction.and_then(|way| gate(now, proposal, rule.policy.as_ref(), way)) {
             Some(refused) => refusal = Some((refused, proposal)),
             None if best.is_none_or(|(most, _)| *demand > most) => best = Some((*demand, proposal)),
             None => {}
@@ -174,7 +197,7 @@ fn direction(demand: f64, current: u32) -> Option<Direction> {
 }
 
 /// The first gate that a proposal does not pass.
-fn gate(proposal: &Proposal, policy: &Policy, way: Direction) -> Option<Refusal> {
+fn gate(now: Timestamp, proposal: &Proposal, policy: &Policy, way: Direction) -> Option<Refusal> {
     let evidence = &proposal.evidence;
     let gates = &policy.spec().gates;
     let up = way == Direction::Up;
@@ -188,6 +211,16 @@ fn gate(proposal: &Proposal, policy: &Policy, way: Direction) -> Option<Refusal>
             Some(true) => {}
             Some(false) => return Some((Reason::NotFinal, "the window is provisional".to_owned())),
             None => return Some((Reason::FinalityUnknown, "the rule does not return is_final".to_owned())),
+        }
+    }
+    if let Some(limit) = gates.max_age_down.filter(|_| !up) {
+        match age(now, proposal) {
+            Some(age) if age <= limit => {}
+            Some(age) => {
+                let detail = format!("{} old, at most {}", duration::format(age), duration::format(limit));
+                return Some((Reason::TooOldToScaleDown, detail));
+            }
+            None => return Some((Reason::TooOldToScaleDown, "the rule does not return age".to_owned())),
         }
     }
     if !idle && let Some(detail) = below("n_eff", evidence.n_eff, samples) {

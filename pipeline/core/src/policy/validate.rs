@@ -3,7 +3,7 @@
 use std::fmt;
 use std::time::Duration;
 
-use super::{ConditionSpec, DirectionSpec, GatesSpec, OnMissing, PolicySpec, RateKind};
+use super::{ConditionSpec, ControlSpec, DirectionSpec, GatesSpec, OnMissing, PolicySpec, RateKind, VerticalSpec};
 use crate::duration;
 use crate::schedule::{self, Schedule, ScheduleSpec};
 
@@ -60,9 +60,11 @@ pub(super) fn validate(spec: &PolicySpec) -> Result<Vec<Schedule>, PolicyError> 
     checker.direction("scaleDown", &spec.scale_down);
     checker.on_missing(spec);
     checker.gates(&spec.gates);
+    checker.control(&spec.control);
     if let Some(condition) = &spec.condition {
         checker.condition(condition);
     }
+    checker.vertical(&spec.vertical);
     if spec.schedules.len() > MAX_SCHEDULES {
         checker.add("schedules", spec.schedules.len(), "too many schedules", Some(format!("at most {MAX_SCHEDULES}")));
     }
@@ -95,6 +97,14 @@ impl Checker {
         if !(value.is_finite() && (0.0..=1.0).contains(&value)) {
             self.add(path, value, "must be a number from 0 to 1", Some("0.1 is ten percent".to_owned()));
         }
+    }
+
+    fn vertical(&mut self, vertical: &VerticalSpec) {
+        for problem in vertical.problems() {
+            self.problems.push(problem);
+        }
+        self.share("vertical.minimumGain", vertical.minimum_gain);
+        self.memory("vertical.every".to_owned(), vertical.every);
     }
 
     fn memory(&mut self, path: String, value: Duration) {
@@ -138,6 +148,7 @@ impl Checker {
     fn on_missing(&mut self, spec: &PolicySpec) {
         let replicas = match spec.on_missing {
             OnMissing::Replicas(replicas) | OnMissing::After { replicas, .. } => replicas,
+            OnMissing::Usual { after } => return self.memory("onMissing.after".to_owned(), after),
             OnMissing::Hold | OnMissing::Skip | OnMissing::Min | OnMissing::Max => return,
         };
         if spec.min <= spec.max && !(spec.min..=spec.max).contains(&replicas) {
@@ -165,6 +176,29 @@ impl Checker {
         if let Some(age) = gates.max_age {
             self.positive("gates.maxAge", age);
             self.memory("gates.maxAge".to_owned(), age);
+        }
+        if let Some(age) = gates.max_age_down {
+            self.positive("gates.maxAge.scaleDown", age);
+            let most = gates.max_age.unwrap_or(GatesSpec::MAX_AGE);
+            if age > most {
+                let message = format!("is longer than what is missing data ({})", duration::format(most));
+                self.add("gates.maxAge.scaleDown", duration::format(age), message, Some("raise `scaleUp` too".to_owned()));
+            }
+        }
+    }
+
+    fn control(&mut self, control: &ControlSpec) {
+        self.positive("startup", control.startup);
+        for (path, value) in [
+            ("startup", Some(control.startup)),
+            ("afterDeployment", Some(control.after_deployment)),
+            ("afterOutage", control.after_outage),
+            ("verify.settle", control.verify.settle),
+            ("verify.floor", Some(control.verify.floor)),
+        ] {
+            if let Some(value) = value {
+                self.memory(path.to_owned(), value);
+            }
         }
     }
 

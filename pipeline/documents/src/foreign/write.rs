@@ -111,6 +111,7 @@ fn policy(text: &mut String, spec: &PolicySpec) {
         OnMissing::Max => "max".to_owned(),
         OnMissing::Replicas(replicas) => format!("{{replicas: {replicas}}}"),
         OnMissing::After { after, replicas } => format!("{{after: {}, replicas: {replicas}}}", duration::format(after)),
+        OnMissing::Usual { after } => format!("{{after: {}, replicas: usual}}", duration::format(after)),
         _ => "hold".to_owned(),
     };
     let _ = writeln!(text, "    onMissing: {missing}");

@@ -106,6 +106,23 @@ pub fn kimura(pool: &Pool, variability: Variability) -> f64 {
     if bracket.is_finite() && bracket > 0.0 { pool.mean_wait() * both / bracket } else { allen_cunneen(pool, variability) }
 }
 
+/// Mean wait of one server in service times after Krämer and Langenbach-Belz. Good where arrivals vary less than Poisson ones;
+/// where they vary more its correction makes the mean worse than Allen and Cunneen's.
+#[must_use]
+pub fn kraemer_langenbach_belz(pool: &Pool, variability: Variability) -> f64 {
+    let Variability { arrival, service } = variability;
+    let (utilization, both) = (pool.utilization(), arrival + service);
+    if both <= 0.0 || utilization <= 0.0 {
+        return 0.0;
+    }
+    let exponent = if arrival <= 1.0 {
+        2.0 * (1.0 - utilization) * (1.0 - arrival).powi(2) / (3.0 * utilization * both)
+    } else {
+        (1.0 - utilization) * (arrival - 1.0) / (arrival + 4.0 * service)
+    };
+    allen_cunneen(pool, variability) * (-exponent).exp()
+}
+
 /// Mean wait in service times after Whitt (1993).
 #[must_use]
 pub fn whitt(pool: &Pool, variability: Variability) -> f64 {

@@ -1,7 +1,10 @@
 //! Sizing from plain numbers, any of which may be missing, as SQL has them. Missing or senseless input gives no answer.
 
-use super::{Objective, Prediction, ServiceTime, Sizing, Stable, Station, predict, size};
-use crate::queue::erlang::whole;
+use super::{Objective, Prediction, ServiceTime, Sizing, Station, predict, size};
+use crate::queue::erlang::{self, whole};
+use crate::queue::many::{Fewest, Of, fewest_servers};
+use crate::queue::overload;
+use crate::queue::scalability::Scalability;
 
 /// Replicas that keep the share `quantile` of the requests below `latency` (seconds) at `arrival_rate` (requests per second) of
 /// mean `service_time` (seconds) and squared coefficient of variation `service_scv`, with `servers` servers per replica shared by
@@ -19,8 +22,11 @@ pub fn replicas_for_latency(
     pooling: Option<f64>,
     utilization_max: Option<f64>,
 ) -> Option<f64> {
-    let station = Station { pooling: pooling?, ..Station::new(ServiceTime::from_moments(service_time?, service_scv?)?, servers?) };
-    replicas(size(&station, arrival_rate?, &Objective { latency: latency?, quantile: quantile? }, utilization_max?)?)
+    let station = Station { pooling: pooling?, ..station(service_time, service_scv, servers)? };
+    match size(&station, arrival_rate?, &objective(latency, quantile)?, utilization_max?)? {
+        Sizing::Replicas(replicas) => Some(f64::from(replicas)),
+        Sizing::Infeasible { .. } => None,
+    }
 }
 
 /// Whether any number of replicas can keep the share `quantile` of the requests below `latency` (seconds): not when requests
@@ -33,8 +39,7 @@ pub fn latency_feasible(
     latency: Option<f64>,
     quantile: Option<f64>,
 ) -> Option<bool> {
-    let station = Station::new(ServiceTime::from_moments(service_time?, service_scv?)?, servers?);
-    let sizing = size(&station, 0.0, &Objective { latency: latency?, quantile: quantile? }, 1.0)?;
+    let sizing = size(&station(service_time, service_scv, servers)?, 0.0, &objective(latency, quantile)?, 1.0)?;
     Some(matches!(sizing, Sizing::Replicas(_)))
 }
 
@@ -50,20 +55,158 @@ pub fn predicted_latency(
     quantile: Option<f64>,
     pooling: Option<f64>,
 ) -> Option<f64> {
-    let station = Station { pooling: pooling?, ..Station::new(ServiceTime::from_moments(service_time?, service_scv?)?, servers?) };
-    stable(&station, arrival_rate?, replicas?)?.quantile(quantile?)
-}
-
-fn replicas(sizing: Sizing) -> Option<f64> {
-    match sizing {
-        Sizing::Replicas(replicas) => Some(f64::from(replicas)),
-        Sizing::Infeasible { .. } => None,
+    let station = Station { pooling: pooling?, ..station(service_time, service_scv, servers)? };
+    match predict(&station, arrival_rate?, whole(replicas?))? {
+        Prediction::Stable(stable) => stable.quantile(quantile?),
+        Prediction::Unstable { .. } => None,
     }
 }
 
-fn stable(station: &Station, arrival_rate: f64, replicas: f64) -> Option<Stable<'_>> {
-    match predict(station, arrival_rate, whole(replicas))? {
-        Prediction::Stable(stable) => Some(stable),
-        Prediction::Unstable { .. } => None,
+/// The highest utilization at which a replica keeps the share `quantile` of its requests below `latency` (seconds), behind a random
+/// split; for replicas that share one queue give the servers of all of them.
+#[must_use]
+pub fn safe_utilization(
+    service_time: Option<f64>,
+    service_scv: Option<f64>,
+    servers: Option<f64>,
+    latency: Option<f64>,
+    quantile: Option<f64>,
+) -> Option<f64> {
+    super::safe_utilization(&station(service_time, service_scv, servers)?, &objective(latency, quantile)?)
+}
+
+/// Workers, each serving one request at a time from one queue, that keep the wait of the share `quantile` of the requests below
+/// `wait` (seconds) at `arrival_rate` (requests per second) of exponential service of mean `service_time` (seconds).
+#[must_use]
+pub fn replicas_for_wait(arrival_rate: Option<f64>, service_time: Option<f64>, wait: Option<f64>, quantile: Option<f64>) -> Option<f64> {
+    let rate = arrival_rate?;
+    let fewest = fewest_servers(rate, service_time?, Of::Wait, wait?, quantile?)?;
+    match fewest {
+        Fewest::Servers(_) if rate <= 0.0 => Some(0.0),
+        Fewest::Servers(servers) => Some(f64::from(servers)),
+        Fewest::Infeasible { .. } => None,
+    }
+}
+
+/// Probability that a request is turned away by `servers` servers (whole) without a queue that are offered `load` erlang.
+#[must_use]
+pub fn erlang_b(servers: Option<f64>, load: Option<f64>) -> Option<f64> {
+    servers_and_load(servers, load).map(|(servers, load)| erlang::erlang_b(servers, load))
+}
+
+/// Probability that a request waits for one of `servers` servers (whole) that are offered `load` erlang. `None` when the load is
+/// more than they can do.
+#[must_use]
+pub fn erlang_c(servers: Option<f64>, load: Option<f64>) -> Option<f64> {
+    let (servers, load) = servers_and_load(servers, load)?;
+    (load < f64::from(servers)).then(|| erlang::erlang_c(servers, load))
+}
+
+/// Seconds after which `servers` servers at `utilization` have forgotten how they began; formulas for equilibrium hold in windows
+/// longer than that.
+#[must_use]
+pub fn relaxation_time(service_time: Option<f64>, servers: Option<f64>, utilization: Option<f64>) -> Option<f64> {
+    overload::relaxation_time(service_time?, servers?, utilization?)
+}
+
+/// Servers that drain `backlog` requests within `drain_seconds`, on top of those that the arrivals need.
+#[must_use]
+pub fn catch_up_servers(backlog: Option<f64>, service_time: Option<f64>, drain_seconds: Option<f64>) -> Option<f64> {
+    overload::catch_up_servers(backlog?, service_time?, drain_seconds?)
+}
+
+/// Throughput of `workers` workers by the universal scalability law: `single` is that of one, `contention` the share of the work
+/// that is not parallel, `coherence` the cost of each pair.
+#[must_use]
+pub fn usl_throughput(workers: Option<f64>, single: Option<f64>, contention: Option<f64>, coherence: Option<f64>) -> Option<f64> {
+    let workers = workers.filter(|workers| *workers >= 0.0 && workers.is_finite())?;
+    Scalability::new(single?, contention?, coherence?).map(|law| law.throughput(workers))
+}
+
+fn station(service_time: Option<f64>, service_scv: Option<f64>, servers: Option<f64>) -> Option<Station> {
+    Some(Station::new(ServiceTime::from_moments(service_time?, service_scv?)?, servers?))
+}
+
+fn objective(latency: Option<f64>, quantile: Option<f64>) -> Option<Objective> {
+    Some(Objective { latency: latency?, quantile: quantile? })
+}
+
+/// A whole number of servers and a load.
+fn servers_and_load(servers: Option<f64>, load: Option<f64>) -> Option<(u32, f64)> {
+    let servers = servers.filter(|servers| (1.0..f64::from(u32::MAX)).contains(servers) && servers.fract().abs() <= 0.0)?;
+    load.filter(|load| *load >= 0.0 && load.is_finite()).map(|load| (whole(servers), load))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The arguments of [`replicas_for_latency`] in their order, all in range.
+    const GOOD: [f64; 8] = [200.0, 0.05, 1.0, 2.0, 0.5, 0.99, 1.0, 0.85];
+
+    fn replicas(arguments: [Option<f64>; 8]) -> Option<f64> {
+        let [rate, time, scv, servers, latency, quantile, pooling, utilization] = arguments;
+        replicas_for_latency(rate, time, scv, servers, latency, quantile, pooling, utilization)
+    }
+
+    /// Guarantees: the replicas keep the objective, one fewer do not, and pooling saves some.
+    #[test]
+    fn replicas_keep_the_objective() {
+        let count = replicas(GOOD.map(Some)).unwrap();
+        let latency = |count: f64| {
+            let [rate, time, scv, servers, _, quantile, pooling, _] = GOOD.map(Some);
+            predicted_latency(rate, time, scv, servers, Some(count), quantile, pooling)
+        };
+        assert!(latency(count).unwrap() <= 0.5 && latency(count - 1.0).is_none_or(|latency| latency > 0.5));
+        assert_eq!((latency(5.0), latency(0.0)), (None, None));
+        let mut pooled = GOOD.map(Some);
+        pooled[6] = Some(0.0);
+        assert!(replicas(pooled).unwrap() < count);
+        let safe = safe_utilization(Some(0.05), Some(1.0), Some(2.0), Some(0.5), Some(0.99)).unwrap();
+        assert!((safe - 0.636).abs() < 0.007 && (10.0 / (2.0 * safe)).ceil() <= count, "{safe} {count}");
+    }
+
+    /// Guarantees: an objective below the service time has no number of replicas, and it can be told why.
+    #[test]
+    fn infeasible_is_told() {
+        let mut arguments = GOOD.map(Some);
+        arguments[4] = Some(0.1);
+        let feasible = |latency| latency_feasible(Some(0.05), Some(1.0), Some(2.0), Some(latency), Some(0.99));
+        assert_eq!((replicas(arguments), feasible(0.1), feasible(0.5)), (None, Some(false), Some(true)));
+        assert_eq!(latency_feasible(Some(0.05), None, Some(2.0), Some(0.5), Some(0.99)), None);
+        assert_eq!(safe_utilization(Some(0.05), Some(1.0), Some(2.0), Some(0.1), Some(0.99)), None);
+    }
+
+    /// Guarantees: each argument that is missing, negative, unbounded or no number leaves no answer.
+    #[test]
+    fn missing_stays_missing() {
+        for place in 0..GOOD.len() {
+            for bad in [None, Some(f64::NAN), Some(-1.0), Some(f64::INFINITY)] {
+                let mut arguments = GOOD.map(Some);
+                arguments[place] = bad;
+                assert_eq!(replicas(arguments), None, "{place} {bad:?}");
+            }
+        }
+        for bad in [None, Some(f64::NAN), Some(-1.0)] {
+            assert_eq!(replicas_for_wait(bad, Some(0.1), Some(0.02), Some(0.95)), None);
+            assert_eq!(replicas_for_wait(Some(50.0), Some(0.1), bad, Some(0.95)), None);
+            assert_eq!((erlang_b(bad, Some(1.0)), erlang_c(Some(2.0), bad)), (None, None));
+            assert_eq!((relaxation_time(bad, Some(1.0), Some(0.5)), catch_up_servers(bad, Some(1.0), Some(1.0))), (None, None));
+            assert_eq!(usl_throughput(bad, Some(100.0), Some(0.1), Some(0.0)), None);
+        }
+        assert_eq!((erlang_c(Some(2.0), Some(2.0)), erlang_b(Some(1.5), Some(1.0)), erlang_b(Some(0.0), Some(1.0))), (None, None, None));
+    }
+
+    /// Guarantees: the plain functions are those of the models.
+    #[test]
+    fn plain_functions() {
+        assert_eq!(replicas_for_wait(Some(50.0), Some(0.1), Some(0.02), Some(0.95)), Some(9.0));
+        assert_eq!(replicas_for_wait(Some(0.0), Some(0.1), Some(0.02), Some(0.95)), Some(0.0));
+        assert!((erlang_b(Some(2.0), Some(1.0)).unwrap() - 0.2).abs() < 1e-12);
+        assert!((erlang_c(Some(2.0), Some(1.0)).unwrap() - 1.0 / 3.0).abs() < 1e-12);
+        assert!((relaxation_time(Some(0.05), Some(1.0), Some(0.9)).unwrap() - 19.0).abs() < 0.3);
+        assert!((catch_up_servers(Some(1200.0), Some(0.1), Some(30.0)).unwrap() - 4.0).abs() < 1e-12);
+        assert!((usl_throughput(Some(2.0), Some(100.0), Some(0.05), Some(0.0)).unwrap() - 190.476_19).abs() < 1e-5);
+        assert_eq!(usl_throughput(Some(0.0), Some(100.0), Some(0.05), Some(0.0)), Some(0.0));
     }
 }

@@ -10,8 +10,8 @@ use crate::queue::sharing::Slowdown;
 const PRECISION: f64 = 1e-6;
 /// Halvings that find the share of the requests above a latency.
 const HALVINGS: u32 = 24;
-/// Part of a tail that smaller requests may still add when the sum over them ends.
-const REMAINDER: f64 = 1e-7;
+/// Part of the precision of a tail that smaller requests may still add when the sum over them ends.
+const REMAINDER: f64 = 0.1;
 
 /// What a model says of a service at a load.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -92,19 +92,20 @@ impl Stable<'_> {
     pub fn share_above(&self, seconds: f64) -> f64 {
         let (points, pooling) = (self.station.service_time.unit_points(), self.station.pooling);
         let t = seconds / self.station.request_time();
+        let tail = |law: &Law, t: f64| law.tail(points, t, PRECISION);
         if pooling <= 0.0 {
-            return self.pooled.tail(points, t);
+            return tail(&self.pooled, t);
         }
         // Quantiles are what is interpolated: the share is the one whose two latencies meet at `t`.
         let partner = |pooled: f64| (t - (1.0 - pooling) * pooled) / pooling;
         let (mut low, mut high) = (0.0, t);
         for _ in 0..HALVINGS {
             let middle = 0.5 * (low + high);
-            let apart = self.pooled.tail(points, middle) > self.split.tail(points, partner(middle));
+            let apart = tail(&self.pooled, middle) > tail(&self.split, partner(middle));
             if apart { low = middle } else { high = middle }
         }
-        let (least, most) = (self.pooled.tail(points, high), self.pooled.tail(points, low));
-        self.split.tail(points, partner(high)).clamp(least.min(most), most)
+        let (least, most) = (tail(&self.pooled, high), tail(&self.pooled, low));
+        tail(&self.split, partner(high)).clamp(least.min(most), most)
     }
 
     fn seconds(&self, pooled: f64, split: f64) -> f64 {
@@ -140,14 +141,14 @@ impl Law {
     }
 
     /// P(T > t) over the points of the work.
-    fn tail(&self, points: &[(f64, f64)], t: f64) -> f64 {
+    fn tail(&self, points: &[(f64, f64)], t: f64, precision: f64) -> f64 {
         let (mut sum, mut left) = (0.0, 1.0);
         for (work, weight) in points.iter().rev() {
             let tail = self.tail_of(*work, t);
             sum += weight * tail;
             left -= weight;
             // The smaller the request, the smaller its tail.
-            if left * tail <= REMAINDER * sum {
+            if left * tail <= REMAINDER * precision * sum {
                 break;
             }
         }
@@ -177,6 +178,78 @@ impl Law {
             left < 0.0
         });
         let low = alone.map_or(0.0, |(work, _)| work * (1.0 - 1e-9));
-        falling(|t| self.tail(points, t), level, low, precision)
+        falling(|t| self.tail(points, t, precision), level, low, precision)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sizing::ServiceTime;
+
+    fn station(discipline: Discipline, servers: f64, pooling: f64) -> Station {
+        Station { discipline, pooling, ..Station::new(ServiceTime::from_moments(0.05, 1.0).unwrap(), servers) }
+    }
+
+    fn stable(station: &Station, rate: f64, replicas: u32) -> Stable<'_> {
+        match predict(station, rate, replicas) {
+            Some(Prediction::Stable(stable)) => stable,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    /// Guarantees: an overload is unstable and no latency, however near the load is to the servers, and senseless input nothing.
+    #[test]
+    fn overload_is_unstable() {
+        let station = station(Discipline::Sharing, 2.0, 1.0);
+        for rate in [400.0, 401.0, 1e9] {
+            let Some(Prediction::Unstable { utilization }) = predict(&station, rate, 10) else { panic!("{rate}") };
+            assert!(utilization >= 1.0 - 1e-12);
+        }
+        assert!(matches!(predict(&station, 399.99, 10), Some(Prediction::Stable(_))));
+        for (rate, replicas) in [(-1.0, 1), (f64::NAN, 1), (f64::INFINITY, 1), (1.0, 0), (1.0, u32::MAX)] {
+            assert_eq!(predict(&station, rate, replicas), None, "{rate} {replicas}");
+        }
+        assert_eq!(predict(&Station { servers: 0.0, ..station.clone() }, 1.0, 1), None);
+    }
+
+    /// Guarantees: the share above a quantile is what is left of it, for every discipline and pooling, and for fractional servers.
+    #[test]
+    fn shares_invert_quantiles() {
+        for discipline in [Discipline::Sharing, Discipline::Fifo] {
+            for (servers, pooling) in [(1.0, 0.0), (2.5, 0.2), (0.5, 0.5), (2.0, 1.0), (1.0, 1.4)] {
+                let station = station(discipline, servers, pooling);
+                let stable = stable(&station, 0.8 * 4.0 * servers / 0.05, 4);
+                for q in [0.5, 0.95, 0.99, 0.999] {
+                    let quantile = stable.quantile(q).unwrap();
+                    let share = stable.share_above(quantile * 1.0001);
+                    // A wait that is exponential from a point of the work on makes steps of the size of its weight.
+                    let step = if discipline == Discipline::Fifo { 0.1 } else { 0.01 };
+                    assert!((share / (1.0 - q) - 1.0).abs() < step, "{station:?} {q}: {quantile} {share}");
+                }
+            }
+        }
+    }
+
+    /// Guarantees: without load a request takes its service time; more load or less pooling make everything slower, more replicas
+    /// faster.
+    #[test]
+    fn latency_grows_with_load() {
+        let shared = station(Discipline::Sharing, 1.0, 0.3);
+        assert!((stable(&shared, 0.0, 3).mean() - 0.05).abs() < 1e-12);
+        let means: Vec<f64> = (0..60).map(|rate| stable(&shared, f64::from(rate), 3).mean()).collect();
+        assert!(means.is_sorted_by(|a, b| a < b), "{means:?}");
+        let quantiles: Vec<f64> = (3..40).map(|replicas| stable(&shared, 55.0, replicas).quantile(0.99).unwrap()).collect();
+        assert!(quantiles.is_sorted_by(|a, b| a >= b), "{quantiles:?}");
+        let split = station(Discipline::Sharing, 1.0, 0.9);
+        assert!(stable(&split, 50.0, 3).quantile(0.9) > stable(&shared, 50.0, 3).quantile(0.9));
+    }
+
+    /// Guarantees: half a core is one server of half the speed.
+    #[test]
+    fn less_than_one_server_is_slower() {
+        let (half, whole) = (station(Discipline::Sharing, 0.5, 1.0), Station::new(ServiceTime::from_moments(0.1, 1.0).unwrap(), 1.0));
+        let (half, whole) = (stable(&half, 5.0, 1), stable(&whole, 5.0, 1));
+        assert!((half.mean() / whole.mean() - 1.0).abs() < 1e-9 && (half.utilization() - 0.5).abs() < 1e-12);
     }
 }

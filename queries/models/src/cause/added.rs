@@ -1,0 +1,145 @@
+//! Who added the delay: the time over normal of every call and of every service's own work, given to the one that can change it.
+
+use std::collections::BTreeMap;
+
+use super::baseline::{Baseline, median};
+use super::figures::{Edge, Window};
+use super::is_busy;
+
+/// Requests or calls below which a mean says nothing of a window; such services are left to their utilization.
+pub(super) const LEAST_REQUESTS: f64 = 30.0;
+/// Calls to so many different servers show what is common to all of a client's calls.
+const LEAST_EDGES: usize = 3;
+
+/// The delay that a service added in one window, seconds summed over the window's requests.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub(super) struct Added {
+    /// More of its own work (or of waiting inside of it).
+    pub(super) work: f64,
+    /// More waiting in front of it.
+    pub(super) queue: f64,
+    /// The part of `queue` that even the fastest calls pay. `None` when it is not known of all calls.
+    pub(super) constant: Option<f64>,
+    /// The part of `queue` on edges where even the fastest twentieth of the calls waits longer than the mean call used to.
+    pub(super) standing: f64,
+    /// More waiting of its own calls that their servers' other callers do not see: it is late itself, or the way from it is.
+    pub(super) client: f64,
+    /// More time of calls to it, when it is not instrumented.
+    pub(super) external: f64,
+    /// The largest share of a caller's response time that this is (or of its own, when it has no caller that is known).
+    pub(super) share: f64,
+}
+
+/// How much slower an edge got per call; zero when it did not.
+struct Slower<'a> {
+    edge: &'a Edge,
+    excess: f64,
+    floor: Option<f64>,
+    is_standing: bool,
+}
+
+// === impl Slower ===
+
+impl<'a> Slower<'a> {
+    /// `None` when too little is known of the edge to judge it.
+    fn of(window: &Window, baseline: &Baseline, edge: &'a Edge) -> Option<Self> {
+        let is_known = edge.calls >= LEAST_REQUESTS && window.is_instrumented(&edge.server);
+        let normal = baseline.edge(&edge.client, &edge.server);
+        let (wait, usual) = edge.mean_wait().zip(normal.wait).filter(|_| is_known)?;
+        let floor = edge.wait_floor.zip(normal.wait_floor).map(|(floor, usual)| (floor - usual.median).max(0.0));
+        let is_standing = edge.wait_floor.is_some_and(|floor| floor > usual.median);
+        Some(Self { edge, excess: usual.excess(wait), floor, is_standing })
+    }
+}
+
+// === impl Added ===
+
+impl Added {
+    pub(super) fn total(&self) -> f64 {
+        self.work + self.queue + self.client + self.external
+    }
+
+    fn entry<'m, 'a>(map: &'m mut BTreeMap<&'a str, Self>, name: &'a str) -> &'m mut Self {
+        map.entry(name).or_insert(Self { constant: Some(0.0), ..Self::default() })
+    }
+}
+
+/// The delay over normal, by the service that added it.
+pub(super) fn added<'a>(window: &'a Window, baseline: &Baseline) -> BTreeMap<&'a str, Added> {
+    let mut map = BTreeMap::new();
+    // Few requests of a busy service may decide its rank: that it is a cause does not rest on them.
+    for service in window.services.iter().filter(|service| service.requests >= LEAST_REQUESTS || is_busy(service)) {
+        let normal = baseline.service(&service.name).self_time;
+        let excess = window.self_time(service).zip(normal).map_or(0.0, |(time, normal)| normal.excess(time));
+        if excess > 0.0 {
+            Added::entry(&mut map, &service.name).work = excess * service.requests;
+        }
+    }
+    waits(window, baseline, &mut map);
+    externals(window, baseline, &mut map);
+    let shares: Vec<(&str, f64)> = map.iter().map(|(name, added)| (*name, share(window, name, added))).collect();
+    for (name, share) in shares {
+        Added::entry(&mut map, name).share = share;
+    }
+    map
+}
+
+/// Gives each edge's added wait to its server, except for what only this client sees: a queue in front of a server delays
+/// whoever calls it, and a client that is late itself is late with all of its calls.
+fn waits<'a>(window: &'a Window, baseline: &Baseline, map: &mut BTreeMap<&'a str, Added>) {
+    let edges: Vec<Slower<'_>> = window.edges.iter().filter_map(|edge| Slower::of(window, baseline, edge)).collect();
+    for slower in edges.iter().filter(|slower| slower.excess > 0.0) {
+        let Slower { edge, excess, .. } = *slower;
+        let is_busy = |name: &str| window.service(name).is_some_and(is_busy);
+        let of_server = match (is_busy(&edge.client), is_busy(&edge.server)) {
+            (_, true) => excess,
+            (true, false) => 0.0,
+            (false, false) => (excess - common_to_client(&edges, &edge.client)).max(0.0).min(common_to_server(&edges, &edge.server)),
+        };
+        if of_server < excess {
+            Added::entry(map, &edge.client).client += (excess - of_server) * edge.calls;
+        }
+        if of_server > 0.0 {
+            let server = Added::entry(map, &edge.server);
+            server.queue += of_server * edge.calls;
+            server.standing += if slower.is_standing { of_server * edge.calls } else { 0.0 };
+            server.constant = server.constant.zip(slower.floor).map(|(sum, floor)| sum + floor.min(of_server) * edge.calls);
+        }
+    }
+}
+
+/// What every call of a client waits longer: the median over its servers, when they are enough to tell.
+fn common_to_client(edges: &[Slower<'_>], client: &str) -> f64 {
+    let mut excesses: Vec<f64> = edges.iter().filter(|other| other.edge.client == client).map(|other| other.excess).collect();
+    if excesses.len() < LEAST_EDGES { 0.0 } else { median(&mut excesses).unwrap_or(0.0) }
+}
+
+/// What every caller of a server waits longer: the least over its callers.
+fn common_to_server(edges: &[Slower<'_>], server: &str) -> f64 {
+    edges.iter().filter(|other| other.edge.server == server).map(|other| other.excess).fold(f64::INFINITY, f64::min)
+}
+
+/// Calls to servers of which nothing else is known: all of their added time is theirs.
+fn externals<'a>(window: &'a Window, baseline: &Baseline, map: &mut BTreeMap<&'a str, Added>) {
+    for edge in window.edges.iter().filter(|edge| edge.calls >= LEAST_REQUESTS && !window.is_instrumented(&edge.server)) {
+        let normal = baseline.edge(&edge.client, &edge.server).client_duration;
+        let excess = edge.client_duration.zip(normal).map_or(0.0, |(time, normal)| normal.excess(time));
+        if excess > 0.0 {
+            Added::entry(map, &edge.server).external += excess * edge.calls;
+        }
+    }
+}
+
+/// The largest share of anyone's response time that the added delay of `name` is.
+fn share(window: &Window, name: &str, added: &Added) -> f64 {
+    let whole = |service: &str| {
+        let service = window.service(service)?;
+        let time = service.requests * service.sojourn.or_else(|| window.self_time(service))?;
+        (time > 0.0).then_some(time)
+    };
+    let incoming = || window.edges.iter().filter(|edge| edge.server == name && edge.calls > 0.0);
+    let calls: f64 = incoming().map(|edge| edge.calls).sum();
+    let callers = incoming().filter_map(|edge| Some(added.total() * edge.calls / calls / whole(&edge.client)?)).reduce(f64::max);
+    // Nobody is known to call it: its own response time, with the queue in front of it.
+    callers.or_else(|| Some(added.total() / (whole(name)? + added.queue))).unwrap_or(1.0).min(1.0)
+}

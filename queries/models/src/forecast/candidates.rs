@@ -1,0 +1,254 @@
+//! The cheap forecasts that compete: all of them at once, for one lead.
+
+use super::calendar::{Calendar, Distances};
+use super::history::History;
+use super::ridge::INPUTS;
+use super::ring::narrow;
+use super::smoothing::{LEVEL_WEIGHTS, Level, SEASON_WEIGHTS, Season};
+
+/// Windows over which the level of now is compared with that of a profile: a quarter of an hour, one, three hours, a day.
+const WINDOWS: usize = 4;
+/// Profiles: yesterday, the mean of seven days, the weekday of last week, the mean of that weekday.
+const PROFILES: usize = 4;
+/// Bounds of the ratio of a level to that of a profile.
+const RATIO_BOUNDS: (f64, f64) = (0.2, 5.0);
+
+/// The last number.
+pub(super) const NAIVE: usize = 0;
+/// The number of a day ago.
+pub(super) const DAY_AGO: usize = 1;
+/// The number of a week ago.
+pub(super) const WEEK_AGO: usize = 2;
+/// Means of windows.
+const MEANS: usize = 3;
+/// Levels.
+const LEVELS: usize = MEANS + WINDOWS;
+/// Profiles without correction of the level.
+const PLAIN: usize = LEVELS + LEVEL_WEIGHTS.len();
+/// Profiles with correction: by profile, window, and how far the correction goes.
+const CORRECTED: usize = PLAIN + PROFILES;
+const POWERS: usize = 2;
+const PER_PROFILE: usize = WINDOWS * POWERS;
+/// Level and season.
+const SEASONS: usize = CORRECTED + PROFILES * PER_PROFILE;
+/// Ridge regression.
+pub(super) const RIDGE: usize = SEASONS + SEASON_WEIGHTS.len();
+/// Number of candidates.
+pub(super) const CANDIDATES: usize = RIDGE + 1;
+
+/// Candidates of one kind, of which only the best takes part in combinations.
+pub(super) const FAMILIES: [(std::ops::Range<usize>, &str); 7] = [
+    (MEANS..PLAIN, "level"),
+    (PLAIN..CORRECTED, "season"),
+    (CORRECTED..CORRECTED + PER_PROFILE, "yesterday × level"),
+    (CORRECTED + PER_PROFILE..CORRECTED + 2 * PER_PROFILE, "day × level"),
+    (CORRECTED + 2 * PER_PROFILE..SEASONS, "week × level"),
+    (SEASONS..RIDGE, "holt-winters"),
+    (RIDGE..CANDIDATES, "ridge"),
+];
+
+/// The forecasts of all candidates; what has no history is not a number.
+pub(super) type Numbers = [f32; CANDIDATES];
+
+/// Models that learn with each number.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Smoothers {
+    levels: [Level; LEVEL_WEIGHTS.len()],
+    seasons: [Season; SEASON_WEIGHTS.len()],
+}
+
+/// What all leads share: where the series is now, and where it was at this time of other days.
+#[derive(Clone, Debug)]
+pub(super) struct Origin {
+    /// The step of the newest number.
+    pub(super) now: i64,
+    last: f64,
+    before_last: f64,
+    windows: [f64; WINDOWS],
+    profiles: [[f64; WINDOWS]; PROFILES],
+    ratios: [[f64; WINDOWS]; PROFILES],
+    /// Mean of the last day or of what there is.
+    pub(super) typical: f64,
+}
+
+// === impl Smoothers ===
+
+impl Smoothers {
+    pub(super) fn new(history: &History) -> Self {
+        let slots = usize::try_from(history.per_day).unwrap_or(1);
+        #[expect(clippy::cast_precision_loss, reason = "a bucket has few steps")]
+        let repeats = history.per_bucket as f64;
+        Self { levels: LEVEL_WEIGHTS.map(Level::new), seasons: SEASON_WEIGHTS.map(|weights| Season::new(weights, slots, repeats)) }
+    }
+
+    pub(super) fn observe(&mut self, history: &History, calendar: &Calendar, step: i64, number: f64) {
+        let (slot, root, special) = (history.slot(step), number.max(0.0).sqrt(), calendar.is_holiday(history.day(step)));
+        self.levels.iter_mut().for_each(|level| level.observe(number));
+        let steps_per_day = history.per_day * history.per_bucket;
+        self.seasons.iter_mut().for_each(|season| season.observe(step, slot, root, steps_per_day, special));
+    }
+
+    /// The root expected for a slot by the season that change points are measured against, or not a number.
+    pub(super) fn expected_root(&self, slot: usize) -> f64 {
+        let seasonal = self.seasons[1].root(slot);
+        if seasonal.is_nan() { self.levels[1].value().clamp(0.0, f64::INFINITY).sqrt() } else { seasonal }
+    }
+}
+
+// === impl Origin ===
+
+impl Origin {
+    pub(super) fn new(history: &History, calendar: &Calendar, now: i64) -> Self {
+        let bucket = now.div_euclid(history.per_bucket);
+        let day = history.day(now);
+        let (daily, weekly) = (calendar.daily(day, 1), calendar.weekly(day, 1));
+        let windows = window_means(history, bucket);
+        let shifted = |distances: &Distances, most: usize| mean_windows(history, bucket, distances, most);
+        let profiles = [shifted(&daily, 1), shifted(&daily, usize::MAX), shifted(&weekly, 1), shifted(&weekly, usize::MAX)];
+        let typical = windows.iter().rev().copied().find(|mean| !mean.is_nan()).unwrap_or(f64::NAN);
+        let little = 0.01 * typical.abs() + f64::MIN_POSITIVE;
+        let ratio = |place: usize, profile: f64| ((windows[place] + little) / (profile + little)).clamp(RATIO_BOUNDS.0, RATIO_BOUNDS.1);
+        let ratios = profiles.map(|profile| std::array::from_fn(|place| ratio(place, profile[place])));
+        let before_last = history.steps.mean(now - 1, 2);
+        Self { now, last: history.last(now), before_last, windows, profiles, ratios, typical }
+    }
+
+    /// Fills the forecasts of all candidates but the ridge for a lead in steps, and gives the inputs of the ridge with the root
+    /// that they are measured from.
+    pub(super) fn forecast(
+        &self,
+        history: &History,
+        calendar: &Calendar,
+        smoothers: &Smoothers,
+        lead: i64,
+        numbers: &mut Numbers,
+    ) -> Option<(f64, [f32; INPUTS])> {
+        let target = self.now + lead;
+        let bucket = target.div_euclid(history.per_bucket);
+        let ahead = bucket - self.now.div_euclid(history.per_bucket);
+        let nearest = ((ahead + history.per_day - 1) / history.per_day).max(1);
+        let day = history.day(target);
+        let (daily, weekly) = (calendar.daily(day, nearest), calendar.weekly(day, nearest));
+        let raw = |distances: &Distances| {
+            distances.as_slice().first().map_or(f64::NAN, |distance| history.buckets.at(bucket - distance * history.per_day))
+        };
+        let plain = [
+            mean_around(history, bucket, &daily, 1),
+            mean_around(history, bucket, &daily, usize::MAX),
+            mean_around(history, bucket, &weekly, 1),
+            mean_around(history, bucket, &weekly, usize::MAX),
+        ];
+        numbers.fill(f32::NAN);
+        numbers[NAIVE] = narrow(self.last);
+        numbers[DAY_AGO] = narrow(raw(&daily));
+        numbers[WEEK_AGO] = narrow(raw(&weekly));
+        for (place, mean) in self.windows.iter().enumerate() {
+            numbers[MEANS + place] = narrow(*mean);
+        }
+        for (place, level) in smoothers.levels.iter().enumerate() {
+            numbers[LEVELS + place] = narrow(level.value());
+        }
+        for (profile, number) in plain.iter().enumerate() {
+            numbers[PLAIN + profile] = narrow(*number);
+            for (window, ratio) in self.ratios[profile].iter().enumerate() {
+                let at = CORRECTED + profile * PER_PROFILE + window * POWERS;
+                numbers[at] = narrow(number * ratio);
+                numbers[at + 1] = narrow(number * ratio.sqrt());
+            }
+        }
+        if !calendar.is_holiday(day) {
+            for (place, season) in smoothers.seasons.iter().enumerate() {
+                let root = season.root(history.slot(target)).clamp(0.0, f64::INFINITY);
+                numbers[SEASONS + place] = narrow(root * root);
+            }
+        }
+        self.inputs(&plain, numbers)
+    }
+
+    /// Inputs of the ridge: roots as deviations from the root of the day's profile at the level of the last hour.
+    fn inputs(&self, plain: &[f64; PROFILES], numbers: &Numbers) -> Option<(f64, [f32; INPUTS])> {
+        let root = |number: f64| number.clamp(0.0, f64::INFINITY).sqrt();
+        let base = root(plain[1] * self.ratios[1][1].powf(0.8));
+        if base.is_nan() {
+            return None;
+        }
+        let seasonal = |place: usize| f64::from(numbers[place]);
+        let against = [
+            root(self.last) - base,
+            root(self.before_last) - base,
+            root(self.windows[0]) - base,
+            root(self.windows[1]) - base,
+            root(self.windows[2]) - base,
+            root(self.windows[3]) - base,
+            root(plain[0]) - base,
+            root(plain[1]) - base,
+            root(plain[2]) - base,
+            root(plain[3]) - base,
+            root(seasonal(SEASONS)) - base,
+            root(seasonal(SEASONS + 1)) - base,
+            root(seasonal(SEASONS + 2)) - base,
+            root(self.windows[0]) - root(self.profiles[0][0]),
+            root(self.windows[1]) - root(self.profiles[0][1]),
+            root(self.windows[0]) - root(self.profiles[1][0]),
+            root(self.windows[1]) - root(self.profiles[1][1]),
+            root(self.windows[0]) - root(self.profiles[2][0]),
+            root(self.windows[1]) - root(self.profiles[2][1]),
+            root(self.windows[1]) - root(self.profiles[3][1]),
+            root(self.windows[3]) - root(self.profiles[2][3]),
+            root(seasonal(LEVELS + 1)) - base,
+        ];
+        Some((base, against.map(|deviation| if deviation.is_nan() { 0.0 } else { narrow(deviation) })))
+    }
+}
+
+/// Buckets of the windows that are compared bucket by bucket.
+fn window_lengths(history: &History) -> [i64; WINDOWS - 1] {
+    let buckets = |seconds: i64| seconds / history.bucket_seconds();
+    [buckets(900).max(1), buckets(3600).max(2), buckets(10_800).max(6)]
+}
+
+/// Means of the windows that end with a bucket.
+fn window_means(history: &History, bucket: i64) -> [f64; WINDOWS] {
+    let lengths = window_lengths(history);
+    let mut means = [f64::NAN; WINDOWS];
+    let (mut sum, mut known, mut back) = (0.0, 0.0, 0);
+    for (place, length) in lengths.iter().enumerate() {
+        while back < *length {
+            let number = history.buckets.at(bucket - back);
+            if !number.is_nan() {
+                sum += number;
+                known += 1.0;
+            }
+            back += 1;
+        }
+        means[place] = if known > 0.0 { sum / known } else { f64::NAN };
+    }
+    means[WINDOWS - 1] = history.days.at(bucket - 1);
+    means
+}
+
+/// Means over the given days of what the windows were there.
+fn mean_windows(history: &History, bucket: i64, distances: &Distances, most: usize) -> [f64; WINDOWS] {
+    let (mut sums, mut known) = ([0.0; WINDOWS], [0.0; WINDOWS]);
+    for distance in distances.as_slice().iter().take(most) {
+        let means = window_means(history, bucket - distance * history.per_day);
+        for place in (0..WINDOWS).filter(|place| !means[*place].is_nan()) {
+            sums[place] += means[place];
+            known[place] += 1.0;
+        }
+    }
+    std::array::from_fn(|place| if known[place] > 0.0 { sums[place] / known[place] } else { f64::NAN })
+}
+
+/// Mean over the given days of the smoothed numbers around a bucket.
+fn mean_around(history: &History, bucket: i64, distances: &Distances, most: usize) -> f64 {
+    let (mut sum, mut known) = (0.0, 0.0);
+    for distance in distances.as_slice().iter().take(most) {
+        let number = history.around(bucket - distance * history.per_day);
+        if !number.is_nan() {
+            sum += number;
+            known += 1.0;
+        }
+    }
+    if known > 0.0 { sum / known } else { f64::NAN }
+}

@@ -1,0 +1,293 @@
+//! Open Jackson networks: what load from outside makes of each service of a call graph.
+//!
+//! ```text
+//! load from outside ─▶ traffic(calls) ─▶ rates, visits ─▶ path: bottleneck, end-to-end latency, cheapest replicas
+//! ```
+
+mod path;
+
+pub use path::{Path, Stage, bottleneck, cheapest, throughput_max};
+
+use std::fmt;
+
+/// Services of a graph with cycles up to which it is solved; the solution takes the cube of their number.
+const CYCLIC_MAX: usize = 512;
+/// Services of a graph without cycles up to which it is solved.
+const ACYCLIC_MAX: usize = 100_000;
+/// Steps that find how much a refused graph amplifies.
+const STEPS: u32 = 200;
+
+/// Calls from one service to another; both are positions in the list of services.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Call {
+    /// Who calls.
+    pub from: usize,
+    /// Who is called.
+    pub to: usize,
+    /// Mean number of calls per visit of the caller; may exceed 1.
+    pub mean: f64,
+}
+
+/// What arrives at each service.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Traffic {
+    /// Requests per second by service.
+    pub rates: Vec<f64>,
+    /// Visits of each service per request from outside.
+    pub visits: Vec<f64>,
+}
+
+/// Why a graph has no traffic.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Refusal {
+    /// A call names a service that is not there.
+    NoSuchService {
+        /// The position it names.
+        service: usize,
+        /// How many there are.
+        services: usize,
+    },
+    /// A rate or a number of calls that is negative or unbounded, or no load from outside.
+    Senseless,
+    /// Calls make more calls of the same kind than there were, as retries of retries do: no load is stationary.
+    Amplification {
+        /// One of the services in the cycle.
+        service: usize,
+        /// Calls that a call leads to, in the long run (the spectral radius); at least 1.
+        factor: f64,
+    },
+    /// More services than are solved.
+    TooMany {
+        /// How many there are.
+        services: usize,
+        /// How many may be.
+        most: usize,
+    },
+}
+
+/// Traffic that `external` requests per second by service lead to.
+///
+/// # Errors
+/// When the graph is not one, or amplifies its load without end.
+pub fn traffic(external: &[f64], calls: &[Call]) -> Result<Traffic, Refusal> {
+    let services = external.len();
+    let valid = |value: f64| value >= 0.0 && value.is_finite();
+    let total: f64 = external.iter().sum();
+    if !(external.iter().all(|rate| valid(*rate)) && calls.iter().all(|call| valid(call.mean)) && total > 0.0) {
+        return Err(Refusal::Senseless);
+    }
+    if let Some(service) = calls.iter().flat_map(|call| [call.from, call.to]).find(|service| *service >= services) {
+        return Err(Refusal::NoSuchService { service, services });
+    }
+    if services > ACYCLIC_MAX {
+        return Err(Refusal::TooMany { services, most: ACYCLIC_MAX });
+    }
+    let rates = match in_order(external, calls) {
+        Some(rates) => rates,
+        None if services > CYCLIC_MAX => return Err(Refusal::TooMany { services, most: CYCLIC_MAX }),
+        None => eliminate(external, calls)?,
+    };
+    let visits = rates.iter().map(|rate| rate / total).collect();
+    Ok(Traffic { rates, visits })
+}
+
+/// Rates in topological order. `None` when there is a cycle.
+fn in_order(external: &[f64], calls: &[Call]) -> Option<Vec<f64>> {
+    let mut outgoing: Vec<Vec<(usize, f64)>> = vec![Vec::new(); external.len()];
+    let mut callers = vec![0_usize; external.len()];
+    for call in calls.iter().filter(|call| call.mean > 0.0) {
+        outgoing[call.from].push((call.to, call.mean));
+        callers[call.to] += 1;
+    }
+    let mut rates = external.to_vec();
+    let mut ready: Vec<usize> = (0..external.len()).filter(|service| callers[*service] == 0).collect();
+    let mut done = 0;
+    while let Some(service) = ready.pop() {
+        done += 1;
+        for (to, mean) in &outgoing[service] {
+            rates[*to] += rates[service] * mean;
+            callers[*to] -= 1;
+            if callers[*to] == 0 {
+                ready.push(*to);
+            }
+        }
+    }
+    (done == external.len()).then_some(rates)
+}
+
+/// Rates by elimination. The pivots of I - Fᵀ are all positive exactly when the spectral radius of F is below 1.
+fn eliminate(external: &[f64], calls: &[Call]) -> Result<Vec<f64>, Refusal> {
+    let services = external.len();
+    let mut rows: Vec<Vec<f64>> =
+        (0..services).map(|row| (0..services).map(|column| if row == column { 1.0 } else { 0.0 }).collect()).collect();
+    for call in calls {
+        rows[call.to][call.from] -= call.mean;
+    }
+    let mut rates = external.to_vec();
+    for pivot in 0..services {
+        let (above, below) = rows.split_at_mut(pivot + 1);
+        let row = &above[pivot];
+        if row[pivot] <= 1e-12 {
+            return Err(Refusal::Amplification { service: pivot, factor: amplification(services, calls).max(1.0) });
+        }
+        for (offset, other) in below.iter_mut().enumerate() {
+            let factor = other[pivot] / row[pivot];
+            if factor < 0.0 {
+                other[pivot..].iter_mut().zip(&row[pivot..]).for_each(|(value, more)| *value -= factor * more);
+                rates[pivot + 1 + offset] -= factor * rates[pivot];
+            }
+        }
+    }
+    for service in (0..services).rev() {
+        let known: f64 = rows[service][service + 1..].iter().zip(&rates[service + 1..]).map(|(value, rate)| value * rate).sum();
+        rates[service] = (rates[service] - known) / rows[service][service];
+    }
+    Ok(rates)
+}
+
+/// The spectral radius of the calls, by the power method on F + I, which cannot swing.
+fn amplification(services: usize, calls: &[Call]) -> f64 {
+    let mut vector = vec![1.0; services];
+    let mut growth = 1.0;
+    for _ in 0..STEPS {
+        let mut next = vector.clone();
+        for call in calls {
+            next[call.to] += call.mean * vector[call.from];
+        }
+        growth = next.iter().copied().fold(0.0, f64::max);
+        next.iter_mut().for_each(|value| *value /= growth);
+        vector = next;
+    }
+    growth - 1.0
+}
+
+// === impl Refusal ===
+
+impl fmt::Display for Refusal {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NoSuchService { service, services } => write!(formatter, "a call names service {service} of {services}"),
+            Self::Senseless => write!(formatter, "rates and numbers of calls must be zero or more, and something must arrive from outside"),
+            Self::Amplification { service, factor } => write!(
+                formatter,
+                "calls around service {service} lead to {factor:.2} calls each: the load grows without end; look for retries of retries"
+            ),
+            Self::TooMany { services, most } => write!(formatter, "{services} services are more than the {most} that can be solved"),
+        }
+    }
+}
+
+impl std::error::Error for Refusal {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::queue::many::{Fewest, ManyServers, Of, fewest_servers};
+
+    const RATES: [f64; 5] = [50.0, 20.0, 25.0, 10.0, 100.0];
+
+    fn call(from: usize, to: usize, mean: f64) -> Call {
+        Call { from, to, mean }
+    }
+
+    /// Gateway, catalog, cart, payment, database.
+    fn shop() -> Vec<Call> {
+        let calls = [(0, 1, 0.7), (0, 2, 0.4), (1, 4, 1.5), (2, 3, 0.25), (2, 4, 2.0), (3, 3, 0.1), (3, 4, 1.0)];
+        calls.into_iter().map(|(from, to, mean)| call(from, to, mean)).collect()
+    }
+
+    fn close(found: f64, expected: f64, relative: f64) {
+        assert!((found - expected).abs() <= relative * expected.abs(), "{found} is not {expected}");
+    }
+
+    fn servers(rates: &[f64]) -> Vec<u32> {
+        let fewest = |(rate, service): (&f64, f64)| match fewest_servers(*rate, 1.0 / service, Of::Wait, 0.02, 0.99) {
+            Some(Fewest::Servers(servers)) => servers,
+            other => panic!("{other:?}"),
+        };
+        rates.iter().zip(RATES).map(fewest).collect()
+    }
+
+    /// Guarantees: rates, visits, servers and latencies of the reference network at a low and a high load.
+    #[test]
+    fn matches_the_reference() {
+        // Load from outside; rate, visits, load, servers, probability of waiting, mean and P99 of the sojourn by service.
+        let table = [
+            (
+                100.0,
+                [
+                    (100.0, 1.0, 2.0, 5, 0.059_701, 0.020_398, 0.092_69),
+                    (70.0, 0.7, 3.5, 8, 0.029_886, 0.050_332, 0.230_68),
+                    (40.0, 0.4, 1.6, 5, 0.025_886, 0.040_305, 0.184_64),
+                    (11.111_111, 0.111_111, 1.111_111, 5, 0.005_971, 0.100_154, 0.460_72),
+                    (196.111_111, 1.961_111, 1.961_111, 4, 0.164_498, 0.010_807, 0.047_51),
+                ],
+            ),
+            (
+                1000.0,
+                [
+                    (1000.0, 1.0, 20.0, 24, 0.298_072, 0.021_490, 0.094_00),
+                    (700.0, 0.7, 35.0, 43, 0.134_657, 0.050_842, 0.231_21),
+                    (400.0, 0.4, 16.0, 22, 0.110_909, 0.040_739, 0.185_08),
+                    (111.111_111, 0.111_111, 11.111_111, 19, 0.021_849, 0.100_277, 0.460_83),
+                    (1_961.111_111, 1.961_111, 19.611_111, 22, 0.500_812, 0.012_096, 0.049_13),
+                ],
+            ),
+        ];
+        for (load, expected) in table {
+            let traffic = traffic(&[load, 0.0, 0.0, 0.0, 0.0], &shop()).unwrap();
+            let found = servers(&traffic.rates);
+            for (place, (rate, visits, offered, count, wait, mean, p99)) in expected.into_iter().enumerate() {
+                close(traffic.rates[place], rate, 1e-6);
+                close(traffic.visits[place], visits, 1e-5);
+                assert_eq!(found[place], count);
+                let many = ManyServers::new(traffic.rates[place], 1.0 / RATES[place], f64::from(count)).unwrap();
+                close(many.pool().load(), offered, 1e-6);
+                close(many.pool().wait_probability(), wait, 1e-4);
+                close(many.mean_sojourn(), mean, 1e-4);
+                close(many.sojourn_quantile(0.99).unwrap(), p99, 2e-4);
+            }
+        }
+        let both = traffic(&[100.0, 10.0, 0.0, 0.0, 0.0], &shop()).unwrap();
+        for (found, expected) in both.rates.iter().zip([100.0, 80.0, 40.0, 11.111_111, 211.111_111]) {
+            close(*found, expected, 1e-6);
+        }
+        assert_eq!(servers(&both.rates), [5, 9, 5, 5, 4]);
+    }
+
+    /// Guarantees: without cycles the order gives what elimination gives.
+    #[test]
+    fn order_and_elimination_agree() {
+        let calls: Vec<Call> = shop().into_iter().filter(|call| call.from != call.to).collect();
+        let external = [100.0, 10.0, 0.0, 3.0, 0.0];
+        let (ordered, eliminated) = (in_order(&external, &calls).unwrap(), eliminate(&external, &calls).unwrap());
+        assert!(ordered.iter().zip(&eliminated).all(|(a, b)| (a - b).abs() < 1e-9));
+        assert_eq!(in_order(&external, &shop()), None);
+    }
+
+    /// Guarantees: retries that breed retries are refused with the factor, weak ones are not.
+    #[test]
+    fn amplification_is_refused() {
+        let ring = |mean: f64| traffic(&[1.0, 0.0, 0.0], &[call(0, 1, mean), call(1, 2, 1.0), call(2, 0, 1.0)]);
+        close(ring(0.9).unwrap().rates[0], 10.0, 1e-9);
+        let Err(Refusal::Amplification { factor, .. }) = ring(1.331) else { panic!("not refused") };
+        close(factor, 1.1, 1e-6);
+        assert!(matches!(ring(1.0), Err(Refusal::Amplification { .. })));
+        assert!(matches!(traffic(&[1.0], &[call(0, 0, 2.0)]), Err(Refusal::Amplification { service: 0, .. })));
+        let text = ring(2.0).unwrap_err().to_string();
+        assert!(text.contains("retries of retries"), "{text}");
+    }
+
+    /// Guarantees: what is no graph is refused by name.
+    #[test]
+    fn no_graph() {
+        assert_eq!(traffic(&[1.0], &[call(0, 3, 1.0)]), Err(Refusal::NoSuchService { service: 3, services: 1 }));
+        for external in [&[][..], &[0.0], &[-1.0, 2.0], &[f64::NAN]] {
+            assert_eq!(traffic(external, &[]), Err(Refusal::Senseless));
+        }
+        assert_eq!(traffic(&[1.0, 1.0], &[call(0, 1, f64::NAN)]), Err(Refusal::Senseless));
+        let ring = [call(0, 1, 0.5), call(1, 0, 0.5)];
+        assert_eq!(traffic(&[1.0; 600], &ring), Err(Refusal::TooMany { services: 600, most: CYCLIC_MAX }));
+        assert!(traffic(&[1.0; 600], &ring[..1]).is_ok());
+    }
+}

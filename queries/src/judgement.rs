@@ -1,0 +1,75 @@
+//! The shipped models: views of what the pure models make of other views, service by service, with what they learned so far.
+//!
+//! ```text
+//! service_load ─▶ service_forecast        service_summary, service_work ─▶ service_queue
+//! service_summary, calls ─▶ service_cause
+//! ```
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::Arc;
+
+use tracescale_core::time::Timestamp;
+
+use crate::model::Model;
+
+mod cause;
+mod forecast;
+mod queue;
+mod rows;
+mod utilization;
+
+/// Services that a model keeps in mind; further ones are not judged. A forecaster takes some hundred kilobytes.
+pub(crate) const SERVICES_MAX: usize = 2000;
+
+/// What the shipped models must be told.
+#[derive(Clone, Debug, Default)]
+pub struct Settings {
+    /// The clock on the wall of the people whose habits make the load.
+    pub clock: LocalClock,
+    /// Local days (since 1970-01-01) on which they behave as on holidays.
+    pub holidays: Vec<i64>,
+    /// Requests that a replica of a service (name, namespace; any namespace where there is none) works on at once. One where
+    /// nothing is said.
+    pub servers: BTreeMap<(String, Option<String>), f64>,
+}
+
+/// Tells the local time of an instant, in seconds since the epoch as if the clock on the wall showed UTC.
+#[derive(Clone)]
+pub struct LocalClock(Arc<dyn Fn(Timestamp) -> i64 + Send + Sync>);
+
+/// Every shipped model.
+#[must_use]
+pub fn all(settings: &Settings) -> Vec<Box<dyn Model>> {
+    vec![
+        Box::new(forecast::Forecasts::new(settings.clock.clone(), settings.holidays.clone())),
+        Box::new(queue::Queues::new(settings.servers.clone())),
+        Box::<cause::Causes>::default(),
+    ]
+}
+
+// === impl LocalClock ===
+
+impl LocalClock {
+    /// A clock by a function.
+    #[must_use]
+    pub fn new(local: impl Fn(Timestamp) -> i64 + Send + Sync + 'static) -> Self {
+        Self(Arc::new(local))
+    }
+
+    pub(crate) fn seconds(&self, time: Timestamp) -> i64 {
+        (self.0)(time)
+    }
+}
+
+impl Default for LocalClock {
+    fn default() -> Self {
+        Self::new(|time| time.as_nanos().div_euclid(1_000_000_000))
+    }
+}
+
+impl fmt::Debug for LocalClock {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("LocalClock")
+    }
+}

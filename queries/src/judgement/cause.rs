@@ -1,0 +1,153 @@
+//! `service_cause`: which service is responsible for slow requests, and whether more replicas of a service would help.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+use std::time::Duration;
+
+use arrow::array::RecordBatch;
+use arrow::datatypes::Schema;
+use arrow::error::ArrowError;
+use tracescale_core::time::Timestamp;
+use tracescale_models::cause::{Baseline, Edge, Help, Service, Verdict, Window, judge};
+
+use super::rows::{Layout, ServiceKey, services};
+use super::utilization::utilizations;
+use crate::model::{Column, Model, Seen};
+
+/// Time between windows that make the baseline: windows of a minute that do not overlap.
+const APART: Duration = Duration::from_secs(60);
+/// Windows of the baseline: an hour.
+const WINDOWS: usize = 60;
+/// Windows, and so minutes, before anything is said: what is normal must be known first.
+const WINDOWS_MIN: usize = 5;
+
+const LAYOUT: Layout = Layout {
+    numbers: &["cause_share", "cause_score", "cause_added", "queue_share", "utilization"],
+    texts: &["cause", "cause_kind", "more_helps", "blocked_by"],
+};
+
+/// What is normal of every service and call, and what differs.
+#[derive(Debug, Default)]
+pub(super) struct Causes {
+    windows: VecDeque<(Timestamp, Window)>,
+    baseline: Baseline,
+}
+
+// === impl Causes ===
+
+impl Causes {
+    fn learn(&mut self, end: Timestamp, window: &Window) {
+        if self.windows.back().is_some_and(|(last, _)| end.since(*last) < APART) {
+            return;
+        }
+        if self.windows.len() >= WINDOWS {
+            let _ = self.windows.pop_front();
+        }
+        self.windows.push_back((end, window.clone()));
+        // What is judged next must not be judged by itself.
+        let known: Vec<Window> = self.windows.iter().map(|(_, window)| window.clone()).collect();
+        self.baseline = Baseline::learn(&known);
+    }
+
+    fn verdict(&self, window: &Window) -> Verdict {
+        if self.windows.len() < WINDOWS_MIN { Verdict::default() } else { judge(window, &self.baseline) }
+    }
+}
+
+impl Model for Causes {
+    fn name(&self) -> &'static str {
+        "service_cause"
+    }
+
+    fn reads(&self) -> &'static [&'static str] {
+        &["service_summary", "calls", "metric_gauges"]
+    }
+
+    fn keys(&self) -> &'static [&'static str] {
+        &["service_name", "service_namespace"]
+    }
+
+    fn schema(&self) -> Schema {
+        LAYOUT.schema()
+    }
+
+    fn judge(&mut self, seen: &Seen<'_>) -> Result<RecordBatch, ArrowError> {
+        let Some(summary) = seen.rows("service_summary") else { return Ok(RecordBatch::new_empty(Arc::new(self.schema()))) };
+        let window = observed(seen, summary);
+        let verdict = self.verdict(&window);
+        let mut rows = LAYOUT.rows();
+        let culprit = verdict.culprit();
+        for (_, key) in services(summary) {
+            let name = key.full_name();
+            let (helps, blocked_by) = match verdict.would_help(&name) {
+                Help::Yes => ("yes", None),
+                Help::No { blocked_by } => ("no", Some(blocked_by)),
+                Help::Unknown => ("unknown", None),
+            };
+            let utilization = window.service(&name).and_then(|service| service.utilization);
+            let of = |get: fn(&tracescale_models::cause::Cause) -> f64| culprit.map(get);
+            rows.add(
+                &key,
+                [of(|cause| cause.share), of(|cause| cause.score), of(|cause| cause.added), of(|cause| cause.queue_share), utilization],
+                [culprit.map(|cause| cause.service.as_str()), culprit.map(|cause| cause.kind.as_str()), Some(helps), blocked_by.as_deref()],
+            );
+        }
+        if seen.is_final {
+            self.learn(seen.end, &window);
+        }
+        rows.finish(seen, summary)
+    }
+
+    fn remember(&mut self, _: &str, _: &RecordBatch) {
+        // The baseline is an hour at most, and incomplete without the calls: it is soon learned anew.
+    }
+
+    fn len(&self) -> usize {
+        self.windows.back().map_or(0, |(_, window)| window.services.len())
+    }
+}
+
+/// The figures of a window.
+fn observed(seen: &Seen<'_>, summary: &RecordBatch) -> Window {
+    let column = |name| Column::of(summary, name);
+    let [completions, sojourn, self_time, errors, presence] =
+        ["completion_rate", "mean_sojourn", "self_time", "error_ratio", "presence"].map(column);
+    let busy: BTreeMap<ServiceKey, f64> = seen.rows("metric_gauges").map(utilizations).unwrap_or_default();
+    let service = |(row, key): (usize, ServiceKey)| {
+        let requests = completions.number(row)?;
+        (presence.text(row) != Some("missing")).then(|| Service {
+            name: key.full_name(),
+            requests,
+            sojourn: sojourn.number(row),
+            self_time: self_time.number(row),
+            utilization: busy.get(&key).copied(),
+            safe_utilization: None,
+            throttled: None,
+            error_share: errors.number(row),
+        })
+    };
+    Window { services: services(summary).filter_map(service).collect(), edges: seen.rows("calls").map(edges).unwrap_or_default() }
+}
+
+fn edges(calls: &RecordBatch) -> Vec<Edge> {
+    let column = |name| Column::of(calls, name);
+    let [client, client_namespace, server, server_namespace] =
+        ["client_service", "client_namespace", "server_service", "server_namespace"].map(column);
+    let [rate, client_mean, server_mean, wait, floor] = ["call_rate", "client_mean", "server_mean", "wait_mean", "wait_p05"].map(column);
+    let name = |name: Column<'_>, namespace: Column<'_>, row| {
+        let name = name.text(row)?.to_owned();
+        Some(ServiceKey { name, namespace: namespace.text(row).map(str::to_owned) }.full_name())
+    };
+    let edge = |row| {
+        Some(Edge {
+            client: name(client, client_namespace, row)?,
+            server: name(server, server_namespace, row)?,
+            calls: rate.number(row)?,
+            client_duration: client_mean.number(row),
+            server_duration: server_mean.number(row),
+            wait: wait.number(row),
+            wait_floor: floor.number(row),
+        })
+    };
+    (0..calls.num_rows()).filter_map(edge).collect()
+}

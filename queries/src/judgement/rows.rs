@@ -1,0 +1,105 @@
+//! Rows of a model's view, built column by column.
+
+use std::sync::Arc;
+
+use arrow::array::{ArrayRef, Float64Builder, RecordBatch, StringBuilder, StringDictionaryBuilder, TimestampNanosecondArray};
+use arrow::datatypes::{DataType, Field, Int32Type, Schema};
+use arrow::error::ArrowError;
+use tracescale_core::time::Timestamp;
+
+use crate::model::{Column, Seen, window_columns};
+use crate::window::WINDOW_START;
+
+/// Which service a row is about.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(super) struct ServiceKey {
+    pub(super) name: String,
+    pub(super) namespace: Option<String>,
+}
+
+/// A model's own columns, by name, numbers before texts.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Layout {
+    pub(super) numbers: &'static [&'static str],
+    pub(super) texts: &'static [&'static str],
+}
+
+/// Rows on their way.
+pub(super) struct Rows {
+    layout: Layout,
+    names: StringDictionaryBuilder<Int32Type>,
+    namespaces: StringDictionaryBuilder<Int32Type>,
+    numbers: Vec<Float64Builder>,
+    texts: Vec<StringBuilder>,
+    count: usize,
+}
+
+/// The services of a batch, row by row; rows without a name are nobody's.
+pub(super) fn services(rows: &RecordBatch) -> impl Iterator<Item = (usize, ServiceKey)> {
+    let (names, namespaces) = (Column::of(rows, "service_name"), Column::of(rows, "service_namespace"));
+    let key = move |row| {
+        let name = names.text(row)?.to_owned();
+        Some((row, ServiceKey { name, namespace: namespaces.text(row).map(str::to_owned) }))
+    };
+    (0..rows.num_rows()).filter_map(key)
+}
+
+// === impl ServiceKey ===
+
+impl ServiceKey {
+    /// The name, with the namespace before it where there is one: services of different namespaces are different services.
+    pub(super) fn full_name(&self) -> String {
+        self.namespace.as_ref().map_or_else(|| self.name.clone(), |namespace| format!("{namespace}/{}", self.name))
+    }
+}
+
+// === impl Layout ===
+
+impl Layout {
+    pub(super) fn schema(self) -> Schema {
+        let numbers = self.numbers.iter().map(|name| Field::new(*name, DataType::Float64, true));
+        let texts = self.texts.iter().map(|name| Field::new(*name, DataType::Utf8, true));
+        Schema::new(window_columns().into_iter().chain(numbers).chain(texts).collect::<Vec<_>>())
+    }
+
+    pub(super) fn rows(self) -> Rows {
+        Rows {
+            layout: self,
+            names: StringDictionaryBuilder::new(),
+            namespaces: StringDictionaryBuilder::new(),
+            numbers: self.numbers.iter().map(|_| Float64Builder::new()).collect(),
+            texts: self.texts.iter().map(|_| StringBuilder::new()).collect(),
+            count: 0,
+        }
+    }
+}
+
+// === impl Rows ===
+
+impl Rows {
+    /// Adds a row; numbers that are none are NULL.
+    pub(super) fn add<const N: usize, const T: usize>(&mut self, key: &ServiceKey, numbers: [Option<f64>; N], texts: [Option<&str>; T]) {
+        debug_assert_eq!((N, T), (self.layout.numbers.len(), self.layout.texts.len()));
+        self.names.append_value(&key.name);
+        self.namespaces.append_option(key.namespace.as_deref());
+        for (column, number) in self.numbers.iter_mut().zip(numbers) {
+            column.append_option(number.filter(|number| number.is_finite()));
+        }
+        for (column, text) in self.texts.iter_mut().zip(texts) {
+            column.append_option(text);
+        }
+        self.count += 1;
+    }
+
+    /// The rows for a window that begins where those of `driver` do.
+    pub(super) fn finish(mut self, window: &Seen<'_>, driver: &RecordBatch) -> Result<RecordBatch, ArrowError> {
+        let start = Column::of(driver, WINDOW_START).time(0).unwrap_or(window.end);
+        let times = |time: Timestamp| -> ArrayRef { Arc::new(TimestampNanosecondArray::from(vec![time.as_nanos(); self.count])) };
+        let mut columns = vec![times(start), times(window.end)];
+        columns.push(Arc::new(self.names.finish()));
+        columns.push(Arc::new(self.namespaces.finish()));
+        columns.extend(self.numbers.iter_mut().map(|column| -> ArrayRef { Arc::new(column.finish()) }));
+        columns.extend(self.texts.iter_mut().map(|column| -> ArrayRef { Arc::new(column.finish()) }));
+        RecordBatch::try_new(Arc::new(self.layout.schema()), columns)
+    }
+}
