@@ -246,3 +246,6 @@ fn mean(outcomes: &[Outcome], of: impl Fn(&Outcome) -> f64) -> f64 {
     let (sum, count) = outcomes.iter().fold((0.0, 0.0), |(sum, count), outcome| (sum + of(outcome), count + 1.0));
     if count > 0.0 { sum / count } else { 0.0 }
 }
+
+#[cfg(test)]
+mod tests;

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tracescale_core::capacity::Observed;
+use tracescale_core::capacity::{Observed, Resources};
 use tracescale_core::decide::{Applied, Decider, Demand, Evidence, Presence, Proposal};
 use tracescale_core::name::NameError;
 use tracescale_core::policy::{Mode, Policy as Guards, PolicyError, PolicySpec, RuleName, RuleRef};
@@ -83,6 +83,8 @@ impl Modelled {
             take_over: false,
             override_: None,
             discovered: false,
+            objective: None,
+            servers: None,
         };
         let name = RuleName::try_new("model")?;
         let rule = RuleRef { name, mode: Mode::Enforce, every: SLIDE, policy: Arc::new(Guards::try_new(document)?) };
@@ -198,7 +200,7 @@ impl Minute {
             return None;
         }
         let counted = std::mem::replace(self, Self { until: self.until, ..Self::default() });
-        (counted.requests >= MINUTE_REQUESTS_MIN).then(|| counted.over > (1.0 - quantile) * counted.requests)
+        (counted.requests >= MINUTE_REQUESTS_MIN).then_some(counted.over > (1.0 - quantile) * counted.requests)
     }
 }
 
@@ -221,7 +223,15 @@ impl Policy for Modelled {
         // A minute of samples, as rules count them.
         let proposal = self.proposal(now, &plan, (plan.level * 60.0).max(30.0));
         self.last = Some(plan);
-        let observed = Ok(Observed { desired: seen.desired(), ready: Some(seen.ready()), observed_at: now, generation: None });
+        let observed = Ok(Observed {
+            desired: seen.desired(),
+            ready: Some(seen.ready()),
+            observed_at: now,
+            generation: None,
+            resources: Resources::default(),
+            differing: 0,
+            template: Resources::default(),
+        });
         let decision = self.decider.decide(now, &self.target, &observed, std::slice::from_ref(&self.rule), &[proposal]);
         let order = decision.order()?;
         self.decider.applied(now, &self.target.name, Applied::Done { replicas: order });
@@ -246,3 +256,6 @@ fn supply(now: Timestamp, seen: &Telemetry) -> Supply {
 fn seconds(time: Timestamp) -> f64 {
     crate::number::seconds(time.as_nanos())
 }
+
+#[cfg(test)]
+mod tests;
