@@ -73,6 +73,8 @@ const ALLOWED: f64 = 0.01;
 const ALLOWED_SHORT: f64 = 0.05;
 /// Minutes of a test part below which a record is short.
 const SHORT_MINUTES: f64 = 300.0;
+/// A day.
+const DAY: Duration = Duration::from_secs(86_400);
 /// Seeds that the chosen settings are run with on the test part.
 const SEEDS: [u64; 3] = [1, 2, 3];
 /// Seconds beyond the start-up that the oracle looks ahead.
@@ -108,18 +110,19 @@ pub enum ScalingError {
 /// # Errors
 /// When a recording cannot be read.
 pub fn evaluate(data_root: &Path, quick: bool) -> Result<Report, ScalingError> {
-    evaluate_some(data_root, |name| !quick || QUICK.contains(&name))
+    evaluate_some(data_root, 0, |name| !quick || QUICK.contains(&name))
 }
 
-/// The same on the series whose names are chosen.
+/// The same on the series whose names are chosen, as if the records had ended so many days earlier: other training and test parts,
+/// for those who want to know whether a policy was made for the usual ones.
 ///
 /// # Errors
 /// When a recording cannot be read.
-pub fn evaluate_some(data_root: &Path, chosen: impl Fn(&str) -> bool) -> Result<Report, ScalingError> {
+pub fn evaluate_some(data_root: &Path, days_earlier: u32, chosen: impl Fn(&str) -> bool) -> Result<Report, ScalingError> {
     let mut bench = Bench::new();
     let (mut cases, mut engines, mut learned) = (Vec::new(), Vec::new(), Vec::new());
     for (name, step, stretch) in SERIES.into_iter().filter(|(name, ..)| chosen(name)) {
-        let workload = read(data_root, name, step, stretch)?;
+        let workload = read(data_root, name, step, stretch, days_earlier)?;
         if name == ENGINES {
             engines = engines::check(&mut bench, &workload)?;
         }
@@ -133,8 +136,8 @@ pub fn evaluate_some(data_root: &Path, chosen: impl Fn(&str) -> bool) -> Result<
     Ok(Report::new(cases, engines, learned))
 }
 
-/// A series as a load.
-fn read(data_root: &Path, name: &'static str, step: i64, stretch: u32) -> Result<Workload, ScalingError> {
+/// A series as a load, without its last days.
+fn read(data_root: &Path, name: &'static str, step: i64, stretch: u32, days_earlier: u32) -> Result<Workload, ScalingError> {
     let none = || ScalingError::NoLoad { name, step };
     let series = load(data_root, name)?.resample(step).ok_or_else(none)?;
     // What was not recorded was probably like what came before.
@@ -145,6 +148,8 @@ fn read(data_root: &Path, name: &'static str, step: i64, stretch: u32) -> Result
         values.push(last);
     }
     let interval = Duration::from_secs(u64::try_from(step).unwrap_or(1)) * stretch;
+    let left_out = (DAY * days_earlier).as_nanos() / interval.as_nanos().max(1);
+    values.truncate(values.len().saturating_sub(usize::try_from(left_out).unwrap_or(usize::MAX)));
     Workload::new(name, Timestamp::from_secs(series.start), interval, &values).ok_or_else(none)
 }
 

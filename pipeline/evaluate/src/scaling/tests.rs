@@ -40,7 +40,7 @@ fn recorded_log() {
         eprintln!("skipped: TRACESCALE_DATA does not name the data folder");
         return;
     };
-    let load = read(&root, "nasa", 60, 1).unwrap();
+    let load = read(&root, "nasa", 60, 1, 0).unwrap();
     let case = Contest { bench: &mut Bench::new(), load: &load, startup: 120.0 }.case().unwrap();
     assert!(case.saving_against_best().unwrap() > 0.05, "{case:?}");
 }
