@@ -14,6 +14,7 @@ pub mod config;
 pub mod console;
 pub mod controller;
 pub mod discovery;
+pub mod evaluate;
 pub mod explain;
 pub mod import;
 pub mod journal;

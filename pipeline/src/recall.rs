@@ -58,7 +58,9 @@ async fn read(engine: &mut Engine, source: &Source, now: Timestamp) {
         match teach(engine, &past, lesson, now).await {
             Ok(0) => {}
             Ok(rows) => tracing::info!(view = lesson.view, rows, "models remember what was recorded"),
-            Err(error) => tracing::warn!(view = lesson.view, error = format!("{error:#}"), "models begin anew: what was recorded cannot be read"),
+            Err(error) => {
+                tracing::warn!(view = lesson.view, error = format!("{error:#}"), "models begin anew: what was recorded cannot be read")
+            }
         }
     }
 }

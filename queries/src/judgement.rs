@@ -9,9 +9,12 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 
+use arrow::error::ArrowError;
+use arrow::record_batch::RecordBatch;
 use tracescale_core::time::Timestamp;
 
-use crate::model::Model;
+use crate::model::{Model, Seen};
+use crate::snapshot::Snapshot;
 
 mod cause;
 mod forecast;
@@ -48,6 +51,14 @@ pub fn all(settings: &Settings) -> Vec<Box<dyn Model>> {
         Box::<cause::Causes>::default(),
         Box::<usage::Usages>::default(),
     ]
+}
+
+/// What a model says of a window of a snapshot, outside of any engine: to see how long that takes.
+///
+/// # Errors
+/// When rows cannot be built.
+pub fn rehearse(model: &mut dyn Model, snapshot: &Snapshot, end: Timestamp, is_final: bool) -> Result<RecordBatch, ArrowError> {
+    model.judge(&Seen::new(end, is_final, &snapshot.views))
 }
 
 // === impl LocalClock ===

@@ -95,7 +95,7 @@ async fn steady_services_are_learned() {
     let mut engine = engine().await;
     feed(&mut engine, 0, 600, |_| 2).await;
     let queue = rows(&engine, "SELECT * FROM service_queue WHERE window_end = latest() ORDER BY service_name").await;
-    assert_eq!(text(&queue, &["service_name", "model_state"]), ["cart calibrating", "stock calibrating"]);
+    assert_eq!(text(&queue, &["service_name", "model_state"]), ["cart trusted", "stock trusted"]);
     assert!((number(&queue, "service_time", 0) - 0.042).abs() < 0.003, "{queue:?}");
     assert!((number(&queue, "service_time", 1) - 0.030).abs() < 0.001);
     assert!((number(&queue, "utilization", 1) - 0.36).abs() < 0.04);
