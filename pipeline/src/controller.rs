@@ -430,7 +430,7 @@ impl Controller {
                 (observed.desired, observed.observed_at, observed.generation) = (outcome.confirmed, now, None);
                 match outcome.resized {
                     Some(resized) => {
-                        observed.resources = Some(resized.confirmed);
+                        observed.resources = resized.confirmed.or(observed.resources);
                         self.decider.resized(now, name, Resized::Done { resources: resized.confirmed });
                     }
                     None => self.decider.applied(now, name, Applied::Done { replicas: outcome.confirmed }),

@@ -21,6 +21,7 @@ pub mod keep;
 pub mod keeping;
 pub mod logged;
 pub mod metrics;
+pub mod recall;
 pub mod record;
 pub mod recorded;
 pub mod replay;

@@ -182,7 +182,7 @@ impl<'a> Columns<'a> {
     }
 
     fn read(&self, row: usize, now: Timestamp) -> Evidence {
-        let number = |name| self.batch.column_by_name(name).and_then(|column| rows::number(column, row));
+        let number = |name: &str| self.batch.column_by_name(name).and_then(|column| rows::number(column, row));
         let value = |name| self.batch.column_by_name(name).map(|column| rows::value(column, row));
         let presence = match self.batch.column_by_name("presence").and_then(|column| rows::text(column, row)) {
             Some("active") => Some(Presence::Active),

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! service_load ─▶ service_forecast        service_summary, service_work ─▶ service_queue
-//! service_summary, calls ─▶ service_cause
+//! service_summary, calls ─▶ service_cause metric_gauges ─▶ service_usage
 //! ```
 
 use std::collections::BTreeMap;
@@ -17,6 +17,7 @@ mod cause;
 mod forecast;
 mod queue;
 mod rows;
+mod usage;
 mod utilization;
 
 /// Services that a model keeps in mind; further ones are not judged. A forecaster takes some hundred kilobytes.
@@ -45,6 +46,7 @@ pub fn all(settings: &Settings) -> Vec<Box<dyn Model>> {
         Box::new(forecast::Forecasts::new(settings.clock.clone(), settings.holidays.clone())),
         Box::new(queue::Queues::new(settings.servers.clone())),
         Box::<cause::Causes>::default(),
+        Box::<usage::Usages>::default(),
     ]
 }
 
