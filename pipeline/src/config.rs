@@ -238,8 +238,17 @@ impl Config {
         let models = self.documents.settings.models.clone();
         let holidays = models.holidays.iter().copied().collect();
         let servers = self.documents.targets.iter().filter_map(|(_, target)| Some((target.service.clone(), target.servers?)));
+        let promises = self.documents.targets.iter().filter_map(|(_, target)| {
+            let promise = judgement::Promise {
+                latency: target.objective?.latency.as_secs_f64(),
+                quantile: target.objective?.share(),
+                servers: target.servers.map_or(1.0, |servers| f64::from(servers.get())),
+            };
+            Some(((target.service.service_name.clone(), target.service.service_namespace.clone()), promise))
+        });
         judgement::Settings {
             holidays,
+            promises: promises.collect(),
             servers: servers
                 .map(|(service, servers)| ((service.service_name, service.service_namespace), f64::from(servers.get())))
                 .collect(),
