@@ -78,12 +78,7 @@ impl Controller {
     }
 
     /// A sink was asked for a target's capacity.
-    pub(super) fn observed(
-        &mut self,
-        now: Timestamp,
-        name: &TargetName,
-        result: Result<Observed, SinkError>,
-    ) -> Vec<Effect> {
+    pub(super) fn observed(&mut self, now: Timestamp, name: &TargetName, result: Result<Observed, SinkError>) -> Vec<Effect> {
         let Some(target) = self.targets.get_mut(name) else { return Vec::new() };
         target.is_observing = false;
         match result {
@@ -120,8 +115,7 @@ impl Controller {
                 target.observe_due = now;
                 // What the call did not touch is as it was; the version that was read before it is not.
                 let before = target.observed.as_ref().ok();
-                let mut observed =
-                    before.cloned().unwrap_or_else(|| Observed::replicas(outcome.confirmed, None, now));
+                let mut observed = before.cloned().unwrap_or_else(|| Observed::replicas(outcome.confirmed, None, now));
                 (observed.desired, observed.observed_at, observed.generation) = (outcome.confirmed, now, None);
                 match outcome.resized {
                     Some(resized) => {

@@ -12,7 +12,7 @@ use tracescale_queries::Emission;
 use super::services::Services;
 
 /// The shipped view that says who calls whom.
-pub const VIEW: &str = "calls";
+pub(super) const VIEW: &str = "calls";
 const CLIENT: [&str; 2] = ["client_service", "client_namespace"];
 const SERVER: [&str; 2] = ["server_service", "server_namespace"];
 /// Pairs of targets that are told apart; what calls more is not ordered.
@@ -98,8 +98,11 @@ impl Concert {
             together.order.sort_by_key(|name| place.get(name).copied().unwrap_or(usize::MAX));
             together.holds = self.cascade.holds(now, &self.calls, &intents);
         }
-        let members: BTreeMap<TargetName, Member> =
-            if self.budgets.is_empty() { BTreeMap::new() } else { standings.iter().map(|(name, one)| (name.clone(), one.member())).collect() };
+        let members: BTreeMap<TargetName, Member> = if self.budgets.is_empty() {
+            BTreeMap::new()
+        } else {
+            standings.iter().map(|(name, one)| (name.clone(), one.member())).collect()
+        };
         let growing = targets.iter().filter(|name| standings.get(*name).is_some_and(|one| one.wish > one.current));
         let shares = growing.filter_map(|name| Some((name.clone(), tightest(&self.budgets, &members, name)?)));
         together.shares = shares.collect();

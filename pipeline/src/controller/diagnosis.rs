@@ -37,7 +37,7 @@ const VERSIONS: usize = 16;
 const VERSION_LIMIT: Duration = Duration::from_secs(3600);
 
 /// The shipped views that a diagnosis needs; a query that names them keeps them.
-pub const VIEWS: [&str; 4] = [SOJOURN, CAUSE, QUEUE, WORKLOADS];
+pub(super) const VIEWS: [&str; 4] = [SOJOURN, CAUSE, QUEUE, WORKLOADS];
 const SOJOURN: &str = "service_sojourn";
 const CAUSE: &str = "service_cause";
 const QUEUE: &str = "service_queue";

@@ -196,7 +196,8 @@ impl Ruleset {
     pub(super) fn rolled_back(&mut self, target: &TargetName, lowered: &(Timestamp, RuleName)) {
         let (at, name) = lowered;
         let Some(Stage::Canary { since, targets }) = self.record.rollouts.get(name).map(Rollout::stage) else { return };
-        if since <= at && targets.contains(target)
+        if since <= at
+            && targets.contains(target)
             && let Some(rule) = self.rules.get_mut(name)
         {
             rule.watch.rolled_back(target);

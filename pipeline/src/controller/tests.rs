@@ -1,6 +1,6 @@
 //! The controller as a function: events in, effects out, no time but what is given.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use tracescale_core::decide::{Action, Reason};
 use tracescale_queries::{Engine, EngineConfig};
@@ -14,6 +14,7 @@ use crate::rules::Answers;
 mod concert;
 mod guards;
 mod rollouts;
+pub(in crate::controller) mod telemetry;
 
 const DOCUMENTS: &str = "
 apiVersion: tracescale.io/v1alpha1
