@@ -207,7 +207,9 @@ impl Ruleset {
     /// Moves rollouts on when it is time, or takes them back.
     pub(super) fn advance(&mut self, now: Timestamp, targets: &BTreeMap<TargetName, Target>, diagnoses: &Diagnoses) {
         for (name, rule) in &mut self.rules {
-            let Some(spec) = rule.newest.spec.rollout.clone().filter(|_| rule.previous.is_some()) else { continue };
+            let Some(spec) = rule.newest.spec.rollout.clone().filter(|_| rule.previous.is_some() && rule.mode() != Mode::Off) else {
+                continue;
+            };
             let members = rule.members.iter().filter(|target| targets.contains_key(*target));
             let since = match self.record.rollouts.get(name).map(Rollout::stage) {
                 Some(Stage::Canary { since, .. }) => Some(*since),

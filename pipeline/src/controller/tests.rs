@@ -2,11 +2,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use tracescale_core::decide::{Action, Reason};
+use tracescale_core::decide::{Action, Demand, Evidence, Proposal, Reason};
 use tracescale_queries::{Engine, EngineConfig};
 use tracescale_sinks::SinkErrorKind;
-
-use tracescale_core::decide::{Demand, Evidence, Proposal};
 
 use super::*;
 use crate::rules::Answers;
