@@ -11,7 +11,7 @@ use tracescale_core::time::Timestamp;
 use tracescale_queries::Cluster;
 
 use crate::sql::Format;
-use crate::{backtest, check, explain, import, record, rule_tests, run, sql, worker};
+use crate::{backtest, check, evaluate, explain, import, record, rule_tests, run, sql, worker};
 
 /// Exit code of a wrong command line or configuration (`EX_USAGE`).
 pub const EXIT_USAGE: u8 = 64;
@@ -50,6 +50,8 @@ enum Command {
     Backtest(BacktestArgs),
     /// Read the documents of other autoscalers and write ours.
     Import(ImportArgs),
+    /// Measure on recorded series and labelled faults how well the models judge.
+    Evaluate(EvaluateArgs),
 }
 
 /// Arguments of `run`.
@@ -287,6 +289,23 @@ pub struct TestArgs {
     pub json: bool,
 }
 
+/// Arguments of `evaluate`.
+#[derive(Clone, Debug, Args)]
+pub struct EvaluateArgs {
+    /// What to measure.
+    #[arg(value_enum, value_name = "WHAT")]
+    pub what: evaluate::What,
+    /// The folder with recorded series.
+    #[arg(long, value_name = "DIR", env = "TRACESCALE_DATA")]
+    pub data: Option<PathBuf>,
+    /// A part of the series, to see that it works.
+    #[arg(long)]
+    pub quick: bool,
+    /// Print the report as JSON.
+    #[arg(long)]
+    pub json: bool,
+}
+
 /// How fast recorded traffic is replayed.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Speed {
@@ -319,6 +338,7 @@ pub fn main() -> ExitCode {
         Command::Backtest(args) => backtest::main(&args),
         Command::Import(args) => import::main(&args),
         Command::Test(args) => rule_tests::main(&args),
+        Command::Evaluate(args) => evaluate::main(&args),
     };
     outcome.unwrap_or_else(|error| {
         // As with `| head`: whoever read our output has read enough.

@@ -16,6 +16,7 @@ use tracescale_sinks::{Clock, Kubernetes, Memory, Sinks, kubernetes};
 use crate::cli::ListenArgs;
 use crate::controller::{Controller, Described, RolloutRecord};
 use crate::discovery::Discovery;
+use crate::recorded::Source;
 use crate::{columns, keeping, rules};
 
 /// Where files go when nobody says otherwise.
@@ -83,6 +84,15 @@ impl Config {
     #[must_use]
     pub fn storage(&self) -> &Storage {
         &self.documents.settings.storage
+    }
+
+    /// Where this configuration's telemetry is recorded.
+    ///
+    /// # Errors
+    /// When the location cannot be understood.
+    pub fn recorded(&self) -> anyhow::Result<Source> {
+        let location = keeping::location(&self.data_dir, self.storage().archive.location.as_deref())?;
+        Ok(Source::Archive { location, wal_dir: keeping::wal_dir(&self.data_dir) })
     }
 
     /// Where our own spans go over OTLP, if anywhere.

@@ -32,6 +32,7 @@ use crate::keep::Outbox;
 use crate::keeping::{self, Keeping};
 use crate::logged;
 use crate::metrics::{self, Metrics};
+use crate::recall;
 use crate::rollouts;
 use crate::rules::{Evaluator, RuleFailure};
 use crate::windows::{ViewTroubles, Windows};
@@ -77,6 +78,7 @@ pub async fn live(config: Config, mut console: Console) -> anyhow::Result<()> {
     let sinks: Arc<dyn ScaleTarget> = Arc::new(config.sinks(clock::system()));
     let (mut engine, losses) = config.engine().await.map_err(|problems| anyhow!("{} views do not work", problems.len()))?;
     metrics.losses(losses);
+    recall::recall(&mut engine, &config.recorded()?, clock::now()).await;
     let Keeping { keep, archiving, outbox, own, windows } =
         keeping::open(&config.data_dir, config.storage(), &mut engine, &metrics).await?;
     let windows = Windows { engine, metrics: metrics.clone(), failing: ViewTroubles::default(), keeping: Some(windows) };

@@ -2,21 +2,25 @@
 //!
 //! ```text
 //! service_load ─▶ service_forecast        service_summary, service_work ─▶ service_queue
-//! service_summary, calls ─▶ service_cause
+//! service_summary, calls ─▶ service_cause metric_gauges ─▶ service_usage
 //! ```
 
 use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 
+use arrow::error::ArrowError;
+use arrow::record_batch::RecordBatch;
 use tracescale_core::time::Timestamp;
 
-use crate::model::Model;
+use crate::model::{Model, Seen};
+use crate::snapshot::Snapshot;
 
 mod cause;
 mod forecast;
 mod queue;
 mod rows;
+mod usage;
 mod utilization;
 
 /// Services that a model keeps in mind; further ones are not judged. A forecaster takes some hundred kilobytes.
@@ -45,7 +49,16 @@ pub fn all(settings: &Settings) -> Vec<Box<dyn Model>> {
         Box::new(forecast::Forecasts::new(settings.clock.clone(), settings.holidays.clone())),
         Box::new(queue::Queues::new(settings.servers.clone())),
         Box::<cause::Causes>::default(),
+        Box::<usage::Usages>::default(),
     ]
+}
+
+/// What a model says of a window of a snapshot, outside of any engine: to see how long that takes.
+///
+/// # Errors
+/// When rows cannot be built.
+pub fn rehearse(model: &mut dyn Model, snapshot: &Snapshot, end: Timestamp, is_final: bool) -> Result<RecordBatch, ArrowError> {
+    model.judge(&Seen::new(end, is_final, &snapshot.views))
 }
 
 // === impl LocalClock ===

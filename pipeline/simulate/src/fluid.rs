@@ -19,6 +19,14 @@ use crate::plant::{Observation, Plant};
 use crate::report::ServiceReport;
 use crate::world::{CallMode, Edge, Load, REPLICAS_MAX, World, WorldError};
 
+/// Latency tables by kind of service, to be used by one simulation after the other: most of the cost of a simulation of a few days
+/// is in its tables.
+#[derive(Clone, Debug, Default)]
+pub struct Tables {
+    kinds: Vec<(Sharing, Distribution)>,
+    tables: Vec<LatencyTable>,
+}
+
 /// A simulation by fluids.
 #[derive(Debug)]
 pub struct Fluid {
@@ -28,8 +36,22 @@ pub struct Fluid {
     services: Vec<Service>,
     edges: Vec<Edge>,
     loads: Vec<Load>,
-    tables: Vec<LatencyTable>,
+    tables: Tables,
     steps: u64,
+}
+
+// === impl Tables ===
+
+impl Tables {
+    /// Position of the table of a kind of service; services of the same kind share one.
+    fn place(&mut self, sharing: Sharing, work: &Distribution) -> usize {
+        let known = self.kinds.iter().position(|(other, same)| *other == sharing && same == work);
+        known.unwrap_or_else(|| {
+            self.tables.push(LatencyTable::new(sharing, work));
+            self.kinds.push((sharing, work.clone()));
+            self.kinds.len() - 1
+        })
+    }
 }
 
 // === impl Fluid ===
@@ -40,24 +62,30 @@ impl Fluid {
     /// # Errors
     /// When the world cannot be simulated.
     pub fn new(world: &World, step: Duration) -> Result<Self, WorldError> {
+        Self::with_tables(world, step, Tables::default())
+    }
+
+    /// The same with what an earlier simulation computed ([`Self::into_tables`]). Makes it faster and changes nothing else.
+    ///
+    /// # Errors
+    /// When the world cannot be simulated.
+    pub fn with_tables(world: &World, step: Duration, mut tables: Tables) -> Result<Self, WorldError> {
         world.validate()?;
-        let mut kinds: Vec<(Sharing, Distribution)> = Vec::new();
-        let mut tables: Vec<LatencyTable> = Vec::new();
         let mut services = Vec::with_capacity(world.services.len());
         for (place, spec) in (0..).zip(&world.services) {
-            let kind = (Service::sharing(spec.discipline), spec.service_time.clone());
-            // Services of the same kind share a table: most of the cost of a short simulation is in tables.
-            let table = kinds.iter().position(|other| *other == kind).unwrap_or_else(|| {
-                tables.push(LatencyTable::new(kind.0, &kind.1));
-                kinds.push(kind);
-                kinds.len() - 1
-            });
-            let alone = tables[table].alone();
+            let table = tables.place(Service::sharing(spec.discipline), &spec.service_time);
+            let alone = tables.tables[table].alone();
             services.push(Service::new(spec, place, world.seed, world.start, table, alone));
         }
         let step = nanos(step).max(1_000_000);
         let (edges, loads) = (world.edges.clone(), world.loads.clone());
         Ok(Self { now: world.start.as_nanos(), step, services, edges, loads, tables, steps: 0 })
+    }
+
+    /// The latency tables, for the next simulation.
+    #[must_use]
+    pub fn into_tables(self) -> Tables {
+        self.tables
     }
 
     /// Number of service steps so far.
@@ -91,7 +119,7 @@ impl Fluid {
             let service = &mut self.services[place];
             let step = Step { from, until, rate: own + flow, calls: calls + slowest };
             if length > 0.0 {
-                service.step(step, &mut self.tables[service.table]);
+                service.step(step, &mut self.tables.tables[service.table]);
                 self.steps += 1;
             }
         }

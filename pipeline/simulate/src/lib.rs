@@ -12,6 +12,7 @@
 //! a run repeats exactly and two policies meet the same requests. A policy sees through [`policy::Telemetry`] only what it could
 //! see in production, as late as it would see it.
 
+pub mod bandit;
 pub mod baseline;
 pub mod comparison;
 pub mod des;
@@ -19,6 +20,7 @@ pub mod distribution;
 pub mod fluid;
 pub mod histogram;
 pub mod model;
+pub mod modelled;
 mod number;
 pub mod plant;
 pub mod policy;

@@ -114,10 +114,18 @@ fn answers(answered: &[(TargetName, Proposal)]) -> Result<RecordBatch, Failure> 
         ("rule", Arc::new(answered.iter().map(|(_, proposal)| Some(proposal.rule.as_str())).collect::<StringArray>())),
         ("target", Arc::new(answered.iter().map(|(target, _)| Some(target.as_str())).collect::<StringArray>())),
         ("replicas", said(|proposal| if let Demand::Replicas(replicas) = proposal.demand { Some(replicas) } else { None })),
+        ("cpu", said(|proposal| Some(f64::from(u32::try_from(proposal.evidence.wish?.resources.cpu?).ok()?) / 1000.0))),
+        ("memory", said(|proposal| bytes(proposal.evidence.wish?.resources.memory))),
+        ("memory_limit", said(|proposal| bytes(proposal.evidence.wish?.resources.memory_limit))),
         ("missing", Arc::new(answered.iter().map(|(_, proposal)| missing(proposal)).collect::<StringArray>())),
         ("is_final", Arc::new(answered.iter().map(|(_, proposal)| proposal.evidence.is_final).collect::<BooleanArray>())),
     ];
     table(columns)
+}
+
+#[expect(clippy::cast_precision_loss, reason = "far below 2^53 bytes")]
+fn bytes(bytes: Option<u64>) -> Option<f64> {
+    bytes.map(|bytes| bytes as f64)
 }
 
 fn decided(decisions: &[Decision]) -> Result<RecordBatch, Failure> {

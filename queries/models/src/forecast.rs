@@ -10,15 +10,19 @@
 //! A candidate or a combination is believed, lead by lead, only while its past forecasts beat the naive ones: the last value, the
 //! value of a day ago, that of a week ago. Nothing is fitted to the future: every score is of a forecast that was issued before.
 //!
-//! The state is what the observations made it: [`Forecaster::observe`] in the same order gives the same state again, at about a
-//! microsecond per minute of history.
+//! The state is what the observations made it: [`Forecaster::observe`] in the same order gives the same state again, at about two
+//! microseconds per minute of history.
 
 mod calendar;
 mod candidates;
 mod change;
 mod conformal;
+#[cfg(feature = "heavy")]
+mod decomposition;
 mod history;
 mod lead;
+#[cfg(feature = "heavy")]
+mod network;
 mod ridge;
 mod ring;
 mod scores;
@@ -34,10 +38,17 @@ use lead::{Lead, Sight};
 pub const LEAD_MAX: i64 = 7 * DAY;
 /// The most leads that are scored.
 pub const LEADS_MAX: usize = 16;
+/// Leads that stand for a stretch, in seconds.
+const STRETCH: [i64; 12] = [900, 1800, 3600, 7500, 16_500, 30_300, 49_200, 66_900, 82_200, 109_500, 139_800, 163_500];
 /// For how long after a change point models of the season are not believed, in seconds.
 const CHANGE_SECONDS: i64 = 3600;
 /// Upper quantiles are that much wider after a change point.
 const CHANGE_WIDENS: f64 = 1.25;
+/// Time over which zeros are counted, in seconds, and the share below which a zero is more likely lost data than no load.
+const ZERO_SECONDS: f64 = 3.0 * 86_400.0;
+const ZERO_SHARE: f64 = 0.1;
+/// Times further from the epoch are no times: thirty million years, in seconds.
+const TIME_MAX: i64 = 1_000_000_000_000_000;
 /// A clock that goes back by no more than this was set back (summer time); by more, the observation is late and ignored.
 const BACK_MAX: i64 = 2 * 3600;
 
@@ -74,6 +85,7 @@ pub struct Forecaster {
     change: Change,
     changed: Option<i64>,
     now: Option<i64>,
+    zeros: Zeros,
 }
 
 /// What is expected, and how far above it what comes may be.
@@ -88,8 +100,15 @@ pub struct Forecast {
     /// A change point was seen within the last hour: models of the season are left out, the upper quantiles are wider, and there
     /// should be no scaling down.
     pub changed: bool,
-    base: f64,
+    floor: f64,
     ratios: [f64; conformal::LEVELS.len()],
+}
+
+/// How usual zeros are in a series.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+struct Zeros {
+    share: f64,
+    now: bool,
 }
 
 // === impl Settings ===
@@ -99,6 +118,17 @@ impl Settings {
     #[must_use]
     pub fn new(step: i64, leads: Vec<i64>) -> Self {
         Self { step, leads, holidays: Vec::new() }
+    }
+
+    /// Settings that score leads all the way up to a horizon, for forecasts of whole stretches. Most of these leads are no whole hours:
+    /// a series that repeats itself every hour looks easy at whole hours, and the record of a lead stands for its neighbours.
+    #[must_use]
+    pub fn up_to(step: i64, horizon: i64) -> Self {
+        let whole = |lead: i64| (lead + step - 1).div_euclid(step.max(1)) * step;
+        let mut leads: Vec<i64> = STRETCH.into_iter().chain([step, horizon]).map(whole).filter(|lead| *lead <= horizon).collect();
+        leads.sort_unstable();
+        leads.dedup();
+        Self::new(step, leads)
     }
 
     fn check(&self) -> Result<(), SettingsError> {
@@ -148,6 +178,7 @@ impl Forecaster {
             change: Change::default(),
             changed: None,
             now: None,
+            zeros: Zeros::default(),
         })
     }
 
@@ -155,9 +186,12 @@ impl Forecaster {
     /// showed UTC. `None` and values that are no load (negative, not finite) are missing: nothing is put in their place, and
     /// forecasts of them are not judged. Steps that are left out are missing too.
     ///
-    /// Returns whether the value was taken: one that is more than two hours older than the newest is not. A younger one is taken as
+    /// Returns whether the value was taken: one that is more than two hours older than the newest is not, nor one of an absurd time. A younger one is taken as
     /// a clock set back, and what was observed after it before is replaced.
     pub fn observe(&mut self, local_time_seconds: i64, value: Option<f64>) -> bool {
+        if !(-TIME_MAX..=TIME_MAX).contains(&local_time_seconds) {
+            return false;
+        }
         let step = local_time_seconds.div_euclid(self.history.step);
         if self.now.is_some_and(|now| (now - step).saturating_mul(self.history.step) > BACK_MAX) {
             return false;
@@ -169,10 +203,14 @@ impl Forecaster {
                 self.changed = Some(step);
             }
             self.smoothers.observe(&self.history, &self.calendar, step, value);
+            self.zeros.observe(value, self.history.step);
         }
         self.history.observe(step, value);
+        #[cfg(feature = "heavy")]
+        self.smoothers.fit(&self.history, &self.calendar, step);
         self.now = Some(step);
-        self.leads.iter_mut().for_each(|lead| lead.resolve(step, value));
+        let doubtful = self.zeros.doubtful();
+        self.leads.iter_mut().for_each(|lead| lead.resolve(step, value, doubtful));
         self.issue(step);
         true
     }
@@ -186,7 +224,7 @@ impl Forecaster {
             return None;
         }
         let steps = (lead_seconds + self.history.step - 1) / self.history.step;
-        let lead = self.leads.iter().min_by_key(|lead| proportion(lead.steps, steps))?;
+        let lead = self.lead(steps)?;
         let origin = Origin::new(&self.history, &self.calendar, now);
         let changed = self.is_changed(now);
         let opinion = lead.opinion(&origin, self.sight(changed), steps)?;
@@ -196,7 +234,7 @@ impl Forecaster {
             model: scores::name(opinion.choice.place),
             loss: lead.scores.loss(opinion.choice.place),
             changed,
-            base: opinion.choice.point.max(lead::FLOOR * origin.typical),
+            floor: lead::FLOOR * origin.typical,
             ratios: lead.conformal.ratios().map(|ratio| ratio * widened),
         })
     }
@@ -212,18 +250,45 @@ impl Forecaster {
         self.leads = leads;
     }
 
+    /// The record that stands for a lead in steps.
+    fn lead(&self, steps: i64) -> Option<&Lead> {
+        self.leads.iter().min_by_key(|lead| proportion(lead.steps, steps))
+    }
+
     fn is_changed(&self, now: i64) -> bool {
         self.changed.is_some_and(|changed| (now - changed).saturating_mul(self.history.step) < CHANGE_SECONDS)
     }
 
     fn sight(&self, changed: bool) -> Sight<'_> {
-        Sight { history: &self.history, calendar: &self.calendar, smoothers: &self.smoothers, seasonal: !changed }
+        Sight {
+            history: &self.history,
+            calendar: &self.calendar,
+            smoothers: &self.smoothers,
+            seasonal: !changed,
+            doubtful: self.zeros.doubtful(),
+        }
     }
 }
 
 /// How far two leads are apart in proportion.
 fn proportion(a: i64, b: i64) -> i64 {
     a.max(b) * 1024 / a.min(b).max(1)
+}
+
+// === impl Zeros ===
+
+impl Zeros {
+    fn observe(&mut self, value: f64, step: i64) {
+        self.now = value <= 0.0;
+        #[expect(clippy::cast_precision_loss, reason = "a step is at most an hour")]
+        let weight = step as f64 / ZERO_SECONDS;
+        self.share += weight * (if self.now { 1.0 } else { 0.0 } - self.share);
+    }
+
+    /// Whether the newest value is a zero in a series that is hardly ever zero.
+    fn doubtful(self) -> bool {
+        self.now && self.share < ZERO_SHARE
+    }
 }
 
 // === impl Forecast ===
@@ -246,6 +311,9 @@ impl Forecast {
             (None, Some(first)) => *first,
             (_, None) => self.ratios[levels.len() - 1],
         };
-        Some(self.base * ratio)
+        Some(((self.point + self.floor) * ratio - self.floor).max(0.0))
     }
 }
+
+#[cfg(test)]
+mod tests;

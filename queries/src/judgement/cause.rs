@@ -13,6 +13,7 @@ use tracescale_models::cause::{Baseline, Edge, Help, Service, Verdict, Window, j
 use super::rows::{Layout, ServiceKey, services};
 use super::utilization::utilizations;
 use crate::model::{Column, Model, Seen};
+use crate::window::WINDOW_START;
 
 /// Time between windows that make the baseline: windows of a minute that do not overlap.
 const APART: Duration = Duration::from_secs(60);
@@ -112,9 +113,11 @@ fn observed(seen: &Seen<'_>, summary: &RecordBatch) -> Window {
     let column = |name| Column::of(summary, name);
     let [completions, sojourn, self_time, errors, presence] =
         ["completion_rate", "mean_sojourn", "self_time", "error_ratio", "presence"].map(column);
+    let seconds = length(seen, summary);
     let busy: BTreeMap<ServiceKey, f64> = seen.rows("metric_gauges").map(utilizations).unwrap_or_default();
     let service = |(row, key): (usize, ServiceKey)| {
-        let requests = completions.number(row)?;
+        // The verdict wants numbers of requests: few show nothing.
+        let requests = completions.number(row)? * seconds;
         (presence.text(row) != Some("missing")).then(|| Service {
             name: key.full_name(),
             requests,
@@ -126,10 +129,18 @@ fn observed(seen: &Seen<'_>, summary: &RecordBatch) -> Window {
             error_share: errors.number(row),
         })
     };
-    Window { services: services(summary).filter_map(service).collect(), edges: seen.rows("calls").map(edges).unwrap_or_default() }
+    Window {
+        services: services(summary).filter_map(service).collect(),
+        edges: seen.rows("calls").map(|calls| edges(calls, seconds)).unwrap_or_default(),
+    }
 }
 
-fn edges(calls: &RecordBatch) -> Vec<Edge> {
+/// Length of a window, in seconds.
+fn length(seen: &Seen<'_>, rows: &RecordBatch) -> f64 {
+    Column::of(rows, WINDOW_START).time(0).map_or(0.0, |start| seen.end.since(start).as_secs_f64())
+}
+
+fn edges(calls: &RecordBatch, seconds: f64) -> Vec<Edge> {
     let column = |name| Column::of(calls, name);
     let [client, client_namespace, server, server_namespace] =
         ["client_service", "client_namespace", "server_service", "server_namespace"].map(column);
@@ -142,7 +153,7 @@ fn edges(calls: &RecordBatch) -> Vec<Edge> {
         Some(Edge {
             client: name(client, client_namespace, row)?,
             server: name(server, server_namespace, row)?,
-            calls: rate.number(row)?,
+            calls: rate.number(row)? * seconds,
             client_duration: client_mean.number(row),
             server_duration: server_mean.number(row),
             wait: wait.number(row),

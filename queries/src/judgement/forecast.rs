@@ -1,4 +1,5 @@
-//! `service_forecast`: how many requests a service will get, minute by minute learned from final windows of `service_load`.
+//! `service_forecast`: how many requests a service will get, learned minute by minute from final windows of `service_sojourn`: they do not
+//! overlap, and the archive has one for each minute of the past.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -30,6 +31,8 @@ pub(super) struct Forecasts {
     clock: LocalClock,
     holidays: Vec<i64>,
     services: BTreeMap<ServiceKey, Service>,
+    /// The end of the newest minute that was learned from.
+    learned: Timestamp,
 }
 
 #[derive(Debug)]
@@ -54,28 +57,34 @@ struct Expected {
 
 impl Forecasts {
     pub(super) fn new(clock: LocalClock, holidays: Vec<i64>) -> Self {
-        Self { clock, holidays, services: BTreeMap::new() }
+        Self { clock, holidays, services: BTreeMap::new(), learned: Timestamp::MIN }
     }
 
-    /// Takes the rate of the minute that ends at `end`.
-    fn learn(&mut self, key: ServiceKey, end: Timestamp, rate: Option<f64>) {
+    /// Takes the windows of a minute, or of many in their order.
+    fn learn(&mut self, rows: &RecordBatch) {
+        let column = |name| Column::of(rows, name);
+        let [requests, presence, ends] = ["requests", "presence", WINDOW_END].map(column);
         let step = Duration::from_secs(STEP.unsigned_abs());
-        if end.floor(step) != end {
-            return;
+        for (row, key) in services(rows) {
+            let Some(end) = ends.time(row) else { continue };
+            #[expect(clippy::cast_precision_loss, reason = "a minute")]
+            let rate = requests.number(row).filter(|_| presence.text(row) != Some("missing")).map(|requests| requests / STEP as f64);
+            let begin = self.clock.seconds(end - step);
+            if let Some(service) = self.service(key).filter(|service| service.learned < end) {
+                service.learned = end;
+                let _ = service.forecaster.observe(begin, rate);
+            }
         }
+    }
+
+    /// A service that is known, or may still become known.
+    fn service(&mut self, key: ServiceKey) -> Option<&mut Service> {
         if !self.services.contains_key(&key) {
             let settings = Settings { holidays: self.holidays.clone(), ..Settings::new(STEP, LEADS.to_vec()) };
-            let Ok(forecaster) = Forecaster::new(settings) else { return };
-            if self.services.len() >= SERVICES_MAX {
-                return;
-            }
+            let forecaster = Forecaster::new(settings).ok().filter(|_| self.services.len() < SERVICES_MAX)?;
             let _ = self.services.insert(key.clone(), Service { forecaster, learned: Timestamp::MIN, expected: Vec::new() });
         }
-        let Some(service) = self.services.get_mut(&key) else { return };
-        if service.learned < end {
-            service.learned = end;
-            let _ = service.forecaster.observe(self.clock.seconds(end - step), rate);
-        }
+        self.services.get_mut(&key)
     }
 }
 
@@ -85,7 +94,7 @@ impl Model for Forecasts {
     }
 
     fn reads(&self) -> &'static [&'static str] {
-        &["service_load"]
+        &["service_load", "service_sojourn"]
     }
 
     fn keys(&self) -> &'static [&'static str] {
@@ -99,38 +108,26 @@ impl Model for Forecasts {
     fn judge(&mut self, window: &Seen<'_>) -> Result<RecordBatch, ArrowError> {
         let mut rows = LAYOUT.rows();
         let Some(load) = window.rows("service_load") else { return Ok(RecordBatch::new_empty(std::sync::Arc::new(self.schema()))) };
+        if let Some((end, minute)) = window.newest_final("service_sojourn").filter(|(end, _)| *end > self.learned) {
+            self.learned = end;
+            self.learn(minute);
+            self.services.retain(|_, service| service.learned >= end - FORGET);
+            self.services.values_mut().for_each(Service::look_ahead);
+        }
         let rates = Rates::of(load);
         for (row, key) in services(load) {
             let rate = rates.get(row);
-            if window.is_final {
-                let before = self.services.get(&key).map(|service| service.learned);
-                self.learn(key.clone(), window.end, rate);
-                if let Some(service) = self.services.get_mut(&key).filter(|service| Some(service.learned) != before) {
-                    service.look_ahead();
-                }
-            }
             for expected in self.services.get(&key).map_or(&[][..], |service| &service.expected) {
                 rows.add(&key, expected.numbers(rate), [Some(expected.model)]);
             }
-        }
-        if window.is_final {
-            let horizon = window.end - FORGET;
-            self.services.retain(|_, service| service.learned >= horizon);
         }
         rows.finish(window, load)
     }
 
     fn remember(&mut self, name: &str, rows: &RecordBatch) {
-        if name != "service_load" {
-            return;
+        if name == "service_sojourn" {
+            self.learn(rows);
         }
-        let (rates, ends) = (Rates::of(rows), Column::of(rows, WINDOW_END));
-        for (row, key) in services(rows) {
-            if let Some(end) = ends.time(row) {
-                self.learn(key, end, rates.get(row));
-            }
-        }
-        self.services.values_mut().for_each(Service::look_ahead);
     }
 
     fn len(&self) -> usize {

@@ -14,6 +14,7 @@ mod engine_cost;
 mod engine_derived;
 mod engine_oracle;
 mod engine_rows;
+mod judgement;
 mod past;
 mod past_cluster;
 mod queries_refused;

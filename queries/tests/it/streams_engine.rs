@@ -27,7 +27,7 @@ fn at(second: i64) -> Timestamp {
 }
 
 /// A batch of `rows` rows of a stream; columns that are not given are NULL or empty.
-fn batch(stream: Stream, rows: usize, given: Vec<(&str, ArrayRef)>) -> RecordBatch {
+pub(crate) fn batch(stream: Stream, rows: usize, given: Vec<(&str, ArrayRef)>) -> RecordBatch {
     let given: BTreeMap<&str, ArrayRef> = given.into_iter().collect();
     let column = |field: &Arc<Field>| given.get(field.name().as_str()).map_or_else(|| empty(field, rows), Arc::clone);
     RecordBatch::try_new(stream.schema(), stream.schema().fields().iter().map(column).collect()).unwrap()
@@ -47,11 +47,11 @@ fn empty(field: &Field, rows: usize) -> ArrayRef {
     }
 }
 
-fn words(values: Vec<&str>) -> ArrayRef {
+pub(crate) fn words(values: Vec<&str>) -> ArrayRef {
     Arc::new(values.into_iter().collect::<DictionaryArray<Int32Type>>())
 }
 
-fn times(values: impl Iterator<Item = i64>) -> ArrayRef {
+pub(crate) fn times(values: impl Iterator<Item = i64>) -> ArrayRef {
     Arc::new(TimestampNanosecondArray::from_iter_values(values))
 }
 

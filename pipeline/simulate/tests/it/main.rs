@@ -10,6 +10,7 @@ mod balancing;
 mod closed;
 mod conservation;
 mod engines;
+mod estimators;
 mod graphs;
 mod measure;
 mod overload;

@@ -1,6 +1,8 @@
 //! The cheap forecasts that compete: all of them at once, for one lead.
 
 use super::calendar::{Calendar, Distances};
+#[cfg(feature = "heavy")]
+use super::decomposition::Decomposition;
 use super::history::History;
 use super::ridge::INPUTS;
 use super::ring::narrow;
@@ -33,18 +35,33 @@ const PER_PROFILE: usize = WINDOWS * POWERS;
 const SEASONS: usize = CORRECTED + PROFILES * PER_PROFILE;
 /// Ridge regression.
 pub(super) const RIDGE: usize = SEASONS + SEASON_WEIGHTS.len();
+/// Number of models of the feature `heavy`: decomposition and network.
+#[cfg(feature = "heavy")]
+const HEAVY: usize = 2;
+#[cfg(not(feature = "heavy"))]
+const HEAVY: usize = 0;
+/// Decomposition.
+#[cfg(feature = "heavy")]
+pub(super) const DECOMPOSITION: usize = RIDGE + 1;
+/// Network.
+#[cfg(feature = "heavy")]
+pub(super) const NETWORK: usize = RIDGE + 2;
 /// Number of candidates.
-pub(super) const CANDIDATES: usize = RIDGE + 1;
+pub(super) const CANDIDATES: usize = RIDGE + 1 + HEAVY;
 
 /// Candidates of one kind, of which only the best takes part in combinations.
-pub(super) const FAMILIES: [(std::ops::Range<usize>, &str); 7] = [
+pub(super) const FAMILIES: [(std::ops::Range<usize>, &str); 7 + HEAVY] = [
     (MEANS..PLAIN, "level"),
     (PLAIN..CORRECTED, "season"),
     (CORRECTED..CORRECTED + PER_PROFILE, "yesterday × level"),
     (CORRECTED + PER_PROFILE..CORRECTED + 2 * PER_PROFILE, "day × level"),
     (CORRECTED + 2 * PER_PROFILE..SEASONS, "week × level"),
     (SEASONS..RIDGE, "holt-winters"),
-    (RIDGE..CANDIDATES, "ridge"),
+    (RIDGE..RIDGE + 1, "ridge"),
+    #[cfg(feature = "heavy")]
+    (DECOMPOSITION..DECOMPOSITION + 1, "decomposition"),
+    #[cfg(feature = "heavy")]
+    (NETWORK..NETWORK + 1, "network"),
 ];
 
 /// The forecasts of all candidates; what has no history is not a number.
@@ -55,6 +72,8 @@ pub(super) type Numbers = [f32; CANDIDATES];
 pub(super) struct Smoothers {
     levels: [Level; LEVEL_WEIGHTS.len()],
     seasons: [Season; SEASON_WEIGHTS.len()],
+    #[cfg(feature = "heavy")]
+    decomposition: Decomposition,
 }
 
 /// What all leads share: where the series is now, and where it was at this time of other days.
@@ -67,7 +86,7 @@ pub(super) struct Origin {
     windows: [f64; WINDOWS],
     profiles: [[f64; WINDOWS]; PROFILES],
     ratios: [[f64; WINDOWS]; PROFILES],
-    /// Mean of the last day or of what there is.
+    /// Mean of the last day that was known.
     pub(super) typical: f64,
 }
 
@@ -78,7 +97,12 @@ impl Smoothers {
         let slots = usize::try_from(history.per_day).unwrap_or(1);
         #[expect(clippy::cast_precision_loss, reason = "a bucket has few steps")]
         let repeats = history.per_bucket as f64;
-        Self { levels: LEVEL_WEIGHTS.map(Level::new), seasons: SEASON_WEIGHTS.map(|weights| Season::new(weights, slots, repeats)) }
+        Self {
+            levels: LEVEL_WEIGHTS.map(Level::new),
+            seasons: SEASON_WEIGHTS.map(|weights| Season::new(weights, slots, repeats)),
+            #[cfg(feature = "heavy")]
+            decomposition: Decomposition::default(),
+        }
     }
 
     pub(super) fn observe(&mut self, history: &History, calendar: &Calendar, step: i64, number: f64) {
@@ -86,6 +110,14 @@ impl Smoothers {
         self.levels.iter_mut().for_each(|level| level.observe(number));
         let steps_per_day = history.per_day * history.per_bucket;
         self.seasons.iter_mut().for_each(|season| season.observe(step, slot, root, steps_per_day, special));
+    }
+
+    /// Fits the models that look at all of the history, when a bucket is full.
+    #[cfg(feature = "heavy")]
+    pub(super) fn fit(&mut self, history: &History, calendar: &Calendar, step: i64) {
+        if step.rem_euclid(history.per_bucket) == history.per_bucket - 1 {
+            self.decomposition.observe(history, calendar, step.div_euclid(history.per_bucket));
+        }
     }
 
     /// The root expected for a slot by the season that change points are measured against, or not a number.
@@ -105,7 +137,7 @@ impl Origin {
         let windows = window_means(history, bucket);
         let shifted = |distances: &Distances, most: usize| mean_windows(history, bucket, distances, most);
         let profiles = [shifted(&daily, 1), shifted(&daily, usize::MAX), shifted(&weekly, 1), shifted(&weekly, usize::MAX)];
-        let typical = windows.iter().rev().copied().find(|mean| !mean.is_nan()).unwrap_or(f64::NAN);
+        let typical = history.typical().unwrap_or(0.0);
         let little = 0.01 * typical.abs() + f64::MIN_POSITIVE;
         let ratio = |place: usize, profile: f64| ((windows[place] + little) / (profile + little)).clamp(RATIO_BOUNDS.0, RATIO_BOUNDS.1);
         let ratios = profiles.map(|profile| std::array::from_fn(|place| ratio(place, profile[place])));
@@ -161,6 +193,10 @@ impl Origin {
                 let root = season.root(history.slot(target)).clamp(0.0, f64::INFINITY);
                 numbers[SEASONS + place] = narrow(root * root);
             }
+        }
+        #[cfg(feature = "heavy")]
+        {
+            numbers[DECOMPOSITION] = narrow(smoothers.decomposition.number(history, calendar, bucket));
         }
         self.inputs(&plain, numbers)
     }
@@ -229,26 +265,53 @@ fn window_means(history: &History, bucket: i64) -> [f64; WINDOWS] {
 
 /// Means over the given days of what the windows were there.
 fn mean_windows(history: &History, bucket: i64, distances: &Distances, most: usize) -> [f64; WINDOWS] {
-    let (mut sums, mut known) = ([0.0; WINDOWS], [0.0; WINDOWS]);
+    let mut sums = [Trimmed::default(); WINDOWS];
     for distance in distances.as_slice().iter().take(most) {
         let means = window_means(history, bucket - distance * history.per_day);
-        for place in (0..WINDOWS).filter(|place| !means[*place].is_nan()) {
-            sums[place] += means[place];
-            known[place] += 1.0;
-        }
+        sums.iter_mut().zip(means).for_each(|(sum, mean)| sum.add(mean));
     }
-    std::array::from_fn(|place| if known[place] > 0.0 { sums[place] / known[place] } else { f64::NAN })
+    sums.map(|sum| sum.mean())
 }
 
 /// Mean over the given days of the smoothed numbers around a bucket.
 fn mean_around(history: &History, bucket: i64, distances: &Distances, most: usize) -> f64 {
-    let (mut sum, mut known) = (0.0, 0.0);
+    let mut sum = Trimmed::default();
     for distance in distances.as_slice().iter().take(most) {
-        let number = history.around(bucket - distance * history.per_day);
-        if !number.is_nan() {
-            sum += number;
-            known += 1.0;
+        sum.add(history.around(bucket - distance * history.per_day));
+    }
+    sum.mean()
+}
+
+/// A mean without the least and the greatest of five numbers or more, so that one wild day does not shape a profile.
+#[derive(Clone, Copy, Default)]
+struct Trimmed {
+    sum: f64,
+    number: f64,
+    least: f64,
+    greatest: f64,
+}
+
+// === impl Trimmed ===
+
+impl Trimmed {
+    fn add(&mut self, number: f64) {
+        if number.is_nan() {
+            return;
+        }
+        let first = self.number < 0.5;
+        self.least = if first { number } else { self.least.min(number) };
+        self.greatest = if first { number } else { self.greatest.max(number) };
+        self.sum += number;
+        self.number += 1.0;
+    }
+
+    fn mean(self) -> f64 {
+        if self.number > 4.5 {
+            (self.sum - self.least - self.greatest) / (self.number - 2.0)
+        } else if self.number > 0.5 {
+            self.sum / self.number
+        } else {
+            f64::NAN
         }
     }
-    if known > 0.0 { sum / known } else { f64::NAN }
 }

@@ -7,8 +7,8 @@ use super::ring::{Ring, signed};
 const BUCKET_MIN: i64 = 300;
 /// For how long steps are kept one by one, in seconds.
 const STEPS_KEPT: i64 = 3 * 3600;
-/// For how many days buckets are kept, and one more for the edges of windows.
-const DAYS_KEPT: i64 = 29;
+/// For how many days buckets are kept. Rings round this up, by more than the windows before the oldest day need.
+const DAYS_KEPT: i64 = 28;
 
 /// The observed numbers of one series.
 #[derive(Clone, Debug, PartialEq)]
@@ -27,6 +27,8 @@ pub(super) struct History {
     pub(super) days: Ring,
     growing: (i64, f64, f64),
     last: Option<(i64, f64)>,
+    typical: Option<f64>,
+    settled: bool,
 }
 
 // === impl History ===
@@ -45,6 +47,8 @@ impl History {
             days: Ring::new(room(DAYS_KEPT * DAY, bucket)),
             growing: (i64::MIN, 0.0, 0.0),
             last: None,
+            typical: None,
+            settled: false,
         }
     }
 
@@ -73,6 +77,11 @@ impl History {
     pub(super) fn last(&self, now: i64) -> f64 {
         let steps_per_day = self.per_day * self.per_bucket;
         self.last.filter(|(step, _)| now - step <= steps_per_day).map_or(f64::NAN, |(_, number)| number)
+    }
+
+    /// Mean of the last day that was known, or of the first hours: the size of the series, also through an outage.
+    pub(super) fn typical(&self) -> Option<f64> {
+        self.typical.or(self.last.map(|(_, number)| number))
     }
 
     /// Smoothed number around a bucket, or not a number. Buckets of a quarter of an hour and more are smooth enough.
@@ -110,6 +119,9 @@ impl History {
         let known = (0..self.per_day).filter(|back| !self.buckets.at(bucket - back).is_nan()).count();
         let mean = (signed(known) * 2 >= self.per_day).then(|| self.buckets.mean(bucket, self.per_day));
         self.days.write(bucket, mean);
+        self.settled |= mean.is_some();
+        let so_far = || Some(self.buckets.mean(bucket, self.per_day)).filter(|mean| !self.settled && !mean.is_nan());
+        self.typical = mean.or_else(so_far).or(self.typical);
     }
 }
 

@@ -3,9 +3,13 @@
 use std::collections::VecDeque;
 
 use super::calendar::Calendar;
+#[cfg(feature = "heavy")]
+use super::candidates::NETWORK;
 use super::candidates::{CANDIDATES, Numbers, Origin, RIDGE, Smoothers};
 use super::conformal::{Conformal, LEVELS};
 use super::history::History;
+#[cfg(feature = "heavy")]
+use super::network::{Network, ROW, Row};
 use super::ridge::{INPUTS, Ridge};
 use super::ring::narrow;
 use super::scores::{Choice, Scores};
@@ -13,16 +17,17 @@ use super::scores::{Choice, Scores};
 /// Forecasts that wait for what comes: those of long leads are issued more rarely, so that never more wait.
 const WAITING: i64 = 24;
 /// For how long a score, and a row of the ridge, counts: its weight falls to 1/e in so many days.
-const SCORE_DAYS: f64 = 10.0;
+const SCORE_DAYS: f64 = 3.0;
 const RIDGE_DAYS: f64 = 21.0;
-/// For how many days ratios are kept.
-const RATIO_DAYS: i64 = 14;
+/// For how many days ratios are kept, at most.
+const RATIO_DAYS: f64 = 7.0;
 /// Rows of the ridge between two solutions.
 const SOLVE_EVERY: u32 = 24;
-/// Forecasts count as at least this share of the typical number when ratios are formed.
-pub(super) const FLOOR: f64 = 0.02;
-/// Bounds of ratios.
-const RATIO_BOUNDS: (f64, f64) = (0.0, 20.0);
+/// Share of the typical number that is added to both when what came is divided by what had been forecast: near zero the ratio of a
+/// few requests to none would say nothing, and the first requests after an outage would make it explode.
+pub(super) const FLOOR: f64 = 0.25;
+/// The greatest ratio that is kept.
+const RATIO_MAX: f64 = 10.0;
 
 /// A lead and its record.
 #[derive(Clone, Debug)]
@@ -31,10 +36,13 @@ pub(super) struct Lead {
     pub(super) steps: i64,
     /// Steps between two recorded forecasts.
     period: i64,
+    per_bucket: i64,
     waiting: VecDeque<Issued>,
     pub(super) scores: Scores,
     ridge: Ridge,
     rows_since: u32,
+    #[cfg(feature = "heavy")]
+    network: Network,
     pub(super) conformal: Conformal,
     score_memory: f64,
     ridge_memory: f64,
@@ -45,18 +53,21 @@ pub(super) struct Lead {
 struct Issued {
     target: i64,
     numbers: Numbers,
-    combined: [f32; 2],
+    combined: f32,
     inputs: Option<(f64, [f32; INPUTS])>,
     point: f64,
     floor: f64,
     uppers: [f64; LEVELS.len()],
+    doubtful: bool,
+    #[cfg(feature = "heavy")]
+    row: Row,
 }
 
 /// What all candidates say, and which is believed.
 #[derive(Clone, Debug)]
 pub(super) struct Opinion {
     pub(super) numbers: Numbers,
-    pub(super) combined: [f32; 2],
+    pub(super) combined: f32,
     pub(super) choice: Choice,
     inputs: Option<(f64, [f32; INPUTS])>,
 }
@@ -69,6 +80,8 @@ pub(super) struct Sight<'a> {
     pub(super) smoothers: &'a Smoothers,
     /// Whether models of the season may be believed.
     pub(super) seasonal: bool,
+    /// Whether the newest number is a zero that is more likely lost data: ratios learn nothing from it.
+    pub(super) doubtful: bool,
 }
 
 // === impl Lead ===
@@ -77,17 +90,20 @@ impl Lead {
     /// For a lead in steps, on a history.
     pub(super) fn new(steps: i64, history: &History) -> Self {
         let per_day = history.per_day * history.per_bucket;
-        let period = history.per_bucket.max(steps / WAITING).min(per_day);
+        let period = history.per_bucket * rotating(steps / (WAITING * history.per_bucket), history.per_day);
         #[expect(clippy::cast_precision_loss, reason = "steps of a day")]
         let per_row = period as f64 / per_day as f64;
         Self {
             steps,
             period,
+            per_bucket: history.per_bucket,
             waiting: VecDeque::new(),
             scores: Scores::new(),
             ridge: Ridge::new(),
             rows_since: 0,
-            conformal: Conformal::new(usize::try_from(RATIO_DAYS * per_day / period).unwrap_or(1)),
+            #[cfg(feature = "heavy")]
+            network: Network::new(u64::try_from(steps).unwrap_or(0)),
+            conformal: Conformal::new(RATIO_DAYS, 1.0 / per_row),
             score_memory: (-per_row / SCORE_DAYS).exp(),
             ridge_memory: (-per_row / RIDGE_DAYS).exp(),
         }
@@ -95,15 +111,15 @@ impl Lead {
 
     /// Whether a forecast of this step is to be recorded.
     pub(super) fn is_due(&self, step: i64) -> bool {
-        step.rem_euclid(self.period) == self.period - 1
+        step.rem_euclid(self.period) == self.per_bucket - 1
     }
 
     /// Takes what came at a step to judge the forecasts that were issued for it. What did not come judges nothing.
-    pub(super) fn resolve(&mut self, step: i64, came: Option<f64>) {
+    pub(super) fn resolve(&mut self, step: i64, came: Option<f64>, doubtful: bool) {
         while self.waiting.front().is_some_and(|issued| issued.target <= step) {
             let Some(issued) = self.waiting.pop_front() else { return };
             if let Some(came) = came.filter(|_| issued.target == step) {
-                self.learn(&issued, came);
+                self.learn(&issued, came, doubtful);
             }
         }
     }
@@ -113,13 +129,26 @@ impl Lead {
         let target = origin.now + self.steps;
         let Some(opinion) = self.opinion(origin, sight, self.steps) else { return };
         let floor = FLOOR * origin.typical;
-        let base = opinion.choice.point.max(floor);
-        let uppers = self.conformal.ratios().map(|ratio| base * ratio);
+        let base = opinion.choice.point + floor;
+        let uppers = self.conformal.ratios().map(|ratio| base * ratio - floor);
         let Opinion { numbers, combined, choice, inputs } = opinion;
         while self.waiting.back().is_some_and(|issued| issued.target >= target) {
             self.waiting.pop_back();
         }
-        self.waiting.push_back(Issued { target, numbers, combined, inputs, point: choice.point, floor, uppers });
+        #[cfg(feature = "heavy")]
+        let row = inputs.map_or([0.0; ROW], |(_, inputs)| row(&inputs, sight.history, target));
+        self.waiting.push_back(Issued {
+            target,
+            numbers,
+            combined,
+            inputs,
+            point: choice.point,
+            floor,
+            uppers,
+            doubtful: sight.doubtful,
+            #[cfg(feature = "heavy")]
+            row,
+        });
     }
 
     /// What is forecast for a lead at or near the own, in steps. `None` when nothing was ever observed.
@@ -132,30 +161,59 @@ impl Lead {
             let root = (base + deviation).clamp(0.0, f64::INFINITY);
             numbers[RIDGE] = narrow(root * root);
         }
+        #[cfg(feature = "heavy")]
+        self.ask_network(origin, sight.history, steps, inputs.as_ref(), &mut numbers);
         let combined = self.scores.combine(&numbers, sight.seasonal);
-        let choice = self.scores.choose(&numbers, &combined, sight.seasonal)?;
+        let choice = self.scores.choose(&numbers, combined, sight.seasonal)?;
         Some(Opinion { numbers, combined, choice, inputs })
     }
 
-    fn learn(&mut self, issued: &Issued, came: f64) {
-        self.scores.learn(&issued.numbers, &issued.combined, came, self.score_memory);
+    #[cfg(feature = "heavy")]
+    fn ask_network(&self, origin: &Origin, history: &History, steps: i64, inputs: Option<&(f64, [f32; INPUTS])>, numbers: &mut Numbers) {
+        let Some((base, inputs)) = inputs else { return };
+        if let Some(deviation) = self.network.predict(&row(inputs, history, origin.now + steps)) {
+            numbers[NETWORK] = narrow((base + deviation).clamp(0.0, f64::INFINITY).powi(2));
+        }
+    }
+
+    fn learn(&mut self, issued: &Issued, came: f64, doubtful: bool) {
+        self.scores.learn(&issued.numbers, issued.combined, came, self.score_memory);
         if let Some((base, inputs)) = &issued.inputs {
             self.ridge.learn(inputs, came.clamp(0.0, f64::INFINITY).sqrt() - base, self.ridge_memory);
+            #[cfg(feature = "heavy")]
+            self.network.learn(issued.row, came.clamp(0.0, f64::INFINITY).sqrt() - base);
             self.rows_since += 1;
             if self.rows_since >= SOLVE_EVERY {
                 self.rows_since = 0;
                 self.ridge.solve();
             }
         }
-        let base = issued.point.max(issued.floor);
-        let ratio = if base > 0.0 {
-            came / base
-        } else if came > 0.0 {
-            RATIO_BOUNDS.1
-        } else {
-            1.0
-        };
+        if doubtful || issued.doubtful {
+            return;
+        }
+        let base = issued.point + issued.floor;
+        // Without a base nothing was ever above zero: what came then is as far above as can be told.
+        let unknown = if came > 0.0 { RATIO_MAX } else { 1.0 };
+        let ratio = if base > 0.0 { (came + issued.floor) / base } else { unknown };
         let above = issued.uppers.map(|upper| came > upper);
-        self.conformal.learn(ratio.clamp(RATIO_BOUNDS.0, RATIO_BOUNDS.1), &above);
+        self.conformal.learn(ratio.clamp(0.0, RATIO_MAX), &above);
     }
+}
+
+/// The least number of buckets from `least` on that has no divisor in common with those of a day, so that forecasts recorded at this
+/// distance meet every time of the day: a saw-tooth of an hour would look flat to one a whole hour.
+pub(super) fn rotating(least: i64, per_day: i64) -> i64 {
+    (least.max(1)..per_day).find(|buckets| common_divisor(*buckets, per_day) == 1).unwrap_or(1)
+}
+
+fn common_divisor(a: i64, b: i64) -> i64 {
+    if b == 0 { a } else { common_divisor(b, a % b) }
+}
+
+/// Inputs of the network for a target.
+#[cfg(feature = "heavy")]
+#[expect(clippy::cast_precision_loss, reason = "slots of a week")]
+fn row(inputs: &[f32; INPUTS], history: &History, target: i64) -> Row {
+    let day = history.slot(target) as f64 / history.per_day as f64;
+    Network::row(inputs, day, (history.day(target).rem_euclid(7) as f64 + day) / 7.0)
 }

@@ -1,5 +1,7 @@
 //! Ridge regression that forgets: normal equations which old rows leave slowly.
 
+use super::ring::narrow;
+
 /// Number of inputs, the constant not counted.
 pub(super) const INPUTS: usize = 22;
 /// Number of coefficients.
@@ -10,6 +12,11 @@ const RIDGE: f64 = 0.01;
 const ROWS_MIN: f64 = 66.0;
 /// Residuals beyond this many standard deviations weigh less (Huber, 1964).
 const HUBER: f64 = 2.0;
+
+/// Inputs count at most so many times their root mean square,
+const INPUT_MAX: f64 = 5.0;
+/// once so many rows tell it.
+const ROWS_KNOWN: f64 = 20.0;
 
 /// A linear model of a target by inputs.
 #[derive(Clone, Debug, PartialEq)]
@@ -31,6 +38,7 @@ impl Ridge {
 
     /// Learns one row; all rows before count `memory` times what they counted.
     pub(super) fn learn(&mut self, inputs: &[f32; INPUTS], target: f64, memory: f64) {
+        let inputs = &self.bounded(inputs);
         let error = target - self.predict(inputs).unwrap_or(0.0);
         let allowed = HUBER * self.variance.sqrt();
         let weight = if allowed > 0.0 && error.abs() > allowed { allowed / error.abs() } else { 1.0 };
@@ -53,7 +61,7 @@ impl Ridge {
         if self.rows < ROWS_MIN {
             return;
         }
-        if let Some(coefficients) = cholesky_solve(&self.products, &self.targets) {
+        if let Some(coefficients) = solve_ridge(&self.products, &self.targets) {
             self.coefficients = Some(coefficients);
         }
     }
@@ -61,7 +69,19 @@ impl Ridge {
     /// The target expected for inputs. `None` before anything was solved.
     pub(super) fn predict(&self, inputs: &[f32; INPUTS]) -> Option<f64> {
         let coefficients = self.coefficients.as_ref()?;
+        let inputs = &self.bounded(inputs);
         Some(coefficients.iter().enumerate().map(|(place, coefficient)| coefficient * widened(inputs, place)).sum())
+    }
+
+    /// Inputs within some times their usual size: one wild day must not be multiplied by a coefficient that ordinary days gave.
+    fn bounded(&self, inputs: &[f32; INPUTS]) -> [f32; INPUTS] {
+        if self.rows < ROWS_KNOWN {
+            return *inputs;
+        }
+        std::array::from_fn(|place| {
+            let most = narrow(INPUT_MAX * (self.products[place * (place + 3) / 2] / self.rows).sqrt());
+            if most > 0.0 { inputs[place].clamp(-most, most) } else { inputs[place] }
+        })
     }
 }
 
@@ -70,14 +90,22 @@ fn widened(inputs: &[f32; INPUTS], place: usize) -> f64 {
     inputs.get(place).map_or(1.0, |input| f64::from(*input))
 }
 
-/// Solves the ridge equations by Cholesky's decomposition. `None` when they are not positive definite.
-fn cholesky_solve(products: &[f64], targets: &[f64; WIDTH]) -> Option<[f64; WIDTH]> {
+/// Solves the ridge equations. `None` when they are not positive definite.
+fn solve_ridge(products: &[f64], targets: &[f64; WIDTH]) -> Option<[f64; WIDTH]> {
+    let mut penalised = products.to_vec();
+    let diagonal = |place: usize| place * (place + 3) / 2;
+    let scale: f64 = (0..INPUTS).map(|place| products[diagonal(place)]).fold(0.0, f64::max);
+    for place in 0..WIDTH {
+        let own = products[diagonal(place)];
+        penalised[diagonal(place)] += if place < INPUTS { RIDGE * own + 1e-9 * scale + 1e-12 } else { 1e-9 };
+    }
+    cholesky(penalised, *targets)
+}
+
+/// Solves symmetric equations, given as lower triangle by rows, by Cholesky's decomposition. `None` when they are not positive definite.
+pub(super) fn cholesky<const N: usize>(mut factor: Vec<f64>, mut solution: [f64; N]) -> Option<[f64; N]> {
     let at = |row: usize, column: usize| row * (row + 1) / 2 + column;
-    let mut factor = products.to_vec();
-    let scale: f64 = (0..INPUTS).map(|place| products[at(place, place)]).fold(0.0, f64::max);
-    for row in 0..WIDTH {
-        let penalty = if row < INPUTS { RIDGE * factor[at(row, row)] + 1e-9 * scale + 1e-12 } else { 1e-9 };
-        factor[at(row, row)] += penalty;
+    for row in 0..N {
         for column in 0..=row {
             let known: f64 = (0..column).map(|inner| factor[at(row, inner)] * factor[at(column, inner)]).sum();
             let rest = factor[at(row, column)] - known;
@@ -91,13 +119,12 @@ fn cholesky_solve(products: &[f64], targets: &[f64; WIDTH]) -> Option<[f64; WIDT
             }
         }
     }
-    let mut solution = *targets;
-    for row in 0..WIDTH {
+    for row in 0..N {
         let known: f64 = (0..row).map(|inner| factor[at(row, inner)] * solution[inner]).sum();
         solution[row] = (solution[row] - known) / factor[at(row, row)];
     }
-    for row in (0..WIDTH).rev() {
-        let known: f64 = (row + 1..WIDTH).map(|inner| factor[at(inner, row)] * solution[inner]).sum();
+    for row in (0..N).rev() {
+        let known: f64 = (row + 1..N).map(|inner| factor[at(inner, row)] * solution[inner]).sum();
         solution[row] = (solution[row] - known) / factor[at(row, row)];
     }
     solution.iter().all(|coefficient| coefficient.is_finite()).then_some(solution)

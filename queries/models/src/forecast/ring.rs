@@ -40,11 +40,6 @@ impl Ring {
         f64::from(self.numbers[self.slot(place)])
     }
 
-    /// The newest place.
-    pub(super) fn newest(&self) -> Option<i64> {
-        self.newest
-    }
-
     /// Mean of the known numbers of `places` places up to and with `last`, or not a number.
     pub(super) fn mean(&self, last: i64, places: i64) -> f64 {
         let (mut sum, mut known) = (0.0, 0.0);
@@ -91,7 +86,7 @@ mod tests {
         ring.write(7, None);
         assert!((ring.at(4) - 4.0).abs() < 1e-9 && [5, 6, 7, 8].iter().all(|place| ring.at(*place).is_nan()));
         ring.write(5, Some(9.0));
-        assert!(ring.at(6).is_nan() && (ring.mean(5, 2) - 6.5).abs() < 1e-9 && ring.newest() == Some(5));
+        assert!(ring.at(6).is_nan() && (ring.mean(5, 2) - 6.5).abs() < 1e-9);
         ring.write(i64::MAX, Some(1.0));
         assert!(ring.mean(5, 4).is_nan());
     }

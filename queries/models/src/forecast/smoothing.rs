@@ -7,6 +7,15 @@ pub(super) const LEVEL_WEIGHTS: [f64; 5] = [0.05, 0.1, 0.2, 0.4, 0.7];
 /// Weights of the newest number in level and season.
 pub(super) const SEASON_WEIGHTS: [(f64, f64); 6] = [(0.02, 0.1), (0.1, 0.1), (0.3, 0.1), (0.02, 0.3), (0.1, 0.3), (0.3, 0.3)];
 
+/// Errors count at most this many standard deviations in level and season.
+const ERROR_MAX: f64 = 4.0;
+/// Mean absolute deviation to standard deviation, for a normal distribution.
+const NORMAL: f64 = 1.2533;
+/// Numbers before the usual size of errors is known.
+const NUMBERS_MIN: f64 = 50.0;
+/// Weight of a new error in its usual size.
+const DEVIATION_WEIGHT: f64 = 0.005;
+
 /// A level that follows its numbers (simple exponential smoothing).
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct Level {
@@ -27,6 +36,14 @@ pub(super) struct Season {
     counts: Vec<f32>,
     first_day: Option<i64>,
     ready: bool,
+    deviation: Deviation,
+}
+
+/// The usual size of surprises, against which wild ones are bounded (robust smoothing: Gelper, Fried and Croux, 2010).
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+struct Deviation {
+    numbers: f64,
+    mean_absolute: f64,
 }
 
 // === impl Level ===
@@ -45,6 +62,19 @@ impl Level {
     }
 }
 
+// === impl Deviation ===
+
+impl Deviation {
+    /// The error, bounded once the usual size is known.
+    fn bound(&mut self, error: f64) -> f64 {
+        let most = ERROR_MAX * NORMAL * self.mean_absolute;
+        let bounded = if self.numbers > NUMBERS_MIN && most > 0.0 { error.clamp(-most, most) } else { error };
+        self.numbers += 1.0;
+        self.mean_absolute += (1.0 / self.numbers).max(DEVIATION_WEIGHT) * (bounded.abs() - self.mean_absolute);
+        bounded
+    }
+}
+
 // === impl Season ===
 
 impl Season {
@@ -59,6 +89,7 @@ impl Season {
             counts: vec![0.0; slots],
             first_day: None,
             ready: false,
+            deviation: Deviation::default(),
         }
     }
 
@@ -76,7 +107,7 @@ impl Season {
             }
         }
         let Some(season) = self.slots.get_mut(slot) else { return };
-        let error = root - self.level - f64::from(*season);
+        let error = self.deviation.bound(root - self.level - f64::from(*season));
         self.level += self.level_weight * error;
         if !special {
             *season += narrow(self.season_weight * (1.0 - self.level_weight) * error);

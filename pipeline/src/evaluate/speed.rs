@@ -1,0 +1,185 @@
+//! How long the models take for a thousand services: everything that one window of all services makes them do.
+
+use std::fmt::Write as _;
+use std::time::Duration;
+
+use serde::Serialize;
+use tracescale_core::time::Timestamp;
+use tracescale_queries::testbed::{DEFAULT_END, Testbed};
+use tracescale_queries::{Engine, EngineConfig, Snapshot, judgement, shipped, streams};
+
+use crate::clock;
+
+/// Services, and calls between them.
+const SERVICES: usize = 1000;
+const CALLS: usize = 3;
+/// Minutes that forecasts know before the clock is looked at: a day and a half, so that models of the season take part.
+const MINUTES: u32 = 36 * 60;
+/// Windows that are measured.
+const ROUNDS: u32 = 9;
+const MINUTE: Duration = Duration::from_secs(60);
+
+/// Milliseconds of one thread, medians.
+#[derive(Clone, Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct Report {
+    services: usize,
+    /// Of each model, for a final window that it learns from.
+    learning: Vec<(&'static str, f64)>,
+    /// Of each model, for a window that it only judges.
+    judging: Vec<(&'static str, f64)>,
+    /// Of the replicas that a latency objective needs.
+    sizing: f64,
+}
+
+/// Measures; takes about half a minute.
+pub(super) fn measure() -> anyhow::Result<Report> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    runtime.block_on(run())
+}
+
+async fn run() -> anyhow::Result<Report> {
+    let settings = judgement::Settings::default();
+    let (parts, _) = shipped::parts(&streams::Config::default(), &settings, Vec::new());
+    let engine = Engine::with_parts(EngineConfig::default(), parts).await;
+    let tables = engine.map_err(|problems| anyhow::anyhow!("{} views do not work", problems.len()))?.tables();
+    let mut models = judgement::all(&settings);
+    let begin = DEFAULT_END - MINUTE * MINUTES;
+    for minute in 0..MINUTES {
+        let bed = Testbed::new(tables.clone(), &[])?;
+        insert(&bed, "service_sojourn", begin + MINUTE * minute, sojourn).await?;
+        let rows = bed.snapshot().await?;
+        let minutes = rows.query("SELECT * FROM service_sojourn", &[]).await?;
+        models.iter_mut().for_each(|model| minutes.iter().for_each(|rows| model.remember("service_sojourn", rows)));
+    }
+    let (mut learning, mut judging, mut sizing) = (vec![Vec::new(); models.len()], vec![Vec::new(); models.len()], Vec::new());
+    for round in 0..ROUNDS {
+        let end = DEFAULT_END + MINUTE * round;
+        let snapshot = window(&tables, end).await?;
+        for (is_final, times) in [(true, &mut learning), (false, &mut judging)] {
+            for (model, times) in models.iter_mut().zip(times) {
+                let before = clock::now();
+                let _ = judgement::rehearse(&mut **model, &snapshot, end, is_final)?;
+                times.push(since(before));
+            }
+        }
+        sizing.push(size(&snapshot).await?);
+    }
+    let names: Vec<&'static str> = models.iter().map(|model| model.name()).collect();
+    let medians = |times: Vec<Vec<f64>>| names.iter().copied().zip(times.into_iter().map(median)).collect();
+    Ok(Report { services: SERVICES, learning: medians(learning), judging: medians(judging), sizing: median(sizing) })
+}
+
+/// One window of every view that models read.
+async fn window(tables: &Snapshot, end: Timestamp) -> anyhow::Result<Snapshot> {
+    let bed = Testbed::new(tables.clone(), &[])?;
+    insert(&bed, "service_sojourn", end, sojourn).await?;
+    let load = |service| ("service_name, arrival_rate, completion_rate", format!("'s{service}', {0}, {0}", rate(service, end)));
+    insert(&bed, "service_load", end, |service, _| load(service)).await?;
+    let summary = |service: usize, end| {
+        let columns = "service_name, arrival_rate, completion_rate, mean_sojourn, self_time, service_scv, instances, n_eff, error_ratio";
+        (
+            columns,
+            format!(
+                "'s{service}', {0}, {0}, 0.2, {1}, 1.1, {2}, 5000, 0",
+                rate(service, end),
+                0.05 + wobble(service, end),
+                4 + service % 20
+            ),
+        )
+    };
+    insert(&bed, "service_summary", end, summary).await?;
+    insert(&bed, "service_self_time", end, |service, end| ("service_name, p95", format!("'s{service}', {}", 0.2 + wobble(service, end))))
+        .await?;
+    for call in 1..=CALLS {
+        let columns = "client_service, server_service, call_rate, client_mean, server_mean, wait_mean, wait_p05";
+        let values = |service| format!("'s{service}', 's{}', 50, 0.06, 0.05, 0.01, 0.002", (service * 7 + call * 131) % SERVICES);
+        insert(&bed, "calls", end, |service, _| (columns, values(service))).await?;
+    }
+    for (name, value) in [("container.cpu.usage", 0.4), ("container.memory.working_set", 2e8), ("process.cpu.utilization", 0.5)] {
+        let values = |service: usize| format!("'s{service}', '{name}', {0}, {0}", value * (1.0 + wobble(service, end)));
+        insert(&bed, "metric_gauges", end, |service, _| ("service_name, metric_name, mean, max", values(service))).await?;
+    }
+    let queue = |service: usize, end| {
+        let columns = "service_name, arrival_rate, load_bias, service_time, service_scv, pooling";
+        (columns, format!("'s{service}', {}, 1.1, {}, 1.2, 0.4", rate(service, end) * 20.0, 0.05 + wobble(service, end)))
+    };
+    insert(&bed, "service_queue", end, queue).await?;
+    Ok(bed.snapshot().await?)
+}
+
+/// A row for every service: its columns, and its values in SQL.
+async fn insert(bed: &Testbed, view: &str, end: Timestamp, row: impl Fn(usize, Timestamp) -> (&'static str, String)) -> anyhow::Result<()> {
+    let mut values = Vec::with_capacity(SERVICES);
+    let mut columns = "";
+    for service in 0..SERVICES {
+        let (of, text) = row(service, end);
+        columns = of;
+        values.push(format!("(TIMESTAMP '{end}', {text})"));
+    }
+    let _ = bed.run(&format!("INSERT INTO {view} (window_end, {columns}) VALUES {}", values.join(", "))).await?;
+    Ok(())
+}
+
+fn sojourn(service: usize, end: Timestamp) -> (&'static str, String) {
+    ("service_name, requests", format!("'s{service}', {}", rate(service, end) * 60.0))
+}
+
+/// Milliseconds to size every service for an objective.
+async fn size(snapshot: &Snapshot) -> anyhow::Result<f64> {
+    let sql = "SELECT replicas_for_latency(arrival_rate * load_bias, service_time, service_scv, 2, slo => 0.6, quantile => 0.99,
+                                           pooling => pooling, utilization => 0.85) AS replicas FROM service_queue";
+    let mut query = snapshot.prepare(sql, &[]).await?;
+    let before = clock::now();
+    let rows: usize = query.run(snapshot, &[]).await?.iter().map(arrow::array::RecordBatch::num_rows).sum();
+    anyhow::ensure!(rows == SERVICES, "{rows} of {SERVICES} services were sized");
+    Ok(since(before))
+}
+
+/// Requests per second of a service at a time: a day's wave, and noise of its own.
+fn rate(service: usize, at: Timestamp) -> f64 {
+    let day = (seconds(at) / 86_400.0 * std::f64::consts::TAU).sin();
+    (20.0 + number(service % 50)) * (1.5 + day) * (1.0 + wobble(service, at))
+}
+
+/// Up to a tenth, the same for the same service and minute.
+fn wobble(service: usize, at: Timestamp) -> f64 {
+    let minute = at.as_nanos().div_euclid(60_000_000_000).unsigned_abs();
+    let mixed = (minute ^ (service as u64).wrapping_mul(0x9e37_79b9)).wrapping_mul(0xbf58_476d_1ce4_e5b9) >> 40;
+    number(usize::try_from(mixed % 1000).unwrap_or(0)) / 10_000.0
+}
+
+#[expect(clippy::cast_precision_loss, reason = "small numbers")]
+fn number(value: usize) -> f64 {
+    value as f64
+}
+
+#[expect(clippy::cast_precision_loss, reason = "microseconds do not matter")]
+fn seconds(at: Timestamp) -> f64 {
+    at.as_nanos() as f64 / 1e9
+}
+
+fn since(before: Timestamp) -> f64 {
+    clock::now().since(before).as_secs_f64() * 1e3
+}
+
+fn median(mut times: Vec<f64>) -> f64 {
+    times.sort_by(f64::total_cmp);
+    times.get(times.len() / 2).copied().unwrap_or_default()
+}
+
+// === impl Report ===
+
+impl Report {
+    pub(super) fn text(&self) -> String {
+        let mut text = format!("{} services, milliseconds of one thread, medians of {ROUNDS}\n\n", self.services);
+        let _ = writeln!(text, "{:<22}{:>12}{:>12}", "model", "learns", "judges");
+        for ((name, learning), (_, judging)) in self.learning.iter().zip(&self.judging) {
+            let _ = writeln!(text, "{name:<22}{learning:>12.1}{judging:>12.1}");
+        }
+        let sum = |times: &[(&str, f64)]| times.iter().map(|(_, time)| time).sum::<f64>();
+        let _ = writeln!(text, "{:<22}{:>12.1}{:>12.1}", "replicas_for_latency", self.sizing, self.sizing);
+        let _ = writeln!(text, "{:<22}{:>12.1}{:>12.1}", "all", sum(&self.learning) + self.sizing, sum(&self.judging) + self.sizing);
+        text
+    }
+}

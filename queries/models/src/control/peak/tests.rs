@@ -1,0 +1,74 @@
+use super::*;
+
+/// A reproducible number in (0, 1).
+fn noise(seed: &mut u64) -> f64 {
+    *seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+    f64::from(u32::try_from(*seed >> 32).unwrap()) / f64::from(u32::MAX)
+}
+
+/// A day of 15 s samples of a wave around 500, with steps of a random walk.
+fn walk(days: usize, seed: &mut u64) -> Vec<f64> {
+    let mut drift = 0.0;
+    (0..days * DAY)
+        .map(|sample| {
+            drift = 0.97 * drift + 0.02 * (noise(seed) - 0.5);
+            let angle = std::f64::consts::TAU * real(sample % DAY) / real(DAY);
+            500.0 * (1.0 - 0.5 * angle.cos()) * (1.0 + drift)
+        })
+        .collect()
+}
+
+/// Guarantees: in the days after those it learned from, peaks exceed their 95 % quantile in about 5 % of the cases, whatever the
+/// horizon.
+#[test]
+fn quantiles_are_calibrated() {
+    for horizon in [60.0, 600.0] {
+        let rates = walk(6, &mut 7);
+        let mut forecaster = PeakForecaster::new(horizon, 1.0).unwrap();
+        let ahead = samples_in(horizon);
+        let (mut exceeded, mut judged) = (0.0, 0.0);
+        for (place, rate) in rates.iter().enumerate() {
+            forecaster.observe(Some(*rate));
+            if place < 4 * DAY || place + ahead >= rates.len() {
+                continue;
+            }
+            let upper = forecaster.peak().unwrap().quantile(0.95).unwrap();
+            let levels = (place + 2..=place + ahead).map(|at| 0.5 * (rates[at] + rates[at - 1]));
+            judged += 1.0;
+            exceeded += if levels.fold(0.0, f64::max) > upper { 1.0 } else { 0.0 };
+        }
+        let share = exceeded / judged;
+        assert!((0.03..0.07).contains(&share), "{horizon}: {share}");
+    }
+}
+
+/// Guarantees: a daily rise is expected: the forecast before it is nearer than the level, and what is exceeded agrees with it.
+#[test]
+fn seasons_are_expected() {
+    let rates = walk(4, &mut 3);
+    let mut forecaster = PeakForecaster::new(1800.0, 1.0).unwrap();
+    rates[..3 * DAY + DAY / 4].iter().for_each(|rate| forecaster.observe(Some(*rate)));
+    let peak = forecaster.peak().unwrap();
+    let come = rates[3 * DAY + DAY / 4 + 120];
+    let median = peak.quantile(0.5).unwrap();
+    assert!((median / come - 1.0).abs() < 0.5 * (peak.level / come - 1.0).abs(), "{median} {come} {}", peak.level);
+    let upper = peak.quantile(0.9).unwrap();
+    assert!((peak.exceedance(upper) - 0.1).abs() < 0.01 && peak.exceedance(0.0) > 0.99 && peak.exceedance(1e9) < 1e-9);
+}
+
+/// Guarantees: before the first sample there is no forecast, after it the prior's; a gap is not learned from; another horizon is
+/// learned from the same samples; senseless horizons are refused.
+#[test]
+fn little_and_no_data() {
+    let mut forecaster = PeakForecaster::new(100.0, 1.0).unwrap();
+    assert!(forecaster.peak().is_none() && (forecaster.horizon() - 105.0).abs() < 1e-9);
+    forecaster.observe(Some(100.0));
+    let prior = forecaster.peak().unwrap();
+    assert!(prior.is_prior && (prior.quantile(0.95).unwrap() / 100.0 - 1.5).abs() < 0.02 && prior.quantile(1.0).is_none());
+    (0..20).for_each(|_| forecaster.observe(None));
+    assert!(forecaster.outcomes.is_empty() && (forecaster.peak().unwrap().level - 100.0).abs() < 1e-6);
+    walk(1, &mut 1).into_iter().for_each(|rate| forecaster.observe(Some(rate)));
+    let other = forecaster.with_horizon(60.0).unwrap();
+    assert!(!other.peak().unwrap().is_prior && (other.horizon() - 60.0).abs() < 1e-9);
+    assert!(PeakForecaster::new(0.0, 1.0).is_none() && PeakForecaster::new(1e6, 1.0).is_none() && PeakForecaster::new(60.0, 0.0).is_none());
+}

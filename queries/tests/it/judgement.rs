@@ -1,0 +1,142 @@
+//! The shipped models over live windows: what they learn, whom they blame, and what they remember.
+
+use std::sync::Arc;
+
+use arrow::array::{ArrayRef, AsArray, BooleanArray, FixedSizeBinaryArray, Float64Array, RecordBatch};
+use arrow::datatypes::Float64Type;
+use tracescale_core::schema::Stream;
+use tracescale_core::time::Timestamp;
+use tracescale_queries::config::EngineConfig;
+use tracescale_queries::engine::Engine;
+use tracescale_queries::{judgement, shipped, streams};
+
+use crate::engine_rows::text;
+use crate::streams_engine::{batch, times, words};
+
+const MILLI: i64 = 1_000_000;
+/// A whole minute, so that windows are easy to follow.
+const START: i64 = 1_767_225_600;
+/// Traces in a second.
+const RATE: i64 = 12;
+
+/// One span: id, parent, kind, service, begin and end in milliseconds.
+type Span = (u8, u8, &'static str, &'static str, i64, i64);
+
+/// A request to cart, 40 ms of its own, that calls stock, which works for 30 ms after `wait` milliseconds in front of it.
+fn trace(begin: i64, wait: i64) -> [Span; 3] {
+    let called = begin + 20;
+    let served = called + wait;
+    [
+        (1, 0, "SERVER", "cart", begin, served + 30 + 20),
+        (2, 1, "CLIENT", "cart", called, served + 30),
+        (3, 2, "SERVER", "stock", served, served + 30),
+    ]
+}
+
+/// A second's traces; `wait` says how long the call of the trace with that number waits.
+fn second(second: i64, wait: impl Fn(i64) -> i64) -> RecordBatch {
+    let spans: Vec<(i64, Span)> = (0..RATE)
+        .flat_map(|place| {
+            let begin = second * 1000 + place * 1000 / RATE;
+            trace(begin, wait(second * RATE + place)).map(|span| (begin, span))
+        })
+        .collect();
+    let ids = |width, id: &dyn Fn(&(i64, Span)) -> Option<Vec<u8>>| -> ArrayRef {
+        Arc::new(FixedSizeBinaryArray::try_from_sparse_iter_with_size(spans.iter().map(id), width).unwrap())
+    };
+    let entry: BooleanArray = spans.iter().map(|(_, span)| Some(span.2 == "SERVER")).collect();
+    let durations = spans.iter().map(|(_, span)| f64::from(u32::try_from(span.5 - span.4).unwrap()) / 1000.0);
+    let given: Vec<(&str, ArrayRef)> = vec![
+        ("start_time", times(spans.iter().map(|(_, span)| span.4 * MILLI))),
+        ("end_time", times(spans.iter().map(|(_, span)| span.5 * MILLI))),
+        ("duration", Arc::new(Float64Array::from_iter_values(durations))),
+        ("trace_id", ids(16, &|(begin, _)| Some([&[0; 8][..], &begin.to_be_bytes()].concat()))),
+        ("span_id", ids(8, &|(_, span)| Some(vec![0, 0, 0, 0, 0, 0, 0, span.0]))),
+        ("parent_span_id", ids(8, &|(_, span)| (span.1 > 0).then(|| vec![0, 0, 0, 0, 0, 0, 0, span.1]))),
+        ("kind", words(spans.iter().map(|(_, span)| span.2).collect())),
+        ("service_name", words(spans.iter().map(|(_, span)| span.3).collect())),
+        ("service_instance_id", words(vec!["one"; spans.len()])),
+        ("name", words(vec!["GET /"; spans.len()])),
+        ("is_entry", Arc::new(entry)),
+        ("adjusted_count", Arc::new(Float64Array::from(vec![1.0; spans.len()]))),
+    ];
+    batch(Stream::Spans, spans.len(), given)
+}
+
+async fn engine() -> Engine {
+    let (parts, _) = shipped::parts(&streams::Config::default(), &judgement::Settings::default(), Vec::new());
+    Engine::with_parts(EngineConfig::default(), parts).await.unwrap_or_else(|problems| panic!("{problems:?}"))
+}
+
+/// Feeds seconds `from..to`; time moves on every five.
+async fn feed(engine: &mut Engine, from: i64, to: i64, wait: impl Fn(i64) -> i64) {
+    for at in from..to {
+        let now = Timestamp::from_secs(START + at + 2);
+        engine.push("sender", vec![(Stream::Spans, second(START + at, &wait))], now).await.unwrap();
+        if at % 5 == 4 {
+            let _ = engine.advance(now).await.unwrap();
+        }
+    }
+}
+
+async fn rows(engine: &Engine, sql: &str) -> RecordBatch {
+    let batches = engine.tables().query(sql, &[]).await.unwrap_or_else(|error| panic!("{sql}: {error:?}"));
+    arrow::compute::concat_batches(&batches[0].schema(), &batches).unwrap()
+}
+
+fn number(rows: &RecordBatch, name: &str, row: usize) -> f64 {
+    rows.column_by_name(name).unwrap().as_primitive::<Float64Type>().value(row)
+}
+
+/// Guarantees: a steady service is calibrated to its own time, its load is forecast as it is, nobody is blamed, and a successor
+/// that is taught the same windows says the same without having seen a span.
+#[tokio::test]
+async fn steady_services_are_learned() {
+    let mut engine = engine().await;
+    feed(&mut engine, 0, 600, |_| 2).await;
+    let queue = rows(&engine, "SELECT * FROM service_queue WHERE window_end = latest() ORDER BY service_name").await;
+    assert_eq!(text(&queue, &["service_name", "model_state"]), ["cart trusted", "stock trusted"]);
+    assert!((number(&queue, "service_time", 0) - 0.042).abs() < 0.003, "{queue:?}");
+    assert!((number(&queue, "service_time", 1) - 0.030).abs() < 0.001);
+    assert!((number(&queue, "utilization", 1) - 0.36).abs() < 0.04);
+    let sql = "SELECT * FROM service_forecast WHERE window_end = latest() AND service_name = 'cart' ORDER BY horizon";
+    let forecast = rows(&engine, sql).await;
+    assert_eq!(forecast.num_rows(), 5);
+    for row in 0..5 {
+        assert!((number(&forecast, "forecast", row) - 12.0).abs() < 0.1, "{forecast:?}");
+        assert!(number(&forecast, "p95", row) >= number(&forecast, "p50", row));
+    }
+    let cause = rows(&engine, "SELECT * FROM service_cause WHERE window_end = latest() ORDER BY service_name").await;
+    assert_eq!(text(&cause, &["service_name", "cause", "more_helps"]), ["cart NULL unknown", "stock NULL unknown"]);
+
+    let mut successor = self::engine().await;
+    let minutes = rows(&engine, "SELECT * FROM service_sojourn WHERE is_final ORDER BY window_end").await;
+    assert!(successor.remembers("service_sojourn") && !successor.remembers("service_errors"));
+    successor.teach("service_sojourn", &minutes);
+    let calibrated = rows(&engine, "SELECT * FROM service_queue WHERE is_final ORDER BY window_end").await;
+    successor.teach("service_queue", &calibrated);
+    feed(&mut successor, 600, 610, |_| 2).await;
+    let known = rows(&successor, "SELECT * FROM service_queue WHERE window_end = latest() ORDER BY service_name").await;
+    assert!((number(&known, "service_time", 0) - number(&queue, "service_time", 0)).abs() < 1e-3);
+}
+
+/// Guarantees: when requests queue in front of a callee, it is named as the cause with a queue's mark, more of it helps, and more of
+/// its caller does not; when every call takes longer by the same time, it is the network and more of nobody helps.
+#[tokio::test]
+async fn the_callee_is_blamed_not_the_victim() {
+    let mut engine = engine().await;
+    feed(&mut engine, 0, 480, |_| 2).await;
+    // A standing queue of varying length.
+    feed(&mut engine, 480, 600, |trace| 200 + (trace * 7919) % 800).await;
+    let sql = "SELECT * FROM service_cause WHERE window_end = latest() ORDER BY service_name";
+    let cause = rows(&engine, sql).await;
+    let said = text(&cause, &["service_name", "cause", "cause_kind", "more_helps", "blocked_by"]);
+    assert_eq!(said, ["cart stock capacity no stock", "stock stock capacity yes NULL"]);
+
+    let mut engine = self::engine().await;
+    feed(&mut engine, 0, 480, |_| 2).await;
+    feed(&mut engine, 480, 600, |trace| 400 + trace % 3).await;
+    let cause = rows(&engine, sql).await;
+    let said = text(&cause, &["service_name", "cause", "cause_kind", "more_helps"]);
+    assert_eq!(said, ["cart stock network no", "stock stock network no"]);
+}
