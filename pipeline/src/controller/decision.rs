@@ -57,7 +57,8 @@ impl Controller {
         let observed = target.observed.as_ref().ok()?;
         let pending = self.decider.state(&target.spec.name).and_then(|state| state.pending).map_or(0, |pending| pending.to);
         let current = observed.desired.max(pending);
-        let rules: Vec<RuleRef> = inputs(&self.ruleset, target, self.discovery.acts).0;
+        let serving = self.ruleset.serving(&target.spec.name);
+        let rules: Vec<RuleRef> = serving.map(|edition| edition.reference(target, self.discovery.acts)).collect();
         let startup = rules.iter().map(|rule| rule.policy.spec().control.startup).max().unwrap_or(Duration::ZERO);
         let least = if rules.is_empty() { 0 } else { effective_bounds(&rules, now).bounds.min };
         Some(Standing { current, ready: observed.ready, least, wish: target.wish.unwrap_or(current), startup })

@@ -109,8 +109,10 @@ async fn a_version_that_fails_is_taken_back() {
         let _ = reload(&mut controller, 10, "SELECT 2");
         let (newest, _) = versions(&controller);
         (0..failures).for_each(|second| drop(ask(&mut controller, 11 + second, newest, Err(failure()))));
-        let _ = advance(&mut controller, &snapshot, 20, Vec::new());
+        let effects = advance(&mut controller, &snapshot, 20, Vec::new());
         assert_eq!(matches!(stage(&controller), Stage::Reverted { why: Why::Failed { .. }, .. }), reverted);
+        let alert = |effect: &Effect| if let Effect::Warn(warning) = effect { Some(warning.alert(at(20)).kind) } else { None };
+        assert_eq!(effects.iter().filter_map(alert).any(|kind| kind == "rule_reverted"), reverted);
     }
 }
 
