@@ -1,11 +1,11 @@
-//! Simulated services, the baselines that scale them, and scores.
+//! Simulated services, the autoscalers that scale them, and scores.
 //!
 //! ```text
 //! scenario ─▶ world ─┬▶ des   (every request)  ─┐            ┌─▶ report ─▶ score
 //!                    └▶ fluid (every few secs) ─┴▶ plant ─▶ policy::run
 //!                                                      ▲    │
 //!                                    set_replicas ─────┘    ▼ Telemetry
-//!                                                        Policy: baseline::* or a decider of somebody else
+//!                                                        Policy: baseline::*, modelled (tracescale itself), bandit (its knobs, learned)
 //! ```
 //!
 //! Architecture invariants: no I/O, no clock, no async, no Arrow. All randomness comes from seeds, by stream and request, so that

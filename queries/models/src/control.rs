@@ -7,6 +7,7 @@
 //! prices ─▶ cost (what a broken promise is worth) ────────────────────┘
 //! ```
 //!
+//! What latencies teach about the model comes from [`crate::calibration`] as a factor on the load; here it is only applied.
 //! Every function is pure and takes what windows of spans deliver, so that live rules and simulations compute the same. Guards
 //! against wrong data and hasty changes are not here: they belong to the decider, and act on every plan.
 
@@ -14,7 +15,6 @@ mod asymmetry;
 mod cascade;
 mod cost;
 mod curve;
-mod feedback;
 mod peak;
 mod planner;
 mod startup;
@@ -24,7 +24,6 @@ pub use asymmetry::{DOWN_TOLERANCE, Stabilizer, is_worth_shrinking};
 pub use cascade::{FrontDoor, VisitRatio, cascade};
 pub use cost::{Prices, is_saving_worth, newsvendor_quantile};
 pub use curve::Curve;
-pub use feedback::{BIAS_HIGHEST, BIAS_LOWEST, Feedback, corrected_bias, decayed_bias};
 pub use peak::{Peak, PeakForecaster};
 pub use planner::{Plan, Planner, Reason, Settings, Window};
 pub use startup::{STARTS, Startups};

@@ -1,3 +1,5 @@
+//! Tests of the comparison: protocols on made series, and the recorded ones where they are.
+
 use std::path::PathBuf;
 
 use super::*;

@@ -1,3 +1,5 @@
+//! Tests of the simulated autoscaler: what it sees, and what its guards do.
+
 use tracescale_core::policy::SelectPolicy;
 use tracescale_models::control::{Settings, Startups};
 use tracescale_models::sizing::{self, ServiceTime, Station};

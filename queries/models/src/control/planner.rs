@@ -67,7 +67,7 @@ pub struct Window {
     pub violated: Option<bool>,
     /// Requests per second that forecasts at front doors announce ([`super::cascade`]).
     pub announced: Option<f64>,
-    /// Factor on the load by which the model is known to be off ([`super::corrected_bias`]); 1 when absent.
+    /// Factor on the load by which the model is known to be off ([`crate::calibration::Calibration::bias`]); 1 when absent.
     pub bias: Option<f64>,
 }
 
@@ -248,7 +248,7 @@ impl Planner {
         let median = peak.quantile(0.5)?;
         let wanted = match self.quantile {
             Some(quantile) => self.needed(peak.quantile(quantile)?.max(peak.level) * bias),
-            None => self.cheapest(&peak, bias),
+            None => self.cheapest(&peak, bias).max(if self.utilization_max < 1.0 { self.needed(median * bias) } else { 0 }),
         };
         let reason = if peak.is_prior { Reason::Prior } else { Reason::Forecast };
         let backlog = window.backlog.filter(|backlog| *backlog >= 1.0 && backlog.is_finite()).unwrap_or(0.0);

@@ -1,3 +1,5 @@
+//! Tests of peak forecasts on made loads.
+
 use super::*;
 
 /// A reproducible number in (0, 1).

@@ -1,3 +1,5 @@
+//! Tests of the planner on made windows.
+
 use super::*;
 
 fn settings() -> Settings {
