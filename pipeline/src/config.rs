@@ -190,7 +190,7 @@ impl Config {
         let checked = self.checked.lock().unwrap_or_else(PoisonError::into_inner).take();
         match checked {
             Some(checked) => Ok(checked),
-            None => self.engine_with(Duration::ZERO, |parts| parts).await,
+            None => self.engine_with(Duration::ZERO, &self.specs().0, |parts| parts).await,
         }
     }
 
@@ -206,13 +206,15 @@ impl Config {
         kept.filter(|_| self.documents.views.is_empty())
     }
 
-    /// [`Config::engine`] with some of the views and models, whose windows are no closer to each other than `slide_min`.
+    /// [`Config::engine`] with some of the views and models, whose windows are no closer to each other than `slide_min`, and for
+    /// these targets.
     ///
     /// # Errors
     /// Every problem of every view.
     pub async fn engine_with(
         &self,
         slide_min: Duration,
+        targets: &[TargetSpec],
         select: impl FnOnce(EngineParts) -> EngineParts,
     ) -> Result<PlannedEngine, Vec<ViewProblem>> {
         let windows = &self.documents.settings.windows;
@@ -230,29 +232,24 @@ impl Config {
             let origin = view.path.display().to_string();
             ViewSource { name: origin.clone(), sql: view.sql.clone(), origin }
         });
-        let (parts, losses) = shipped::parts(&streams::Config::default(), &self.judgement(), own.collect());
+        let (parts, losses) = shipped::parts(&streams::Config::default(), &self.judgement(targets), own.collect());
         Ok((Engine::with_parts(config, select(parts)).await?, losses))
     }
 
     /// What the shipped models are told.
-    fn judgement(&self) -> judgement::Settings {
+    fn judgement(&self, targets: &[TargetSpec]) -> judgement::Settings {
         let models = self.documents.settings.models.clone();
-        let holidays = models.holidays.iter().copied().collect();
-        let servers = self.documents.targets.iter().filter_map(|(_, target)| Some((target.service.clone(), target.servers?)));
-        let promises = self.documents.targets.iter().filter_map(|(_, target)| {
-            let promise = judgement::Promise {
-                latency: target.objective?.latency.as_secs_f64(),
-                quantile: target.objective?.share(),
-                servers: target.servers.map_or(1.0, |servers| f64::from(servers.get())),
-            };
-            Some(((target.service.service_name.clone(), target.service.service_namespace.clone()), promise))
-        });
+        let name = |target: &TargetSpec| (target.service.service_name.clone(), target.service.service_namespace.clone());
+        let servers = |target: &TargetSpec| target.servers.map(|servers| f64::from(servers.get()));
+        let promise = |target: &TargetSpec| {
+            let objective = target.objective?;
+            let (latency, quantile) = (objective.latency.as_secs_f64(), objective.share());
+            Some(judgement::Promise { latency, quantile, servers: servers(target).unwrap_or(1.0) })
+        };
         judgement::Settings {
-            holidays,
-            promises: promises.collect(),
-            servers: servers
-                .map(|(service, servers)| ((service.service_name, service.service_namespace), f64::from(servers.get())))
-                .collect(),
+            holidays: models.holidays.iter().copied().collect(),
+            promises: targets.iter().filter_map(|target| Some((name(target), promise(target)?))).collect(),
+            servers: targets.iter().filter_map(|target| Some((name(target), servers(target)?))).collect(),
             clock: judgement::LocalClock::new(move |time| models.local_seconds(time)),
         }
     }

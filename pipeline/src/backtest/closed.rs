@@ -82,7 +82,7 @@ pub(crate) async fn run(
     // What verifies changes has to be computed only where something was promised.
     let own = if specs.iter().any(|spec| spec.objective.is_some()) { controller::own_queries() } else { Vec::new() };
     let queries: Vec<&str> = rules.iter().map(|rule| &rule.sql).chain(&own).map(String::as_str).collect();
-    let engine = config.engine_with(step, |parts| needed(parts, &queries)).await;
+    let engine = config.engine_with(step, &specs, |parts| needed(parts, &queries)).await;
     let (mut engine, _) = engine.map_err(|problems| anyhow!("{} views do not work", problems.len()))?;
     let mut production = Loop {
         places: specs.iter().enumerate().map(|(place, spec)| (spec.name.clone(), place)).collect(),

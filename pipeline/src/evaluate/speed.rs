@@ -41,7 +41,9 @@ pub(super) fn measure() -> anyhow::Result<Report> {
 }
 
 async fn run() -> anyhow::Result<Report> {
-    let settings = judgement::Settings::default();
+    let promise = judgement::Promise { latency: 0.6, quantile: 0.99, servers: 2.0 };
+    let promises = (0..SERVICES).map(|service| ((format!("s{service}"), None), promise)).collect();
+    let settings = judgement::Settings { promises, ..judgement::Settings::default() };
     let (parts, _) = shipped::parts(&streams::Config::default(), &settings, Vec::new());
     let engine = Engine::with_parts(EngineConfig::default(), parts).await;
     let tables = engine.map_err(|problems| anyhow::anyhow!("{} views do not work", problems.len()))?.tables();
@@ -85,6 +87,8 @@ fn past(end: Timestamp) -> anyhow::Result<RecordBatch> {
 async fn window(tables: &Snapshot, end: Timestamp) -> anyhow::Result<Snapshot> {
     let bed = Testbed::new(tables.clone(), &[])?;
     insert(&bed, "service_sojourn", end, sojourn).await?;
+    let pulse = |service, end| ("service_name, completion_rate", format!("'s{service}', {}", rate(service, end)));
+    insert(&bed, "service_pulse", end, pulse).await?;
     let load = |service| ("service_name, arrival_rate, completion_rate", format!("'s{service}', {0}, {0}", rate(service, end)));
     insert(&bed, "service_load", end, |service, _| load(service)).await?;
     let summary = |service: usize, end| {

@@ -126,7 +126,7 @@ impl Queues {
 impl Service {
     fn calibrate(&mut self, end: Timestamp, own_time: f64, figures: &Figures) {
         let at = seconds(end);
-        let predicted = self.predict(end, figures);
+        let predicted = self.predict(end, figures, true);
         let samples = figures.n_eff.unwrap_or_default();
         let Some(utilization) = predicted.utilization else { return };
         let quiet = self.calibration.observe_service(own_time, figures.own_scv.unwrap_or(SCV), samples, utilization);
@@ -148,8 +148,8 @@ impl Service {
         ServiceTime::from_moments(self.calibration.service_time.value(), self.calibration.service_scv.value())
     }
 
-    /// What the model says of the load and the replicas of a window.
-    fn predict(&self, end: Timestamp, figures: &Figures) -> Predicted {
+    /// What the model says of the load and the replicas of a window; with its bounds, when they are wanted.
+    fn predict(&self, end: Timestamp, figures: &Figures, with_bounds: bool) -> Predicted {
         let calibration = &self.calibration;
         let (Some(time), Some(instances)) = (self.service_time(), figures.instances.filter(|instances| *instances >= 1.0)) else {
             return Predicted::default();
@@ -165,7 +165,7 @@ impl Service {
         Predicted {
             utilization: Some(station.load(rate) / (station.servers.max(1.0) * instances)).filter(|share| share.is_finite()),
             quantile: quantile(calibration.pooling),
-            bounds: quantile(0.0).zip(quantile(1.0)),
+            bounds: if with_bounds { quantile(0.0).zip(quantile(1.0)) } else { None },
         }
     }
 
@@ -254,7 +254,7 @@ impl Model for Queues {
 impl Service {
     fn row(&self, end: Timestamp, figures: Option<&Figures>) -> ([Option<f64>; 17], Option<&'static str>) {
         let calibration = &self.calibration;
-        let predicted = figures.map(|figures| self.predict(end, figures)).unwrap_or_default();
+        let predicted = figures.map(|figures| self.predict(end, figures, false)).unwrap_or_default();
         let of = |get: fn(&Figures) -> Option<f64>| figures.and_then(get);
         let (time, servers) = (calibration.service_time.value(), calibration.servers.value());
         let relaxation = predicted.utilization.and_then(|utilization| relaxation_time(time, servers, utilization));
