@@ -8,7 +8,7 @@ use arrow::array::{Int64Array, RecordBatch, StringArray, TimestampNanosecondArra
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use tracescale_archive::streams::{self, Ids};
 use tracescale_archive::{Table, wal};
-use tracescale_core::decide::Decision;
+use tracescale_core::decide::{Decision, Resize};
 use tracescale_core::schema::{Stream, timestamp};
 use tracescale_core::time::Timestamp;
 
@@ -135,7 +135,8 @@ pub fn table(name: &str, schema: SchemaRef, ids: Ids) -> Table {
     Table { name: name.to_owned(), time_column: time_column.to_owned(), sort, bloom: Vec::new(), omit: [].into(), schema }
 }
 
-/// The columns of [`DECISIONS`]. `record` is the whole decision as JSON, from which it can be made again.
+/// The columns of [`DECISIONS`]. `cpu` (thousandths of a core) and `memory` (bytes) are what each replica should ask for, where
+/// that is to change. `record` is the whole decision as JSON, from which it can be made again.
 #[must_use]
 pub fn decisions_schema() -> SchemaRef {
     schema(&[
@@ -149,6 +150,8 @@ pub fn decisions_schema() -> SchemaRef {
         ("current", DataType::Int64),
         ("proposed", DataType::Int64),
         ("desired", DataType::Int64),
+        ("cpu", DataType::Int64),
+        ("memory", DataType::Int64),
         ("evidence_time", timestamp()),
         ("record", DataType::Utf8),
     ])
@@ -180,6 +183,10 @@ fn schema(fields: &[(&str, DataType)]) -> SchemaRef {
 fn decisions(rows: &[Decision]) -> Option<RecordBatch> {
     let text = |of: &dyn Fn(&Decision) -> String| Arc::new(rows.iter().map(|row| Some(of(row))).collect::<StringArray>());
     let number = |of: &dyn Fn(&Decision) -> Option<u32>| Arc::new(rows.iter().map(|row| of(row).map(i64::from)).collect::<Int64Array>());
+    let resource = |of: &dyn Fn(&Resize) -> Option<u64>| {
+        let values = rows.iter().map(|row| row.resize.as_ref().and_then(of).and_then(|value| i64::try_from(value).ok()));
+        Arc::new(values.collect::<Int64Array>())
+    };
     let columns: Vec<Arc<dyn arrow::array::Array>> = vec![
         times(rows.iter().map(|row| Some(row.at))),
         text(&|row| row.id.to_string()),
@@ -191,6 +198,8 @@ fn decisions(rows: &[Decision]) -> Option<RecordBatch> {
         number(&|row| row.current),
         number(&|row| row.proposed),
         number(&|row| row.desired),
+        resource(&|resize| resize.desired.cpu),
+        resource(&|resize| resize.desired.memory),
         times(rows.iter().map(|row| row.evidence_time)),
         Arc::new(rows.iter().map(|row| serde_json::to_string(row).ok()).collect::<StringArray>()),
     ];

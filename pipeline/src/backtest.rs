@@ -1,6 +1,7 @@
 //! `tracescale backtest`: rules and other autoscalers over what was recorded, on simulated services and virtual time.
 
 use std::fs;
+use std::num::NonZeroU32;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
@@ -50,6 +51,7 @@ struct Setting {
     engine: Engine,
     step: Duration,
     limits: Limits,
+    promised: closed::Promised,
 }
 
 /// Where nothing is promised: so many times the 95th percentile of a request's work, for 99 % of the requests.
@@ -111,7 +113,9 @@ async fn setting(args: &BacktestArgs, config: &Config) -> anyhow::Result<Setting
     let limits = limits(config);
     let world = world(args, &mut workload, limits);
     world.validate()?;
-    Ok(Setting { workload, world, engine: args.engine, step, limits })
+    let objective = args.slo.and_then(|slo| tracescale_core::target::Objective::new(slo.latency, slo.quantile));
+    let promised = closed::Promised { objective, servers: NonZeroU32::new(args.servers) };
+    Ok(Setting { workload, world, engine: args.engine, step, limits, promised })
 }
 
 /// The bounds of the rules: fair for all.
@@ -163,7 +167,7 @@ fn world(args: &BacktestArgs, workload: &mut Workload, limits: Limits) -> World 
 /// The rule, by the code of production.
 async fn ours(setting: &Setting, demands: &mut [Demand], config: &Config, name: String) -> anyhow::Result<PolicyResult> {
     let mut plant = setting.plant()?;
-    let run = closed::run(config, &mut *plant, &setting.senders(), setting.step, setting.workload.until).await?;
+    let run = closed::run(config, &mut *plant, &setting.senders(), &setting.promised, setting.step, setting.workload.until).await?;
     let note = format!("{} decisions, every {}", run.decisions, tracescale_core::duration::format(setting.step));
     Ok(report::policy(name, note, &*plant, setting, demands, run.warnings))
 }

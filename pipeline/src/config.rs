@@ -7,13 +7,14 @@ use std::time::Duration;
 
 use tracescale_core::policy::Mode;
 use tracescale_core::target::TargetSpec;
+use tracescale_core::time::Timestamp;
 use tracescale_documents::{Documents, Problem, RuleSpec, Settings, Storage};
 use tracescale_ingest as ingest;
 use tracescale_queries::{Engine, EngineConfig, EngineParts, QueryError, ViewProblem, ViewSource, judgement, shipped, streams};
 use tracescale_sinks::{Clock, Kubernetes, Memory, Sinks, kubernetes};
 
 use crate::cli::ListenArgs;
-use crate::controller::Controller;
+use crate::controller::{Controller, Described, RolloutRecord};
 use crate::discovery::Discovery;
 use crate::recorded::Source;
 use crate::{columns, keeping, rules};
@@ -238,8 +239,17 @@ impl Config {
         let models = self.documents.settings.models.clone();
         let holidays = models.holidays.iter().copied().collect();
         let servers = self.documents.targets.iter().filter_map(|(_, target)| Some((target.service.clone(), target.servers?)));
+        let promises = self.documents.targets.iter().filter_map(|(_, target)| {
+            let promise = judgement::Promise {
+                latency: target.objective?.latency.as_secs_f64(),
+                quantile: target.objective?.share(),
+                servers: target.servers.map_or(1.0, |servers| f64::from(servers.get())),
+            };
+            Some(((target.service.service_name.clone(), target.service.service_namespace.clone()), promise))
+        });
         judgement::Settings {
             holidays,
+            promises: promises.collect(),
             servers: servers
                 .map(|(service, servers)| ((service.service_name, service.service_namespace), f64::from(servers.get())))
                 .collect(),
@@ -250,14 +260,28 @@ impl Config {
     /// The targets and rules.
     #[must_use]
     pub fn specs(&self) -> (Vec<TargetSpec>, Vec<RuleSpec>) {
-        specs(&self.documents)
+        let documents = &self.documents;
+        let targets = documents.targets.iter().map(|(_, target)| target.clone()).collect();
+        (targets, documents.rules.iter().map(|(_, rule)| rule.clone()).collect())
     }
 
-    /// A controller of the targets and rules.
+    /// Targets, rules and budgets.
+    #[must_use]
+    pub fn described(&self) -> Described {
+        let (targets, rules) = self.specs();
+        Described { targets, rules, budgets: self.documents.budgets.iter().map(|(_, budget)| budget.clone()).collect() }
+    }
+
+    /// A controller of what is described, for a replay.
     #[must_use]
     pub fn controller(&self) -> Controller {
-        let (targets, rules) = specs(&self.documents);
-        Controller::new(targets, rules, self.discovery())
+        Controller::new(self.described(), self.discovery())
+    }
+
+    /// A controller that goes on from what an earlier process wrote down.
+    #[must_use]
+    pub fn resumed_controller(&self, now: Timestamp, record: RolloutRecord) -> Controller {
+        Controller::resumed(now, self.described(), self.discovery(), record)
     }
 
     /// Every sink.
@@ -271,17 +295,17 @@ impl Config {
         Sinks::new(Memory::new(Arc::clone(&clock)), Kubernetes::new(options, clock))
     }
 
-    /// Reads targets and rules again and checks them as at the start. Views and settings take a restart. Blocks.
+    /// Reads targets, rules and budgets again and checks them as at the start. Views and settings take a restart. Blocks.
     ///
     /// # Errors
     /// Every problem of every document; the running configuration then stays.
-    pub fn reload(&self) -> Result<(Vec<TargetSpec>, Vec<RuleSpec>), Vec<Problem>> {
+    pub fn reload(&self) -> Result<Described, Vec<Problem>> {
         let documents = documents(&self.paths)?;
         let (paths, receiver, data_dir) = (self.paths.clone(), self.receiver.clone(), self.data_dir.clone());
         let new = Self { documents, paths, receiver, data_dir, metrics: self.metrics, checked: Mutex::default() };
         let checked = tokio::runtime::Builder::new_current_thread().enable_time().build().map(|runtime| runtime.block_on(new.problems()));
         match checked {
-            Ok(problems) if problems.is_empty() => Ok(specs(&new.documents)),
+            Ok(problems) if problems.is_empty() => Ok(new.described()),
             Ok(problems) => Err(problems),
             Err(error) => Err(vec![Problem {
                 file: String::new(),
@@ -325,11 +349,6 @@ fn documents(paths: &[PathBuf]) -> Result<Documents, Vec<Problem>> {
         documents.rules = tracescale_documents::parse("queries/rules/observe.yaml (shipped)", shipped::DEFAULT_RULE)?.rules;
     }
     Ok(documents)
-}
-
-fn specs(documents: &Documents) -> (Vec<TargetSpec>, Vec<RuleSpec>) {
-    let targets = documents.targets.iter().map(|(_, target)| target.clone()).collect();
-    (targets, documents.rules.iter().map(|(_, rule)| rule.clone()).collect())
 }
 
 fn receiver(settings: &Settings, listen: &ListenArgs) -> ingest::Config {

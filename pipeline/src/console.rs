@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use serde_json::{Map, Value, json};
 use tracescale_core::decide::Decision;
+use tracescale_core::rollout::Stage;
 use tracescale_core::time::Timestamp;
 use tracescale_ingest::Stats;
 use tracescale_ingest::decode::Signal;
@@ -17,7 +18,7 @@ use crate::board::{Board, DecisionRow, ServiceRow};
 use crate::conclusion::Conclusion;
 use crate::controller::Event;
 use crate::rows;
-use crate::warning::{Warning, chain};
+use crate::warning::{Warning, chain, told};
 
 /// The view that the table shows.
 const SUMMARY_VIEW: &str = "service_summary";
@@ -265,6 +266,8 @@ impl Console {
                     "no rule ever had a row for these targets; naming them in `targets` of a rule makes silence count as missing"
                 );
             }
+            Warning::Rollout { rule, stage: stage @ Stage::Reverted { .. } } => tracing::warn!(%rule, "{}", told(stage)),
+            Warning::Rollout { rule, stage } => tracing::info!(%rule, "{}", told(stage)),
             Warning::RuleLate { rule } => tracing::warn!(%rule, "rule is due again before its last evaluation came back"),
             Warning::SinkFailed { target, error } => {
                 tracing::warn!(%target, kind = error.kind.as_str(), error = %chain(error), "sink failed");

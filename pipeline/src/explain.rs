@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 use std::process::ExitCode;
 
 use anyhow::Context;
-use tracescale_core::decide::{Decision, Demand, Proposal, Scalar};
+use tracescale_core::decide::{Decision, Demand, Diagnosis, Proposal, Resize, Scalar};
 use tracescale_queries::PastLimits;
 
 use crate::archived::DECISIONS;
@@ -149,17 +149,60 @@ pub fn explain(decision: &Decision, conclusion: Option<&Conclusion>) -> String {
             detail(&considered.detail),
         );
     }
+    if let Some(diagnosis) = &decision.inputs.context.diagnosis {
+        let _ = writeln!(text, "\nwhat is known of the service\n  {}", diagnosed(diagnosis));
+    }
     let _ = writeln!(text, "\nwhat each guard did");
     for step in &decision.steps {
         let change = if step.before == step.after { "kept".to_owned() } else { format!("{} -> {}", known(step.before), known(step.after)) };
         let _ = writeln!(text, "  {:<14} {change:<12} {}{}", step.guard, step.reason, detail(&step.detail));
     }
-    let _ = match (conclusion, decision.order()) {
+    if let Some(resize) = &decision.resize {
+        resized(&mut text, resize);
+    }
+    let _ = match (conclusion, decision.capacity()) {
         (Some(conclusion), _) => writeln!(text, "\nwhat became of it\n  {} ({})", conclusion.result, conclusion.at),
         (None, Some(_)) => writeln!(text, "\nwhat became of it\n  not known: the order had no answer when this was written"),
         (None, None) => Ok(()),
     };
     text
+}
+
+/// The figures of a diagnosis that are known.
+fn diagnosed(diagnosis: &Diagnosis) -> String {
+    let percent = |share: f64| format!("{:.1} %", share * 100.0);
+    let window = tracescale_core::duration::format(diagnosis.window);
+    let figures = [
+        diagnosis.slow().map(|slow| format!("{} of {} requests over the objective in {window} until {}", slow.bad, slow.all, diagnosis.at)),
+        diagnosis.objective.map(|share| format!("{} may be", percent(1.0 - share))),
+        diagnosis.errors.map(|errors| format!("{errors} failed")),
+        diagnosis.utilization.map(|share| format!("utilization {}", percent(share))),
+        diagnosis.cause.as_ref().map(|cause| format!("{} ({}) is behind {} of the delay", cause.service, cause.kind, percent(cause.share))),
+        diagnosis.futile.map(|futile| format!("more replicas would {}help", if futile { "not " } else { "" })),
+        diagnosis.deployed_at.map(|at| format!("a new version was first seen at {at}")),
+    ];
+    figures.into_iter().flatten().collect::<Vec<_>>().join(", ")
+}
+
+/// What was decided about each replica's CPU and memory.
+fn resized(text: &mut String, resize: &Resize) {
+    let rule = resize.rule.as_ref().map_or_else(|| "no rule".to_owned(), |rule| format!("rule {rule}"));
+    let _ = writeln!(text, "\nwhat became of CPU and memory of each replica");
+    let _ = writeln!(
+        text,
+        "  {rule}, {} mode: has {}, wished {}, ordered {}: {}{}",
+        resize.mode.as_str(),
+        resize.current,
+        resize.wished,
+        resize.desired,
+        resize.reason,
+        detail(&resize.detail)
+    );
+    let known = |value: Option<u64>| value.map_or_else(|| "unknown".to_owned(), |value| value.to_string());
+    for step in &resize.steps {
+        let change = if step.before == step.after { "kept".to_owned() } else { format!("{} -> {}", known(step.before), known(step.after)) };
+        let _ = writeln!(text, "  {:<14} {change:<12} {}{}", step.resource, step.reason, detail(&step.detail));
+    }
 }
 
 fn inputs(text: &mut String, proposal: &Proposal) {

@@ -28,6 +28,7 @@ pub mod recorded;
 pub mod replay;
 pub mod resume;
 pub mod revisions;
+pub mod rollouts;
 pub mod rows;
 pub mod rule_tests;
 pub mod rules;

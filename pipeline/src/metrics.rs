@@ -154,7 +154,7 @@ impl Metrics {
             }
             Event::Observed { result, .. } => count("observe", result.as_ref().map_or_else(|error| error.kind.as_str(), |_| "ok")),
             Event::Applied { result, .. } => count("apply", result.as_ref().map_or_else(|error| error.kind.as_str(), |_| "ok")),
-            Event::Advanced { .. } | Event::Reloaded { .. } | Event::Drained => {}
+            Event::Advanced { .. } | Event::Reloaded(_) | Event::Drained => {}
         }
     }
 

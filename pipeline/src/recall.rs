@@ -12,20 +12,35 @@ use crate::recorded::{self, Source};
 struct Lesson {
     view: &'static str,
     columns: &'static str,
+    which: &'static str,
     days: u32,
 }
 
 /// The newest rows of these views; what is learned of older ones would be forgotten anyway.
-const LESSONS: [Lesson; 3] = [
-    Lesson { view: "service_sojourn", columns: "window_end, service_name, service_namespace, requests, presence", days: 28 },
-    Lesson { view: "service_usage", columns: "window_end, service_name, service_namespace, cpu_used, memory_used, last_oom_age", days: 7 },
+const LESSONS: [Lesson; 4] = [
     Lesson {
         view: "service_queue",
         columns: "window_end, service_name, service_namespace, service_time, service_scv, pooling, load_bias, model_error, demoted, \
                   learned_samples",
+        which: MINUTES,
         days: 1,
     },
+    Lesson { view: "service_sojourn", columns: "window_end, service_name, service_namespace, requests, presence", which: "true", days: 28 },
+    Lesson {
+        view: "service_pulse",
+        columns: "window_end, service_name, service_namespace, completion_rate, presence",
+        which: "true",
+        days: 9,
+    },
+    Lesson {
+        view: "service_usage",
+        columns: "window_end, service_name, service_namespace, cpu_used, memory_used, last_oom_age",
+        which: MINUTES,
+        days: 7,
+    },
 ];
+/// Of windows that overlap, one a minute.
+const MINUTES: &str = "window_end = date_trunc('minute', window_end)";
 /// Most rows of one view: some ten seconds of reading.
 const ROWS_MAX: u64 = 20_000_000;
 /// Memory for sorting them.
@@ -66,13 +81,9 @@ async fn read(engine: &mut Engine, source: &Source, now: Timestamp) {
 }
 
 async fn teach(engine: &mut Engine, past: &Past, lesson: &Lesson, now: Timestamp) -> anyhow::Result<u64> {
-    let Lesson { view, columns, .. } = lesson;
+    let Lesson { view, columns, which, .. } = lesson;
     let from = now - DAY * days(past, lesson);
-    // A window that late rows changed is there again: its last revision counts, and of windows that overlap one a minute.
-    let sql = format!(
-        "SELECT {columns} FROM {view} WHERE window_end > TIMESTAMP '{from}' AND window_end = date_trunc('minute', window_end) \
-         ORDER BY window_end, revision"
-    );
+    let sql = format!("SELECT {columns} FROM {view} WHERE window_end > TIMESTAMP '{from}' AND {which} ORDER BY window_end, revision");
     let query = past.prepare(&sql).await?;
     let mut batches = std::pin::pin!(query.run()?);
     let mut rows = 0;

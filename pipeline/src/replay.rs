@@ -154,9 +154,9 @@ impl Replay<'_> {
 
     async fn carry_out(&mut self, now: Timestamp, effect: Effect) -> anyhow::Result<Option<Event>> {
         Ok(match effect {
-            Effect::Evaluate { rule, snapshot, targets } => {
+            Effect::Evaluate { rule, version, snapshot, targets } => {
                 let answers = self.evaluator.evaluate(&rule, &snapshot, targets, now).await;
-                Some(Event::Evaluated { rule: rule.name.clone(), asked_at: now, answers })
+                Some(Event::Evaluated { rule: rule.name.clone(), version, asked_at: now, answers })
             }
             Effect::Observe(target) => Some(actuator::perform(&self.sinks, Job::Observe(target), now).await),
             Effect::Apply { target, decision, desired } => {
@@ -177,6 +177,8 @@ impl Replay<'_> {
                 self.console.warning(&warning);
                 None
             }
+            // What is replayed is past; rollouts of today go on where live traffic is.
+            Effect::Keep(_) => None,
         })
     }
 

@@ -19,6 +19,8 @@ use crate::{columns, rows};
 
 /// Longest one run of a rule's query may take.
 const QUERY_MAX: Duration = Duration::from_secs(5);
+/// Plans of one rule that are kept: those of its newest version and of the one before.
+const PLANS_MAX: usize = 2;
 
 /// What a rule said.
 #[derive(Debug, Default)]
@@ -51,7 +53,21 @@ pub enum RuleFailure {
 /// Evaluates rules; plans each query once.
 #[derive(Debug, Default)]
 pub struct Evaluator {
-    plans: BTreeMap<RuleName, (String, Prepared)>,
+    /// By rule, with their SQL, the last used one last: while one version of a rule replaces another, both are evaluated.
+    plans: BTreeMap<RuleName, Vec<(String, Prepared)>>,
+}
+
+// === impl RuleFailure ===
+
+impl RuleFailure {
+    /// True when the rule has no answer for anybody because of what it is, as far as one evaluation can tell.
+    #[must_use]
+    pub const fn is_the_rules(&self) -> bool {
+        match self {
+            Self::Query(_) | Self::NoColumn(..) => true,
+            Self::SeveralRows(_) | Self::QueueFull => false,
+        }
+    }
 }
 
 // === impl Evaluator ===
@@ -70,16 +86,21 @@ impl Evaluator {
         targets: RecordBatch,
         now: Timestamp,
     ) -> Result<Answers, RuleFailure> {
-        let known = self.plans.get(&rule.name).is_some_and(|(sql, _)| *sql == rule.sql);
-        if !known {
+        let plans = self.plans.entry(rule.name.clone()).or_default();
+        if let Some(place) = plans.iter().position(|(sql, _)| *sql == rule.sql) {
+            plans[place..].rotate_left(1);
+        } else {
             let schema: [(&str, SchemaRef); 1] = [("targets", targets.schema())];
             // Two runs fit into an interval: a rule that takes longer must not hold up the others.
             let limits = QueryLimits { time: (rule.every / 2).min(QUERY_MAX), ..QueryLimits::default() };
             let prepared = snapshot.prepare_within(&rule.sql, &schema, limits).await.map_err(RuleFailure::Query)?;
-            let _ = self.plans.insert(rule.name.clone(), (rule.sql.clone(), prepared));
+            if plans.len() >= PLANS_MAX {
+                let _ = plans.remove(0);
+            }
+            plans.push((rule.sql.clone(), prepared));
         }
         let mut answers = Answers::default();
-        if let Some((_, plan)) = self.plans.get_mut(&rule.name) {
+        if let Some((_, plan)) = plans.last_mut() {
             let extra = [("targets", targets)];
             let newest = plan.run(snapshot, &extra).await.map_err(RuleFailure::Query)?;
             let finals = plan.run_final(snapshot, &extra).await.map_err(RuleFailure::Query)?;

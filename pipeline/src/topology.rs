@@ -33,6 +33,7 @@ use crate::keeping::{self, Keeping};
 use crate::logged;
 use crate::metrics::{self, Metrics};
 use crate::recall;
+use crate::rollouts;
 use crate::rules::{Evaluator, RuleFailure};
 use crate::windows::{ViewTroubles, Windows};
 
@@ -40,7 +41,7 @@ use crate::windows::{ViewTroubles, Windows};
 const KEPT: usize = 1024;
 /// Events waiting for the controller, which takes microseconds for each; a full channel slows windows down, nothing is lost.
 const EVENTS: usize = 1024;
-/// Evaluations waiting for the rules thread. A rule has at most one outstanding, so this is a bound on the number of rules.
+/// Evaluations waiting for the rules thread. A version of a rule has at most one outstanding: a bound on the number of rules.
 const EVALUATIONS: usize = 4096;
 /// Calls waiting for sinks. A target has at most one observation and one action outstanding: 32 k targets.
 const JOBS: usize = 65_536;
@@ -52,6 +53,7 @@ const DRAIN_MAX: Duration = Duration::from_secs(60);
 /// An evaluation that the controller asked for.
 #[derive(Debug)]
 struct Evaluation {
+    version: tracescale_core::rollout::Version,
     rule: Arc<tracescale_documents::RuleSpec>,
     snapshot: Snapshot,
     targets: arrow::array::RecordBatch,
@@ -85,7 +87,8 @@ pub async fn live(config: Config, mut console: Console) -> anyhow::Result<()> {
     let (evaluations_in, evaluations) = mpsc::channel(EVALUATIONS);
     let (jobs_in, jobs) = mpsc::channel(JOBS);
     let controller = Control {
-        controller: config.controller(),
+        controller: config.resumed_controller(clock::now(), rollouts::read(&config.data_dir)?),
+        data_dir: config.data_dir.clone(),
         evaluations: evaluations_in,
         jobs: jobs_in,
         journal,
@@ -170,10 +173,10 @@ fn on_own_runtime(stage: impl Future<Output = anyhow::Result<()>>) -> anyhow::Re
 
 async fn evaluate(mut evaluations: mpsc::Receiver<Evaluation>, events: mpsc::Sender<Event>) -> anyhow::Result<()> {
     let mut evaluator = Evaluator::default();
-    while let Some(Evaluation { rule, snapshot, targets }) = evaluations.recv().await {
+    while let Some(Evaluation { version, rule, snapshot, targets }) = evaluations.recv().await {
         let asked_at = clock::now();
         let answers = evaluator.evaluate(&rule, &snapshot, targets, asked_at).await;
-        if events.send(Event::Evaluated { rule: rule.name.clone(), asked_at, answers }).await.is_err() {
+        if events.send(Event::Evaluated { rule: rule.name.clone(), version, asked_at, answers }).await.is_err() {
             break;
         }
     }
@@ -219,9 +222,9 @@ impl Signals {
                     let _ = reloads.spawn_blocking(move || config.reload());
                 }
                 Some(reloaded) = reloads.join_next() => match reloaded? {
-                    Ok((targets, rules)) => {
-                        tracing::info!(targets = targets.len(), rules = rules.len(), "configuration read again");
-                        let _ = events.send(Event::Reloaded { targets, rules }).await;
+                    Ok(described) => {
+                        tracing::info!(targets = described.targets.len(), rules = described.rules.len(), "configuration read again");
+                        let _ = events.send(Event::Reloaded(described)).await;
                     }
                     Err(problems) => problems.iter().for_each(|problem| tracing::error!(%problem, "configuration not changed")),
                 },
@@ -236,6 +239,7 @@ impl Signals {
 /// The controller on its thread, with what carries its effects out.
 struct Control {
     controller: Controller,
+    data_dir: std::path::PathBuf,
     evaluations: mpsc::Sender<Evaluation>,
     jobs: mpsc::Sender<Job>,
     journal: Journal,
@@ -287,10 +291,10 @@ impl Control {
     /// Hands an effect over. A full queue is an answer like any other.
     fn carry_out(&mut self, now: tracescale_core::time::Timestamp, effect: Effect) -> Option<Event> {
         match effect {
-            Effect::Evaluate { rule, snapshot, targets } => {
+            Effect::Evaluate { rule, version, snapshot, targets } => {
                 let name = rule.name.clone();
-                let full = is_full(&self.evaluations.try_send(Evaluation { rule, snapshot, targets }));
-                full.then_some(Event::Evaluated { rule: name, asked_at: now, answers: Err(RuleFailure::QueueFull) })
+                let full = is_full(&self.evaluations.try_send(Evaluation { version, rule, snapshot, targets }));
+                full.then_some(Event::Evaluated { rule: name, version, asked_at: now, answers: Err(RuleFailure::QueueFull) })
             }
             Effect::Observe(target) => {
                 let full = is_full(&self.jobs.try_send(Job::Observe(Arc::clone(&target))));
@@ -319,6 +323,12 @@ impl Control {
             Effect::Warn(warning) => {
                 self.console.warning(&warning);
                 self.outbox.leave(logged::alert(&warning.alert(now), now));
+                None
+            }
+            Effect::Keep(record) => {
+                if let Err(error) = rollouts::write(&self.data_dir, &record) {
+                    tracing::error!(%error, dir = %self.data_dir.display(), "rollouts are not written down: a restart would begin them anew");
+                }
                 None
             }
         }

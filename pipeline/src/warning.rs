@@ -5,6 +5,8 @@ use std::error::Error;
 use std::time::Duration;
 
 use tracescale_core::policy::RuleName;
+use tracescale_core::proportion::Count;
+use tracescale_core::rollout::{Stage, Why};
 use tracescale_core::target::TargetName;
 use tracescale_core::time::Timestamp;
 use tracescale_sinks::SinkError;
@@ -47,6 +49,13 @@ pub enum Warning {
     RuleLate {
         /// The rule.
         rule: RuleName,
+    },
+    /// A changed rule came a stage further, or was taken back.
+    Rollout {
+        /// The rule.
+        rule: RuleName,
+        /// The stage that it is in now.
+        stage: Stage,
     },
     /// A sink refused or failed.
     SinkFailed {
@@ -108,10 +117,36 @@ impl Warning {
             }
             Self::Unanswered { names } => alert("unanswered_targets", "", format!("no rule ever had a row for {}", names.join(", "))),
             Self::RuleLate { rule } => alert("rule_late", rule.as_str(), "due again before its last evaluation came back".to_owned()),
+            Self::Rollout { rule, stage } => {
+                let kind = if matches!(stage, Stage::Reverted { .. }) { "rule_reverted" } else { "rule_rollout" };
+                alert(kind, rule.as_str(), told(stage))
+            }
             Self::SinkFailed { target, error } => {
                 alert("sink_failed", target.as_str(), format!("{}: {}", error.kind.as_str(), chain(error)))
             }
         }
+    }
+}
+
+/// A stage in words.
+#[must_use]
+pub fn told(stage: &Stage) -> String {
+    let of = |count: &Count| format!("{} of {}", count.bad, count.all);
+    match stage {
+        Stage::Shadow { .. } => "the changed rule is watched; the one before decides".to_owned(),
+        Stage::Canary { targets, .. } => {
+            let names: Vec<_> = targets.iter().take(5).map(TargetName::as_str).collect();
+            let more = if targets.len() > names.len() { ", …" } else { "" };
+            format!("the changed rule decides for {} of its targets: {}{more}", targets.len(), names.join(", "))
+        }
+        Stage::Full => "the changed rule decides for all its targets".to_owned(),
+        Stage::Reverted { why: Why::Violations { canary, control, before }, .. } => {
+            let control = control.as_ref().map(|count| format!(", {} at the others", of(count))).unwrap_or_default();
+            let before = before.as_ref().map(|count| format!(", {} before", of(count))).unwrap_or_default();
+            format!("taken back: {} requests were over the objective where it decided{control}{before}", of(canary))
+        }
+        Stage::Reverted { why: Why::RolledBack { target }, .. } => format!("taken back: its scale-down of {target} was rolled back"),
+        Stage::Reverted { why: Why::Failed { error }, .. } => format!("taken back: it cannot be evaluated: {error}"),
     }
 }
 

@@ -1,7 +1,7 @@
 //! The shipped models: views of what the pure models make of other views, service by service, with what they learned so far.
 //!
 //! ```text
-//! service_load ─▶ service_forecast        service_summary, service_work ─▶ service_queue
+//! service_sojourn ─▶ service_forecast     service_summary ─▶ service_queue ─▶ service_plan ◀─ service_pulse
 //! service_summary, calls ─▶ service_cause metric_gauges ─▶ service_usage
 //! ```
 
@@ -18,6 +18,7 @@ use crate::snapshot::Snapshot;
 
 mod cause;
 mod forecast;
+mod plan;
 mod queue;
 mod rows;
 mod usage;
@@ -35,7 +36,23 @@ pub struct Settings {
     pub holidays: Vec<i64>,
     /// Requests that a replica of a service (name, namespace; any namespace where there is none) works on at once. One where
     /// nothing is said.
-    pub servers: BTreeMap<(String, Option<String>), f64>,
+    pub servers: BTreeMap<ServiceName, f64>,
+    /// What was promised of services.
+    pub promises: BTreeMap<ServiceName, Promise>,
+}
+
+/// Name and namespace of a service; a name without a namespace stands for that name in any.
+pub type ServiceName = (String, Option<String>);
+
+/// A share of the requests takes no longer than a latency.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Promise {
+    /// Seconds.
+    pub latency: f64,
+    /// Share of the requests, 0..1.
+    pub quantile: f64,
+    /// Requests that a replica works on at once.
+    pub servers: f64,
 }
 
 /// Tells the local time of an instant, in seconds since the epoch as if the clock on the wall showed UTC.
@@ -49,6 +66,7 @@ pub fn all(settings: &Settings) -> Vec<Box<dyn Model>> {
         Box::new(forecast::Forecasts::new(settings.clock.clone(), settings.holidays.clone())),
         Box::new(queue::Queues::new(settings.servers.clone())),
         Box::<cause::Causes>::default(),
+        Box::new(plan::Plans::new(settings.promises.clone())),
         Box::<usage::Usages>::default(),
     ]
 }

@@ -23,10 +23,10 @@ pub const VIEWS: &[(&str, &str)] = &[
     view!("service_instances"),
     view!("service_latency"),
     view!("service_load"),
+    view!("service_pulse"),
     view!("service_self_time"),
     view!("service_sojourn"),
     view!("service_summary"),
-    view!("service_work"),
     view!("workloads"),
 ];
 

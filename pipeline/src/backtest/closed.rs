@@ -7,6 +7,7 @@
 //! ```
 
 use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -14,7 +15,7 @@ use anyhow::anyhow;
 use tracescale_core::capacity::Observed;
 use tracescale_core::decide::Mode;
 use tracescale_core::schema::Stream;
-use tracescale_core::target::{MemoryRef, ServiceSelector, TargetName, TargetRef, TargetSpec};
+use tracescale_core::target::{MemoryRef, Objective, ServiceSelector, TargetName, TargetRef, TargetSpec};
 use tracescale_core::time::Timestamp;
 use tracescale_documents::RuleSpec;
 use tracescale_queries::{Engine, needed};
@@ -23,7 +24,7 @@ use tracescale_sinks::Outcome;
 
 use super::telemetry::{Sender, Spans};
 use crate::config::Config;
-use crate::controller::{Controller, Effect, Event};
+use crate::controller::{self, Controller, Described, Effect, Event};
 use crate::discovery::Discovery;
 use crate::rules::Evaluator;
 
@@ -39,6 +40,15 @@ pub(crate) struct Run {
     pub decisions: u64,
     /// What went wrong, each once.
     pub warnings: Vec<String>,
+}
+
+/// What was said of all simulated services.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Promised {
+    /// The objective on the command line; documents have theirs where there is none.
+    pub objective: Option<Objective>,
+    /// Servers of each replica.
+    pub servers: Option<NonZeroU32>,
 }
 
 /// The loop's parts.
@@ -62,19 +72,22 @@ pub(crate) async fn run(
     config: &Config,
     plant: &mut dyn Plant,
     senders: &[Sender],
+    promised: &Promised,
     step: Duration,
     until: Timestamp,
 ) -> anyhow::Result<Run> {
-    let (described, rules) = config.specs();
+    let Described { targets, rules, budgets } = config.described();
     let rules: Vec<RuleSpec> = rules.into_iter().map(enforced).collect();
-    let queries: Vec<&str> = rules.iter().map(|rule| rule.sql.as_str()).collect();
+    let specs: Vec<TargetSpec> = senders.iter().map(|sender| promised.to(target(sender, &targets))).collect();
+    // What verifies changes has to be computed only where something was promised.
+    let own = if specs.iter().any(|spec| spec.objective.is_some()) { controller::own_queries() } else { Vec::new() };
+    let queries: Vec<&str> = rules.iter().map(|rule| &rule.sql).chain(&own).map(String::as_str).collect();
     let engine = config.engine_with(step, |parts| needed(parts, &queries)).await;
     let (mut engine, _) = engine.map_err(|problems| anyhow!("{} views do not work", problems.len()))?;
-    let specs: Vec<TargetSpec> = senders.iter().map(|sender| target(sender, &described)).collect();
     let mut production = Loop {
         places: specs.iter().enumerate().map(|(place, spec)| (spec.name.clone(), place)).collect(),
         seen: vec![Observation::default(); senders.len()],
-        controller: Controller::new(specs, rules, Discovery::default()),
+        controller: Controller::new(Described { targets: specs, rules, budgets }, Discovery::default()).counting_all(),
         evaluator: Evaluator::default(),
         plant,
         run: Run::default(),
@@ -121,6 +134,14 @@ fn enforced(rule: RuleSpec) -> RuleSpec {
     if rule.mode == Mode::Off { rule } else { RuleSpec { mode: Mode::Enforce, ..rule } }
 }
 
+// === impl Promised ===
+
+impl Promised {
+    fn to(&self, spec: TargetSpec) -> TargetSpec {
+        TargetSpec { objective: self.objective.or(spec.objective), servers: self.servers.or(spec.servers), ..spec }
+    }
+}
+
 // === impl Loop ===
 
 impl Loop<'_> {
@@ -140,9 +161,9 @@ impl Loop<'_> {
 
     async fn carry_out(&mut self, now: Timestamp, effect: Effect) -> Option<Event> {
         match effect {
-            Effect::Evaluate { rule, snapshot, targets } => {
+            Effect::Evaluate { rule, version, snapshot, targets } => {
                 let answers = self.evaluator.evaluate(&rule, &snapshot, targets, now).await;
-                Some(Event::Evaluated { rule: rule.name.clone(), asked_at: now, answers })
+                Some(Event::Evaluated { rule: rule.name.clone(), version, asked_at: now, answers })
             }
             Effect::Observe(target) => {
                 let place = self.place(&target.name)?;
@@ -169,7 +190,7 @@ impl Loop<'_> {
                 self.tell(format!("{} {}: {}", alert.kind.replace('_', " "), alert.subject, alert.message));
                 None
             }
-            Effect::Conclude(_) => None,
+            Effect::Conclude(_) | Effect::Keep(_) => None,
         }
     }
 

@@ -1,13 +1,18 @@
 //! The controller as a function: events in, effects out, no time but what is given.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
-use tracescale_core::decide::{Action, Reason};
+use tracescale_core::decide::{Action, Demand, Evidence, Proposal, Reason};
 use tracescale_queries::{Engine, EngineConfig};
 use tracescale_sinks::SinkErrorKind;
 
 use super::*;
 use crate::rules::Answers;
+
+mod concert;
+mod guards;
+mod rollouts;
+pub(in crate::controller) mod telemetry;
 
 const DOCUMENTS: &str = "
 apiVersion: tracescale.io/v1alpha1
@@ -25,12 +30,18 @@ fn at(seconds: i64) -> Timestamp {
     Timestamp::from_secs(1_767_600_000 + seconds)
 }
 
+fn described(text: &str) -> Described {
+    let documents = tracescale_documents::parse("test", text).unwrap();
+    Described {
+        targets: documents.targets.into_iter().map(|(_, target)| target).collect(),
+        rules: documents.rules.into_iter().map(|(_, rule)| rule).collect(),
+        budgets: documents.budgets.into_iter().map(|(_, budget)| budget).collect(),
+    }
+}
+
 /// A controller of `DOCUMENTS` that has seen one replica of `cart`.
 fn controller() -> Controller {
-    let documents = tracescale_documents::parse("test", DOCUMENTS).unwrap();
-    let targets = documents.targets.into_iter().map(|(_, target)| target).collect();
-    let rules = documents.rules.into_iter().map(|(_, rule)| rule).collect();
-    let mut controller = Controller::new(targets, rules, Discovery { enabled: true, targets_max: 10, ..Discovery::default() });
+    let mut controller = Controller::new(described(DOCUMENTS), Discovery { enabled: true, targets_max: 10, ..Discovery::default() });
     assert!(observe(&mut controller, 0, 1).is_empty());
     controller
 }
@@ -55,7 +66,8 @@ fn demand(target: &TargetName, seconds: i64, replicas: f64) -> Answers {
 }
 
 fn evaluated(controller: &mut Controller, seconds: i64, answers: Result<Answers, RuleFailure>) -> Vec<Effect> {
-    controller.handle(at(seconds), Event::Evaluated { rule: load(), asked_at: at(seconds), answers })
+    let version = controller.ruleset.rules[&load()].newest.version;
+    controller.handle(at(seconds), Event::Evaluated { rule: load(), version, asked_at: at(seconds), answers })
 }
 
 fn decision(effects: &[Effect]) -> Arc<Decision> {
@@ -100,13 +112,10 @@ fn an_override_needs_no_rule() {
     let documents = |mode: &str| {
         let text = DOCUMENTS
             .replace("service: {name: cart}", "service: {name: cart}, override: {replicas: 7, until: 2030-01-01T00:00:00Z, reason: sale}");
-        tracescale_documents::parse("test", &text.replace("enforce", mode)).unwrap()
+        described(&text.replace("enforce", mode))
     };
     for (mode, ordered) in [("enforce", true), ("recommend", true), ("off", false)] {
-        let documents = documents(mode);
-        let rules = documents.rules.into_iter().map(|(_, rule)| rule).collect();
-        let mut controller =
-            Controller::new(documents.targets.into_iter().map(|(_, target)| target).collect(), rules, Discovery::default());
+        let mut controller = Controller::new(documents(mode), Discovery::default());
         let effects = observe(&mut controller, 0, 1);
         assert_eq!(has_order(&effects), ordered, "{mode}");
         if ordered {
@@ -216,10 +225,7 @@ fn a_rule_keeps_to_its_targets() {
     let scoped = DOCUMENTS.replace("every: 5s,", "every: 5s, targets: [cart],")
         + "---\n"
         + &DOCUMENTS.split("---").next().unwrap().replace("cart", "stock");
-    let documents = tracescale_documents::parse("test", &scoped).unwrap();
-    let targets = documents.targets.into_iter().map(|(_, target)| target).collect();
-    let rules = documents.rules.into_iter().map(|(_, rule)| rule).collect();
-    let mut controller = Controller::new(targets, rules, Discovery::default());
+    let mut controller = Controller::new(described(&scoped), Discovery::default());
     let stock = TargetName::try_new("stock").unwrap();
     let mut answers = demand(&cart(), 5, 3.0);
     answers.proposals.extend(demand(&stock, 5, 3.0).proposals);

@@ -1,8 +1,10 @@
 //! How long the models take for a thousand services: everything that one window of all services makes them do.
 
 use std::fmt::Write as _;
+use std::sync::Arc;
 use std::time::Duration;
 
+use arrow::array::{ArrayRef, Float64Array, RecordBatch, StringArray, TimestampNanosecondArray};
 use serde::Serialize;
 use tracescale_core::time::Timestamp;
 use tracescale_queries::testbed::{DEFAULT_END, Testbed};
@@ -46,11 +48,8 @@ async fn run() -> anyhow::Result<Report> {
     let mut models = judgement::all(&settings);
     let begin = DEFAULT_END - MINUTE * MINUTES;
     for minute in 0..MINUTES {
-        let bed = Testbed::new(tables.clone(), &[])?;
-        insert(&bed, "service_sojourn", begin + MINUTE * minute, sojourn).await?;
-        let rows = bed.snapshot().await?;
-        let minutes = rows.query("SELECT * FROM service_sojourn", &[]).await?;
-        models.iter_mut().for_each(|model| minutes.iter().for_each(|rows| model.remember("service_sojourn", rows)));
+        let rows = past(begin + MINUTE * minute)?;
+        models.iter_mut().for_each(|model| model.remember("service_sojourn", &rows));
     }
     let (mut learning, mut judging, mut sizing) = (vec![Vec::new(); models.len()], vec![Vec::new(); models.len()], Vec::new());
     for round in 0..ROUNDS {
@@ -68,6 +67,18 @@ async fn run() -> anyhow::Result<Report> {
     let names: Vec<&'static str> = models.iter().map(|model| model.name()).collect();
     let medians = |times: Vec<Vec<f64>>| names.iter().copied().zip(times.into_iter().map(median)).collect();
     Ok(Report { services: SERVICES, learning: medians(learning), judging: medians(judging), sizing: median(sizing) })
+}
+
+/// A minute of every service, as the archive remembers it.
+fn past(end: Timestamp) -> anyhow::Result<RecordBatch> {
+    let names = (0..SERVICES).map(|service| Some(format!("s{service}"))).collect::<StringArray>();
+    let requests = (0..SERVICES).map(|service| Some(rate(service, end) * 60.0)).collect::<Float64Array>();
+    let columns: [(&str, ArrayRef); 3] = [
+        ("window_end", Arc::new(TimestampNanosecondArray::from(vec![end.as_nanos(); SERVICES]))),
+        ("service_name", Arc::new(names)),
+        ("requests", Arc::new(requests)),
+    ];
+    Ok(RecordBatch::try_from_iter(columns)?)
 }
 
 /// One window of every view that models read.
@@ -131,7 +142,7 @@ async fn size(snapshot: &Snapshot) -> anyhow::Result<f64> {
                                            pooling => pooling, utilization => 0.85) AS replicas FROM service_queue";
     let mut query = snapshot.prepare(sql, &[]).await?;
     let before = clock::now();
-    let rows: usize = query.run(snapshot, &[]).await?.iter().map(arrow::array::RecordBatch::num_rows).sum();
+    let rows: usize = query.run(snapshot, &[]).await?.iter().map(RecordBatch::num_rows).sum();
     anyhow::ensure!(rows == SERVICES, "{rows} of {SERVICES} services were sized");
     Ok(since(before))
 }

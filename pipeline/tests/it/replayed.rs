@@ -3,11 +3,12 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
+use std::time::Duration;
 
 use serde_json::Value;
 
 use crate::process::run;
-use crate::traffic::{BASE, capture};
+use crate::traffic::{BASE, capture, capture_of};
 
 /// A target that may be acted on, and a rule that wants one replica for every 10 requests a second.
 const CONFIG: &str = "
@@ -111,6 +112,23 @@ fn silence_holds() {
     let missing: Vec<_> = decisions.iter().filter(late).filter(|line| line["reason"] == "data_missing").collect();
     assert!(missing.len() > 10, "{} decisions without data", missing.len());
     assert!(decisions.iter().all(|line| line["action"] != "scale_down"));
+}
+
+/// Guarantees: a scale-down after which requests miss the objective is taken back and not repeated, from spans to orders.
+#[test]
+fn a_scale_down_that_hurts_is_taken_back() {
+    let (dir, _) = prepared([]);
+    let service = "service: {name: checkout, namespace: shop}";
+    let promised = CONFIG.replace(service, &format!("{service}\n  objective: {{latency: 200ms}}"));
+    fs::write(dir.path().join("config/documents.yaml"), promised).unwrap();
+    // Half of the traffic goes away, and what is left becomes slow a minute later.
+    let traffic = |second| (if second < 250 { 60 } else { 30 }, Duration::from_millis(if second < 300 { 100 } else { 500 }));
+    let _ = capture_of(&dir.path().join("capture.zst"), (0..420).map(traffic));
+    let lines = replay(dir.path());
+    let orders = lines.iter().filter(|line| line["action"] == "scale_up" || line["action"] == "scale_down");
+    let orders: Vec<_> = orders.map(|line| (line["reason"].as_str().unwrap(), line["desired"].as_u64().unwrap())).collect();
+    let down = orders.iter().rposition(|(_, desired)| *desired == 3).expect("a scale-down");
+    assert_eq!(orders[down + 1..], [("rolled_back", 6)], "{orders:?}");
 }
 
 /// Guarantees: a capture that was cut off gives what it has and says where it ends; something else is refused.

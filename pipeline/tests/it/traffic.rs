@@ -45,11 +45,16 @@ pub(crate) fn request(service: &str, second: u64, count: u64, duration: Duration
 
 /// Writes a capture: per second, the number of spans of service `checkout`, each 100 ms long.
 pub(crate) fn capture(path: &Path, spans_per_second: impl IntoIterator<Item = u64>) -> u64 {
+    capture_of(path, spans_per_second.into_iter().map(|count| (count, Duration::from_millis(100))))
+}
+
+/// Writes a capture: per second, the number of spans of service `checkout` and how long each is.
+pub(crate) fn capture_of(path: &Path, seconds: impl IntoIterator<Item = (u64, Duration)>) -> u64 {
     let mut writer = Writer::new(Vec::new(), Format::ProtoZstd);
     let mut total = 0;
-    for (second, count) in (BASE..).zip(spans_per_second) {
+    for (second, (count, duration)) in (BASE..).zip(seconds) {
         if count > 0 {
-            let body = request("checkout", second, count, Duration::from_millis(100)).encode_to_vec();
+            let body = request("checkout", second, count, duration).encode_to_vec();
             writer.write(Signal::Traces, Encoding::Protobuf, &body).unwrap();
         }
         total += count;

@@ -14,8 +14,8 @@ use tracescale_models::calibration::{Calibration, Comparison};
 use tracescale_models::queue::overload::relaxation_time;
 use tracescale_models::sizing::{Prediction, ServiceTime, Station, predict};
 
-use super::SERVICES_MAX;
 use super::rows::{Layout, ServiceKey, services};
+use super::{SERVICES_MAX, ServiceName};
 use crate::model::{Column, Model, Seen};
 use crate::window::WINDOW_END;
 
@@ -58,7 +58,7 @@ const LAYOUT: Layout = Layout {
 /// Calibrations of every service.
 #[derive(Debug)]
 pub(super) struct Queues {
-    servers: BTreeMap<(String, Option<String>), f64>,
+    servers: BTreeMap<ServiceName, f64>,
     services: BTreeMap<ServiceKey, Service>,
 }
 
@@ -93,7 +93,7 @@ struct Predicted {
 // === impl Queues ===
 
 impl Queues {
-    pub(super) fn new(servers: BTreeMap<(String, Option<String>), f64>) -> Self {
+    pub(super) fn new(servers: BTreeMap<ServiceName, f64>) -> Self {
         Self { servers, services: BTreeMap::new() }
     }
 

@@ -1,0 +1,125 @@
+//! What is known beside the rules changes decisions, and only where it should.
+
+use tracescale_core::decide::{Action, Guard, Reason};
+use tracescale_sinks::Outcome;
+
+use super::telemetry::{cause, sojourn, versions};
+use super::*;
+
+/// `cart` promises 99 of 100 requests within 100 ms; its rule scales down without delay.
+fn promised() -> Described {
+    let text = DOCUMENTS
+        .replace("service: {name: cart}", "service: {name: cart}, objective: {latency: 100ms}")
+        .replace("max: 10}", "max: 10, scaleDown: {stabilizationWindow: 0s}, onMissing: {after: 1m, replicas: usual}}");
+    described(&text)
+}
+
+/// A controller that has seen some replicas of `cart`, and what goes with it.
+async fn started(replicas: u32) -> (Controller, Snapshot) {
+    let mut controller = Controller::new(promised(), Discovery::default());
+    let _ = observe(&mut controller, 0, replicas);
+    (controller, snapshot().await)
+}
+
+fn advance(controller: &mut Controller, snapshot: &Snapshot, seconds: i64, emissions: Vec<Emission>) {
+    let _ = controller.handle(at(seconds), Event::Advanced { emissions, snapshot: snapshot.clone() });
+}
+
+/// Minutes of `cart`, each with 1000 requests.
+fn minutes(minutes: std::ops::Range<i64>, slow: f64) -> Vec<Emission> {
+    minutes.map(|minute| sojourn("cart", at(60 * minute), 1000.0, slow)).collect()
+}
+
+/// A rule's answer from a final window.
+fn asks(controller: &mut Controller, seconds: i64, replicas: f64) -> Vec<Effect> {
+    let mut answers = demand(&cart(), seconds, replicas);
+    answers.proposals.values_mut().flatten().for_each(|proposal| proposal.evidence.is_final = Some(true));
+    evaluated(controller, seconds, Ok(answers))
+}
+
+/// Carries an order out.
+fn carry_out(controller: &mut Controller, seconds: i64, effects: &[Effect]) {
+    let decision = decision(effects);
+    let (before, confirmed) = (decision.current.unwrap(), decision.order().unwrap());
+    let at = at(seconds);
+    let outcome = Outcome { before, requested: confirmed, confirmed, changed: true, conflicts: 0, warnings: Vec::new(), at, resized: None };
+    let _ = controller.handle(at, Event::Applied { target: cart(), decision, result: Ok(outcome) });
+    let _ = observe(controller, seconds, confirmed);
+}
+
+/// Guarantees: a scale-up is stopped while another service makes the requests slow, and not where the service itself is busy,
+/// or where the objective is met.
+#[tokio::test]
+async fn a_scale_up_that_would_not_help_is_stopped() {
+    for (slow, utilization, expected) in [(100.0, 0.2, Some(Reason::DownstreamBound)), (100.0, 0.9, None), (1.0, 0.2, None)] {
+        let (mut controller, snapshot) = started(2).await;
+        let mut windows = minutes(1..4, slow);
+        windows.extend((1..4).map(|minute| cause("cart", at(60 * minute), "no", Some("pay"), utilization)));
+        advance(&mut controller, &snapshot, 190, windows);
+        let decision = decision(&asks(&mut controller, 195, 4.0));
+        let stopped = decision.steps.iter().find(|step| step.guard == Guard::Cause).map(|step| step.reason);
+        assert_eq!(stopped, expected, "{slow} {utilization}");
+        let action = if expected.is_some() { Action::None } else { Action::ScaleUp };
+        assert_eq!(decision.action, action, "{slow} {utilization}");
+        assert_eq!(decision.replay(), *decision);
+        let story = crate::explain::explain(&decision, None);
+        assert_eq!(story.contains("pay (capacity) is behind 80.0 % of the delay"), slow > 1.0, "{story}");
+    }
+}
+
+/// Guarantees: a scale-down that made requests slow is taken back, and one that did not is left alone.
+#[tokio::test]
+async fn a_scale_down_that_hurt_is_taken_back() {
+    for (slow, rolled_back) in [(200.0, true), (2.0, false)] {
+        let (mut controller, snapshot) = started(6).await;
+        advance(&mut controller, &snapshot, 190, minutes(1..4, 2.0));
+        let effects = asks(&mut controller, 195, 3.0);
+        assert_eq!(decision(&effects).action, Action::ScaleDown);
+        carry_out(&mut controller, 196, &effects);
+        let mut reasons = Vec::new();
+        for second in (200..780).step_by(5) {
+            let over = if second % 60 == 10 { minutes(second / 60..second / 60 + 1, slow) } else { Vec::new() };
+            advance(&mut controller, &snapshot, second, over);
+            let _ = observe(&mut controller, second, 3);
+            let effects = asks(&mut controller, second, 3.0);
+            reasons.push(decision(&effects).reason);
+            if has_order(&effects) {
+                assert_eq!(decision(&effects).desired, Some(6));
+                break;
+            }
+        }
+        assert_eq!(reasons.contains(&Reason::RolledBack), rolled_back, "{reasons:?}");
+    }
+}
+
+/// Guarantees: no scale-down follows a new version at once.
+#[tokio::test]
+async fn a_scale_down_waits_after_a_deployment() {
+    for (newest, expected) in [("v2", Reason::RecentlyDeployed), ("v1", Reason::DemandBelow)] {
+        let (mut controller, snapshot) = started(6).await;
+        advance(&mut controller, &snapshot, 70, vec![versions("cart", at(60), "v1", "v1")]);
+        advance(&mut controller, &snapshot, 130, vec![versions("cart", at(120), "v1", newest)]);
+        assert_eq!(decision(&asks(&mut controller, 135, 3.0)).reason, expected);
+    }
+}
+
+/// Guarantees: when nothing is known for long, a target goes up to what is usual at that hour of the week, once a week is known.
+#[tokio::test]
+async fn what_is_usual_is_held() {
+    const WEEK: i64 = 168 * 3600;
+    for (past, expected) in [(Some(8), true), (None, false)] {
+        let (mut controller, _) = started(2).await;
+        if let Some(past) = past {
+            (0..3600).step_by(60).for_each(|second| drop(observe(&mut controller, second, past)));
+        }
+        let mut is_held = false;
+        for second in (WEEK..WEEK + 200).step_by(5) {
+            let _ = observe(&mut controller, second, 2);
+            // It answers once, so that its silence is missing data.
+            let answers = if second == WEEK { demand(&cart(), second, 2.0) } else { Answers::default() };
+            let decision = decision(&evaluated(&mut controller, second, Ok(answers)));
+            is_held |= decision.reason == Reason::RateLimited && decision.steps.iter().any(|step| step.reason == Reason::FallbackUsual);
+        }
+        assert_eq!(is_held, expected);
+    }
+}

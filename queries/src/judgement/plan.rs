@@ -1,0 +1,295 @@
+//! `service_plan`: how many replicas a service with an objective should have, by what its load may come to until an order can help
+//! and by what a minute of violation is worth.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use arrow::array::RecordBatch;
+use arrow::datatypes::Schema;
+use arrow::error::ArrowError;
+use tracescale_core::time::Timestamp;
+use tracescale_models::control::{Plan, Planner, Reason, Settings, Startups, Supply, Window};
+use tracescale_models::sizing::{Objective, ServiceTime, Station};
+
+use super::rows::{Layout, ServiceKey, services};
+use super::{Promise, SERVICES_MAX, ServiceName};
+use crate::histogram::Histogram;
+use crate::model::{Column, Model, Seen};
+use crate::window::WINDOW_END;
+
+/// Utilization that no plan exceeds: what the load may come to has its own price, this is for what no model knows.
+const UTILIZATION_MAX: f64 = 0.95;
+/// Replicas that no plan exceeds; policies have bounds of their own.
+const REPLICAS_MAX: u32 = 100_000;
+/// What avoiding a minute of violation is worth at first, in replica-minutes.
+const VIOLATION_PRICE: f64 = 100.0;
+/// Share of the minutes that may break the promise: the price is paced so that about so many do.
+const VIOLATION_BUDGET: f64 = 0.01;
+/// Seconds from an event to the window that shows it: batches of the sender, and lateness.
+const PIPELINE_DELAY: f64 = 15.0;
+/// Seconds between windows.
+const INTERVAL: f64 = 15.0;
+/// Seconds in which a backlog is worked off where no price says it.
+const DRAIN: f64 = 60.0;
+/// Requests that a minute needs to break or keep a promise.
+const MINUTE_REQUESTS_MIN: f64 = 10.0;
+/// Silence after which a service is forgotten.
+const FORGET: Duration = Duration::from_secs(9 * 24 * 3600);
+
+const LAYOUT: Layout = Layout {
+    numbers: &[
+        "replicas",
+        "lead",
+        "level",
+        "median_peak",
+        "covered_rate",
+        "shortage",
+        "service_time",
+        "catch_up_servers",
+        "violation_price",
+        "instances",
+    ],
+    texts: &["plan_reason"],
+};
+
+/// Planners of every service that has an objective.
+#[derive(Debug)]
+pub(super) struct Plans {
+    promises: BTreeMap<ServiceName, Promise>,
+    stations: BTreeMap<ServiceKey, Known>,
+    services: BTreeMap<ServiceKey, Service>,
+    /// End of the newest minute whose requests were held against the promise.
+    judged: Timestamp,
+}
+
+#[derive(Debug)]
+struct Service {
+    planner: Planner,
+    promise: Promise,
+    learned: Timestamp,
+    plan: Option<Plan>,
+}
+
+/// What `service_queue` knows of a service.
+#[derive(Clone, Copy, Debug)]
+struct Known {
+    service_time: f64,
+    service_scv: f64,
+    pooling: f64,
+    load_bias: f64,
+}
+
+/// What the newest windows say besides the pulse.
+#[derive(Debug, Default)]
+struct Beside {
+    /// Requests under way.
+    concurrency: BTreeMap<ServiceKey, f64>,
+    instances: BTreeMap<ServiceKey, f64>,
+    /// Whether the last minute broke the promise, where one has just ended.
+    violated: BTreeMap<ServiceKey, bool>,
+}
+
+// === impl Plans ===
+
+impl Plans {
+    pub(super) fn new(promises: BTreeMap<ServiceName, Promise>) -> Self {
+        Self { promises, stations: BTreeMap::new(), services: BTreeMap::new(), judged: Timestamp::MIN }
+    }
+
+    fn promise(&self, key: &ServiceKey) -> Option<Promise> {
+        let of = |namespace: Option<String>| self.promises.get(&(key.name.clone(), namespace)).copied();
+        of(key.namespace.clone()).or_else(|| of(None))
+    }
+
+    fn learn_stations(&mut self, queue: &RecordBatch) {
+        let column = |name| Column::of(queue, name);
+        let [time, scv, pooling, bias] = ["service_time", "service_scv", "pooling", "load_bias"].map(column);
+        for (row, key) in services(queue).filter(|(_, key)| self.promise(key).is_some()).collect::<Vec<_>>() {
+            let known = || {
+                Some(Known {
+                    service_time: time.number(row)?,
+                    service_scv: scv.number(row)?,
+                    pooling: pooling.number(row)?,
+                    load_bias: bias.number(row)?,
+                })
+            };
+            if let Some(known) = known() {
+                let _ = self.stations.insert(key, known);
+            }
+        }
+    }
+
+    /// A planner that is there, or can be now that the service is known.
+    fn service(&mut self, key: &ServiceKey) -> Option<&mut Service> {
+        if !self.services.contains_key(key) {
+            let (promise, known) = (self.promise(key)?, self.stations.get(key)?);
+            let planner = planner(promise, known).filter(|_| self.services.len() < SERVICES_MAX)?;
+            let _ = self.services.insert(key.clone(), Service { planner, promise, learned: Timestamp::MIN, plan: None });
+        }
+        self.services.get_mut(key)
+    }
+
+    /// Takes final windows, in their order.
+    fn learn(&mut self, pulse: &RecordBatch, beside: &Beside) {
+        let column = |name| Column::of(pulse, name);
+        let [ends, rates, presence] = [WINDOW_END, "completion_rate", "presence"].map(column);
+        for (row, key) in services(pulse) {
+            let Some(end) = ends.time(row) else { continue };
+            let known = self.stations.get(&key).copied();
+            let rate = rates.number(row).filter(|_| presence.text(row) != Some("missing"));
+            let Some(service) = self.service(&key).filter(|service| service.learned < end) else { continue };
+            service.learned = end;
+            // More than come within the promised latency cannot all be answered within it.
+            let waiting = |concurrency: &f64| (concurrency - rate.unwrap_or(0.0) * service.promise.latency).max(0.0);
+            service.planner.observe(&Window {
+                end: seconds(end),
+                arrival_rate: rate,
+                completion_rate: rate,
+                service_time: known.map(|known| known.service_time),
+                backlog: beside.concurrency.get(&key).map(waiting),
+                violated: beside.violated.get(&key).copied(),
+                announced: None,
+                bias: known.map(|known| known.load_bias),
+            });
+        }
+    }
+
+    /// Which services broke their promise in a minute.
+    fn violated(&self, minute: &RecordBatch) -> BTreeMap<ServiceKey, bool> {
+        let (requests, distributions) = (Column::of(minute, "requests"), Column::of(minute, "distribution"));
+        let judged = |(row, key): (usize, ServiceKey)| {
+            let promise = self.promise(&key)?;
+            let _ = requests.number(row).filter(|requests| *requests >= MINUTE_REQUESTS_MIN)?;
+            let slow = Histogram::from_bytes(distributions.bytes(row)?).ok()?.fraction_above(promise.latency)?;
+            Some((key, slow > 1.0 - promise.quantile))
+        };
+        services(minute).filter_map(judged).collect()
+    }
+}
+
+impl Model for Plans {
+    fn name(&self) -> &'static str {
+        "service_plan"
+    }
+
+    fn reads(&self) -> &'static [&'static str] {
+        &["service_pulse", "service_sojourn", "service_load", "service_queue"]
+    }
+
+    fn keys(&self) -> &'static [&'static str] {
+        &["service_name", "service_namespace"]
+    }
+
+    fn schema(&self) -> Schema {
+        LAYOUT.schema()
+    }
+
+    fn judge(&mut self, window: &Seen<'_>) -> Result<RecordBatch, ArrowError> {
+        let mut rows = LAYOUT.rows();
+        let Some(pulse) = window.rows("service_pulse") else {
+            return Ok(RecordBatch::new_empty(std::sync::Arc::new(self.schema())));
+        };
+        if self.promises.is_empty() {
+            return rows.finish(window, pulse);
+        }
+        let mut beside = Beside::default();
+        if let Some((_, load)) = window.newest_final("service_load") {
+            beside.concurrency = by_service(load, "concurrency");
+            beside.instances = by_service(load, "instances");
+        }
+        if window.is_final {
+            if let Some((_, queue)) = window.newest_final("service_queue") {
+                self.learn_stations(queue);
+            }
+            if let Some((end, minute)) = window.newest_final("service_sojourn").filter(|(end, _)| *end > self.judged) {
+                self.judged = end;
+                beside.violated = self.violated(minute);
+            }
+            self.learn(pulse, &beside);
+            self.services.retain(|_, service| service.learned >= window.end - FORGET);
+        }
+        for (_, key) in services(pulse) {
+            let instances = beside.instances.get(&key).copied();
+            if let Some(service) = self.services.get_mut(&key) {
+                if window.is_final {
+                    service.plan = service.planner.plan(&Supply { ready: whole(instances), ..Supply::default() });
+                }
+                if let Some(plan) = &service.plan {
+                    rows.add(&key, numbers(plan, service.planner.violation_price(), instances), [Some(reason(plan.reason))]);
+                }
+            }
+        }
+        rows.finish(window, pulse)
+    }
+
+    fn remember(&mut self, name: &str, rows: &RecordBatch) {
+        match name {
+            "service_queue" => self.learn_stations(rows),
+            "service_pulse" => self.learn(rows, &Beside::default()),
+            _ => {}
+        }
+    }
+
+    fn len(&self) -> usize {
+        self.services.len()
+    }
+}
+
+fn planner(promise: Promise, known: &Known) -> Option<Planner> {
+    let time = ServiceTime::from_moments(known.service_time, known.service_scv)?;
+    let settings = Settings {
+        objective: Objective { latency: promise.latency, quantile: promise.quantile },
+        station: Station { pooling: known.pooling, ..Station::new(time, promise.servers) },
+        utilization_max: UTILIZATION_MAX,
+        replicas_min: 1,
+        replicas_max: REPLICAS_MAX,
+        violation_price: VIOLATION_PRICE,
+        violation_budget: Some(VIOLATION_BUDGET),
+        pipeline_delay: PIPELINE_DELAY,
+        interval: INTERVAL,
+        drain: DRAIN,
+    };
+    Planner::new(settings, Startups::default())
+}
+
+fn numbers(plan: &Plan, price: f64, instances: Option<f64>) -> [Option<f64>; 10] {
+    [
+        Some(f64::from(plan.replicas)),
+        Some(plan.lead),
+        Some(plan.level),
+        Some(plan.median),
+        Some(plan.covered),
+        Some(plan.shortage),
+        Some(plan.service_time),
+        Some(plan.catch_up),
+        Some(price),
+        instances,
+    ]
+}
+
+fn reason(reason: Reason) -> &'static str {
+    match reason {
+        Reason::Forecast => "forecast",
+        Reason::Prior => "prior",
+        Reason::Backlog => "backlog",
+        Reason::Announced => "announced",
+        Reason::Fewest => "fewest",
+        Reason::Most => "most",
+    }
+}
+
+/// A column of a batch by its services.
+fn by_service(rows: &RecordBatch, name: &str) -> BTreeMap<ServiceKey, f64> {
+    let column = Column::of(rows, name);
+    services(rows).filter_map(|(row, key)| Some((key, column.number(row)?))).collect()
+}
+
+#[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "saturates, which is meant")]
+fn whole(number: Option<f64>) -> u32 {
+    number.unwrap_or_default() as u32
+}
+
+#[expect(clippy::cast_precision_loss, reason = "microseconds do not matter")]
+fn seconds(time: Timestamp) -> f64 {
+    time.as_nanos() as f64 / 1e9
+}
