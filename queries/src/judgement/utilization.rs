@@ -8,13 +8,12 @@ use super::rows::{ServiceKey, services};
 use crate::model::Column;
 
 /// Gauges that say which share of its CPU a replica uses, 0..1, those that know the limit first.
-const GAUGES: [&str; 6] = [
+const GAUGES: [&str; 5] = [
     "k8s.container.cpu_limit_utilization",
     "k8s.pod.cpu_limit_utilization",
     "container.cpu.limit_utilization",
     "process.cpu.utilization",
     "jvm.cpu.recent_utilization",
-    "container.cpu.utilization",
 ];
 
 /// The utilization of each service, averaged over its replicas, from rows of `metric_gauges`.

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use tracescale_core::schema::Stream;
 use tracescale_queries::{functions, shipped};
 
-use crate::streams_sql::{appended, directory, files, session};
+use crate::streams_sql::{appended, directory, files, schemas};
 
 /// The sections of the page by the name in their heading, with the names in backticks in each; "" holds all of them.
 fn documented() -> BTreeMap<String, BTreeSet<String>> {
@@ -46,12 +46,12 @@ fn every_stream_column_is_documented() {
     }
 }
 
-/// Guarantees: every shipped view has a section, and every column of it is named there or among the columns that all have.
+/// Guarantees: every shipped view and model has a section, and every column of it is named there or among the columns that all have.
 #[tokio::test]
 async fn every_view_column_is_documented() {
     let sections = documented();
     let common = &sections["Columns that every shipped view has"];
-    for (view, schema) in session().await.1 {
+    for (view, schema) in schemas().await {
         let section = sections.get(&view).unwrap_or_else(|| panic!("no section `{view}`"));
         let absent = missing(schema.fields().iter().map(|field| field.name().as_str()), &[section, common]);
         assert!(absent.is_empty(), "columns of {view} that are not documented: {absent:?}");
@@ -67,7 +67,7 @@ fn every_function_is_documented() {
     let sections = documented();
     let functions: Vec<String> = functions::all().iter().map(|function| function.name().to_owned()).collect();
     let words =
-        ["HOP", "TUMBLE", "window_seconds", "latest", "quantile", "histogram", "histogram_merge", "histogram_quantile", "attribute"];
+        ["HOP", "TUMBLE", "window_seconds", "latest", "quantile", "histogram", "histogram_merge", "histogram_quantile", "attribute", "forecast"];
     let absent = missing(functions.iter().map(String::as_str).chain(words), &[&sections[""]]);
     assert!(absent.is_empty(), "functions that are not documented: {absent:?}");
 }
