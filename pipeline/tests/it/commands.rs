@@ -64,6 +64,22 @@ fn shipped_documents_are_valid() {
     }
 }
 
+/// Guarantees: the shipped rules pass their own tests, and a test that expects something else fails with its line.
+#[test]
+fn shipped_rules_pass_their_tests() {
+    let rules = concat!(env!("CARGO_MANIFEST_DIR"), "/../queries/rules");
+    let passed = Command::new(env!("CARGO_BIN_EXE_tracescale")).args(["test", rules]).output().unwrap();
+    let said = String::from_utf8_lossy(&passed.stdout);
+    assert!(passed.status.success() && said.ends_with(" 0 failed\n"), "{said}{}", String::from_utf8_lossy(&passed.stderr));
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::copy(format!("{rules}/concurrency.yaml"), dir.path().join("concurrency.yaml")).unwrap();
+    let test = "statement ok\nINSERT INTO targets (target, current) VALUES ('cart', 2)\n\nquery R\nSELECT replicas FROM answers\n----\n3\n";
+    std::fs::write(dir.path().join("concurrency.slt"), test).unwrap();
+    let failed = Command::new(env!("CARGO_BIN_EXE_tracescale")).arg("test").arg(dir.path()).output().unwrap();
+    assert_eq!(failed.status.code(), Some(1));
+    assert!(String::from_utf8_lossy(&failed.stderr).contains("concurrency.slt:4"), "{}", String::from_utf8_lossy(&failed.stderr));
+}
+
 /// Guarantees: what `record` writes, `run --replay` reads, span by span.
 #[tokio::test]
 async fn a_recording_can_be_replayed() {

@@ -70,7 +70,7 @@ impl Forecasts {
             #[expect(clippy::cast_precision_loss, reason = "a minute")]
             let rate = requests.number(row).filter(|_| presence.text(row) != Some("missing")).map(|requests| requests / STEP as f64);
             let begin = self.clock.seconds(end - step);
-            if let Some(service) = self.service(key).filter(|service| service.learned < end) {
+            if let Some(service) = self.service(&key).filter(|service| service.learned < end) {
                 service.learned = end;
                 let _ = service.forecaster.observe(begin, rate);
             }
@@ -78,13 +78,13 @@ impl Forecasts {
     }
 
     /// A service that is known, or may still become known.
-    fn service(&mut self, key: ServiceKey) -> Option<&mut Service> {
-        if !self.services.contains_key(&key) {
+    fn service(&mut self, key: &ServiceKey) -> Option<&mut Service> {
+        if !self.services.contains_key(key) {
             let settings = Settings { holidays: self.holidays.clone(), ..Settings::new(STEP, LEADS.to_vec()) };
             let forecaster = Forecaster::new(settings).ok().filter(|_| self.services.len() < SERVICES_MAX)?;
             let _ = self.services.insert(key.clone(), Service { forecaster, learned: Timestamp::MIN, expected: Vec::new() });
         }
-        self.services.get_mut(&key)
+        self.services.get_mut(key)
     }
 }
 

@@ -66,8 +66,18 @@ async fn every_view_column_is_documented() {
 fn every_function_is_documented() {
     let sections = documented();
     let functions: Vec<String> = functions::all().iter().map(|function| function.name().to_owned()).collect();
-    let words =
-        ["HOP", "TUMBLE", "window_seconds", "latest", "quantile", "histogram", "histogram_merge", "histogram_quantile", "attribute", "forecast"];
+    let words = [
+        "HOP",
+        "TUMBLE",
+        "window_seconds",
+        "latest",
+        "quantile",
+        "histogram",
+        "histogram_merge",
+        "histogram_quantile",
+        "attribute",
+        "forecast",
+    ];
     let absent = missing(functions.iter().map(String::as_str).chain(words), &[&sections[""]]);
     assert!(absent.is_empty(), "functions that are not documented: {absent:?}");
 }
