@@ -18,11 +18,13 @@ use datafusion::datasource::MemTable;
 use datafusion::error::DataFusionError;
 use datafusion::execution::context::SQLOptions;
 use datafusion::prelude::SessionContext;
+use datafusion::sql::parser::{DFParser, Statement as DfStatement};
+use datafusion::sql::sqlparser::ast::Statement;
 use tracescale_core::time::Timestamp;
 
 use crate::config::Emission;
 use crate::history::History;
-use crate::problem::QueryError;
+use crate::problem::{Complaint, QueryError};
 use crate::relation::HistoryPlanner;
 use crate::session;
 use crate::snapshot::Snapshot;
@@ -77,6 +79,16 @@ impl Testbed {
     /// # Errors
     /// When it does not parse, names something unknown, or fails; files are not read or written.
     pub async fn run(&self, sql: &str) -> Result<Vec<RecordBatch>, QueryError> {
+        let statements = DFParser::parse_sql(sql).map_err(|error| QueryError::planning(&error))?;
+        let is_known = |statement: &DfStatement| match statement {
+            DfStatement::Statement(statement) => {
+                matches!(**statement, Statement::Query(_) | Statement::Insert(_) | Statement::Update(_) | Statement::Delete(_))
+            }
+            _ => false,
+        };
+        if statements.len() != 1 || !statements.iter().all(is_known) {
+            return Err(Complaint::new("expected one SELECT, INSERT, UPDATE or DELETE").into());
+        }
         let options = SQLOptions::new().with_allow_ddl(false).with_allow_statements(false);
         let frame = self.context.sql_with_options(sql, options).await.map_err(|error| QueryError::planning(&error))?;
         frame.collect().await.map_err(QueryError::running)
