@@ -109,7 +109,9 @@ impl Rollup {
 
     fn emission(&self, end: Timestamp, rows: &RecordBatch, histories: &BTreeMap<String, History>) -> Result<Emission, ArrowError> {
         let read: Vec<&Arc<Window>> = self.reads.iter().filter_map(|name| histories.get(name)?.get(end)).collect();
-        let is_final = !read.is_empty() && read.iter().all(|window| window.is_final);
+        // What a model says of a window stands when the view that has it is final: it will not be asked again.
+        let deciding = if let Content::Model(_) = self.content { &read[..read.len().min(1)] } else { &read[..] };
+        let is_final = !deciding.is_empty() && deciding.iter().all(|window| window.is_final);
         let before = histories.get(&self.name).and_then(|history| history.get(end)).filter(|before| is_final && before.is_final);
         let revision = before.map_or(0, |before| before.revision + 1);
         let standings = self.standings(rows, &read)?;
@@ -199,10 +201,8 @@ fn judge(
     ends: &BTreeSet<Timestamp>,
     histories: &BTreeMap<String, History>,
 ) -> Result<Vec<RecordBatch>, ArrowError> {
-    let is_final = |end: &Timestamp| {
-        let mut windows = reads.iter().filter_map(|name| histories.get(name)?.get(*end));
-        windows.all(|window| window.is_final)
-    };
+    let driver = reads.first().and_then(|name| histories.get(name));
+    let is_final = |end: &Timestamp| driver.and_then(|history| history.get(*end)).is_some_and(|window| window.is_final);
     ends.iter().map(|end| model.judge(&Seen::new(*end, is_final(end), histories))).collect()
 }
 

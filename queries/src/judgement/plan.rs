@@ -20,7 +20,7 @@ use crate::window::WINDOW_END;
 /// Utilization that no plan exceeds: what the load may come to has its own price, this is for what no model knows.
 const UTILIZATION_MAX: f64 = 0.95;
 /// Replicas that no plan exceeds; policies have bounds of their own.
-const REPLICAS_MAX: u32 = 100_000;
+const REPLICAS_MAX: u32 = 2_000;
 /// What avoiding a minute of violation is worth at first, in replica-minutes.
 const VIOLATION_PRICE: f64 = 100.0;
 /// Share of the minutes that may break the promise: the price is paced so that about so many do.
