@@ -12,7 +12,7 @@ use tracescale_models::control::{Plan, Planner, Reason, Settings, Startups, Supp
 use tracescale_models::sizing::{Objective, ServiceTime, Station};
 
 use super::rows::{Layout, ServiceKey, services};
-use super::{Promise, SERVICES_MAX, ServiceName};
+use super::{Promise, ServiceName};
 use crate::histogram::Histogram;
 use crate::model::{Column, Model, Seen};
 use crate::window::WINDOW_END;
@@ -20,7 +20,7 @@ use crate::window::WINDOW_END;
 /// Utilization that no plan exceeds: what the load may come to has its own price, this is for what no model knows.
 const UTILIZATION_MAX: f64 = 0.95;
 /// Replicas that no plan exceeds; policies have bounds of their own.
-const REPLICAS_MAX: u32 = 2_000;
+const REPLICAS_MAX: u32 = 1_000;
 /// What avoiding a minute of violation is worth at first, in replica-minutes.
 const VIOLATION_PRICE: f64 = 100.0;
 /// Share of the minutes that may break the promise: the price is paced so that about so many do.
@@ -33,6 +33,12 @@ const INTERVAL: f64 = 15.0;
 const DRAIN: f64 = 60.0;
 /// Requests that a minute needs to break or keep a promise.
 const MINUTE_REQUESTS_MIN: f64 = 10.0;
+/// Services that are planned for; further ones are not. What a number of replicas can take is a tenth of a second's work to find.
+const PLANS_MAX: usize = 200;
+/// Services in a window for which that is found anew, because they are new or take another time: the windows of all wait for it.
+const CHANGES_MOST: usize = 4;
+/// Relative change of the service time below which it is not worth it.
+const SERVICE_TIME_CHANGE: f64 = 0.03;
 /// Silence after which a service is forgotten.
 const FORGET: Duration = Duration::from_secs(9 * 24 * 3600);
 
@@ -67,6 +73,8 @@ struct Service {
     planner: Planner,
     promise: Promise,
     learned: Timestamp,
+    /// The service time that the planner was last told.
+    service_time: f64,
     plan: Option<Plan>,
 }
 
@@ -119,25 +127,33 @@ impl Plans {
         }
     }
 
-    /// A planner that is there, or can be now that the service is known.
-    fn service(&mut self, key: &ServiceKey) -> Option<&mut Service> {
+    /// A planner that is there, or can be now that the service is known. `changes` is what is left of [`CHANGES_MOST`].
+    fn service(&mut self, key: &ServiceKey, changes: &mut usize) -> Option<&mut Service> {
+        let known = self.stations.get(key)?;
         if !self.services.contains_key(key) {
-            let (promise, known) = (self.promise(key)?, self.stations.get(key)?);
-            let planner = planner(promise, known).filter(|_| self.services.len() < SERVICES_MAX)?;
-            let _ = self.services.insert(key.clone(), Service { planner, promise, learned: Timestamp::MIN, plan: None });
+            let promise = self.promise(key)?;
+            *changes = changes.checked_sub(1).filter(|_| self.services.len() < PLANS_MAX)?;
+            let (planner, service_time) = (planner(promise, known)?, known.service_time);
+            let _ = self.services.insert(key.clone(), Service { planner, promise, learned: Timestamp::MIN, service_time, plan: None });
         }
-        self.services.get_mut(key)
+        let service = self.services.get_mut(key)?;
+        if (known.service_time / service.service_time).ln().abs() > SERVICE_TIME_CHANGE
+            && let Some(left) = changes.checked_sub(1)
+        {
+            (*changes, service.service_time) = (left, known.service_time);
+        }
+        Some(service)
     }
 
     /// Takes final windows, in their order.
-    fn learn(&mut self, pulse: &RecordBatch, beside: &Beside) {
+    fn learn(&mut self, pulse: &RecordBatch, beside: &Beside, mut changes: usize) {
         let column = |name| Column::of(pulse, name);
         let [ends, rates, presence] = [WINDOW_END, "completion_rate", "presence"].map(column);
         for (row, key) in services(pulse) {
             let Some(end) = ends.time(row) else { continue };
             let known = self.stations.get(&key).copied();
             let rate = rates.number(row).filter(|_| presence.text(row) != Some("missing"));
-            let Some(service) = self.service(&key).filter(|service| service.learned < end) else { continue };
+            let Some(service) = self.service(&key, &mut changes).filter(|service| service.learned < end) else { continue };
             service.learned = end;
             // More than come within the promised latency cannot all be answered within it.
             let waiting = |concurrency: &f64| (concurrency - rate.unwrap_or(0.0) * service.promise.latency).max(0.0);
@@ -145,7 +161,7 @@ impl Plans {
                 end: seconds(end),
                 arrival_rate: rate,
                 completion_rate: rate,
-                service_time: known.map(|known| known.service_time),
+                service_time: Some(service.service_time),
                 backlog: beside.concurrency.get(&key).map(waiting),
                 violated: beside.violated.get(&key).copied(),
                 announced: None,
@@ -205,7 +221,7 @@ impl Model for Plans {
                 self.judged = end;
                 beside.violated = self.violated(minute);
             }
-            self.learn(pulse, &beside);
+            self.learn(pulse, &beside, CHANGES_MOST);
             self.services.retain(|_, service| service.learned >= window.end - FORGET);
         }
         for (_, key) in services(pulse) {
@@ -225,7 +241,7 @@ impl Model for Plans {
     fn remember(&mut self, name: &str, rows: &RecordBatch) {
         match name {
             "service_queue" => self.learn_stations(rows),
-            "service_pulse" => self.learn(rows, &Beside::default()),
+            "service_pulse" => self.learn(rows, &Beside::default(), PLANS_MAX),
             _ => {}
         }
     }
