@@ -25,7 +25,7 @@ pub trait Model: Send + fmt::Debug {
     fn reads(&self) -> &'static [&'static str];
     /// Columns that identify a row within a window, and are in the read views too.
     fn keys(&self) -> &'static [&'static str];
-    /// Its columns, beginning with [`WINDOW_COLUMNS`].
+    /// Its columns, beginning with [`window_columns`].
     fn schema(&self) -> Schema;
     /// The rows for a window, in the columns of [`Model::schema`]. Learns from the window when it is final.
     ///

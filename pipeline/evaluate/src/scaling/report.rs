@@ -82,7 +82,7 @@ pub struct Summary {
     pub nobody: usize,
     /// Median share of replica-hours that the model saves against the best baseline of each case, at equal violations.
     pub median_saving: Option<f64>,
-    /// Cases in which the best baseline is so near the oracle that nobody could save [`MUCH`] without breaking the promise more.
+    /// Cases in which the best baseline is so near the oracle that nobody could save `MUCH` without breaking the promise more.
     pub near_oracle: usize,
     /// Median saving in the other cases.
     pub median_elsewhere: Option<f64>,
