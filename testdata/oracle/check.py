@@ -88,6 +88,9 @@ VIEWS = {
     "metric_histograms": View(METRIC, "points", metrics.histograms, ("samples", "mean", "observations", "rate", "series", "p50", "p90", "p95", "p99")),
 }
 
+# Views whose windows are not those computed here (a minute every five seconds), and so are not compared.
+OTHER_WINDOWS = {"service_pulse", "service_sojourn"}
+
 
 def nanos(time):
     """A window bound in nanoseconds, whether written as a number of nanoseconds or as a UTC date."""

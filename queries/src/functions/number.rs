@@ -81,8 +81,8 @@ impl ScalarUDFImpl for Registered {
                 for (argument, column) in arguments.iter_mut().zip(&columns) {
                     *argument = column.is_valid(row).then(|| column.value(row));
                 }
-                // A number that is not one is missing too.
-                (self.function.compute)(&arguments).filter(|value| !value.is_nan())
+                // What is no number, or beyond all numbers, is missing too; adding zero takes the sign off a zero.
+                (self.function.compute)(&arguments).filter(|value| value.is_finite()).map(|value| value + 0.0)
             })
             .collect();
         if scalar {

@@ -119,7 +119,8 @@ pub fn catch_up_servers(backlog: Option<f64>, service_time: Option<f64>, drain_s
 /// that is not parallel, `coherence` the cost of each pair.
 #[must_use]
 pub fn usl_throughput(workers: Option<f64>, single: Option<f64>, contention: Option<f64>, coherence: Option<f64>) -> Option<f64> {
-    let workers = workers.filter(|workers| *workers >= 0.0 && workers.is_finite())?;
+    // The law is about whole workers: below one its costs turn into gains.
+    let workers = workers.filter(|workers| (*workers >= 1.0 || *workers == 0.0) && workers.is_finite())?;
     Scalability::new(single?, contention?, coherence?).map(|law| law.throughput(workers))
 }
 
