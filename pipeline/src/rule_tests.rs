@@ -98,7 +98,7 @@ fn files(paths: &[PathBuf]) -> anyhow::Result<Vec<PathBuf>> {
 }
 
 fn is_test(path: &Path) -> bool {
-    path.extension().is_some_and(|extension| extension == "slt")
+    path.is_file() && path.extension().is_some_and(|extension| extension == "slt")
 }
 
 /// The documents that a test is about: those of the same name beside it, else all of its directory.

@@ -34,12 +34,6 @@ pub trait Model: Send + fmt::Debug {
     fn judge(&mut self, window: &Seen<'_>) -> Result<RecordBatch, ArrowError>;
     /// Learns from earlier rows of the view `name`, oldest first: of one that it reads, or of its own.
     fn remember(&mut self, name: &str, rows: &RecordBatch);
-    /// Services that it keeps in mind.
-    fn len(&self) -> usize;
-    /// True when it keeps none in mind.
-    fn is_empty(&self) -> bool {
-        self.len() == 0
-    }
 }
 
 /// A window as a model sees it.

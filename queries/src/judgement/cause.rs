@@ -102,10 +102,6 @@ impl Model for Causes {
     fn remember(&mut self, _: &str, _: &RecordBatch) {
         // The baseline is an hour at most, and incomplete without the calls: it is soon learned anew.
     }
-
-    fn len(&self) -> usize {
-        self.windows.back().map_or(0, |(_, window)| window.services.len())
-    }
 }
 
 /// The figures of a window.

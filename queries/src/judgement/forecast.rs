@@ -129,10 +129,6 @@ impl Model for Forecasts {
             self.learn(rows);
         }
     }
-
-    fn len(&self) -> usize {
-        self.services.len()
-    }
 }
 
 // === impl Service ===

@@ -11,7 +11,7 @@ use tracescale_core::time::Timestamp;
 use tracescale_models::control::{Plan, Planner, Reason, Settings, Startups, Supply, Window};
 use tracescale_models::sizing::{Objective, ServiceTime, Station};
 
-use super::rows::{Layout, ServiceKey, services};
+use super::rows::{Layout, ServiceKey, seconds, services};
 use super::{Promise, ServiceName};
 use crate::histogram::Histogram;
 use crate::model::{Column, Model, Seen};
@@ -245,10 +245,6 @@ impl Model for Plans {
             _ => {}
         }
     }
-
-    fn len(&self) -> usize {
-        self.services.len()
-    }
 }
 
 fn planner(promise: Promise, known: &Known) -> Option<Planner> {
@@ -303,9 +299,4 @@ fn by_service(rows: &RecordBatch, name: &str) -> BTreeMap<ServiceKey, f64> {
 #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "saturates, which is meant")]
 fn whole(number: Option<f64>) -> u32 {
     number.unwrap_or_default() as u32
-}
-
-#[expect(clippy::cast_precision_loss, reason = "microseconds do not matter")]
-fn seconds(time: Timestamp) -> f64 {
-    time.as_nanos() as f64 / 1e9
 }

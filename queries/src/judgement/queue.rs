@@ -14,7 +14,7 @@ use tracescale_models::calibration::{Calibration, Comparison};
 use tracescale_models::queue::overload::relaxation_time;
 use tracescale_models::sizing::{Prediction, ServiceTime, Station, predict};
 
-use super::rows::{Layout, ServiceKey, services};
+use super::rows::{Layout, ServiceKey, seconds, services};
 use super::{SERVICES_MAX, ServiceName};
 use crate::model::{Column, Model, Seen};
 use crate::window::WINDOW_END;
@@ -245,10 +245,6 @@ impl Model for Queues {
             }
         }
     }
-
-    fn len(&self) -> usize {
-        self.services.len()
-    }
 }
 
 impl Service {
@@ -311,9 +307,4 @@ fn own_p95(window: &Seen<'_>) -> BTreeMap<ServiceKey, f64> {
     let Some(rows) = window.rows("service_self_time") else { return BTreeMap::new() };
     let p95 = Column::of(rows, "p95");
     services(rows).filter_map(|(row, key)| Some((key, p95.number(row)?))).collect()
-}
-
-#[expect(clippy::cast_precision_loss, reason = "microseconds do not matter")]
-fn seconds(time: Timestamp) -> f64 {
-    time.as_nanos() as f64 / 1e9
 }

@@ -44,6 +44,12 @@ pub(super) fn services(rows: &RecordBatch) -> impl Iterator<Item = (usize, Servi
     (0..rows.num_rows()).filter_map(key)
 }
 
+/// Seconds since 1970, as the models count.
+#[expect(clippy::cast_precision_loss, reason = "microseconds do not matter")]
+pub(super) fn seconds(time: Timestamp) -> f64 {
+    time.as_nanos() as f64 / 1e9
+}
+
 // === impl ServiceKey ===
 
 impl ServiceKey {

@@ -10,7 +10,7 @@ use tracescale_core::time::Timestamp;
 use tracescale_models::vertical::{Current, Settings, UsageHistory};
 
 use super::SERVICES_MAX;
-use super::rows::{Layout, ServiceKey, services};
+use super::rows::{Layout, ServiceKey, seconds, services};
 use crate::model::{Column, Model, Seen};
 use crate::window::WINDOW_END;
 
@@ -144,10 +144,6 @@ impl Model for Usages {
             self.learn(&key, end, used, killed);
         }
     }
-
-    fn len(&self) -> usize {
-        self.services.len()
-    }
 }
 
 // === impl Service ===
@@ -206,9 +202,4 @@ fn kills(rates: &RecordBatch) -> BTreeMap<ServiceKey, f64> {
         increase.number(row).filter(|count| is_kill && *count > 0.0).map(|count| (key, count))
     };
     services(rates).filter_map(killed).collect()
-}
-
-#[expect(clippy::cast_precision_loss, reason = "microseconds do not matter")]
-fn seconds(time: Timestamp) -> f64 {
-    time.as_nanos() as f64 / 1e9
 }

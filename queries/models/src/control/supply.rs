@@ -1,6 +1,7 @@
 //! What capacity will be there when it is needed: how far ahead an order must look, and who serves by then.
 
 use super::startup::Startups;
+pub use crate::queue::overload::catch_up_servers;
 
 /// Shortest and longest time in which a backlog is worked off, in seconds.
 const DRAIN: (f64, f64) = (15.0, 600.0);
@@ -31,14 +32,6 @@ pub struct Starting {
 pub fn lead_time(pipeline_delay: f64, interval: f64, startup_p90: f64) -> Option<f64> {
     let sum = [pipeline_delay, interval, startup_p90].into_iter().try_fold(0.0, |sum, part| (part >= 0.0).then_some(sum + part))?;
     sum.is_finite().then_some(sum)
-}
-
-/// Servers beside those for the arrivals that work off `backlog` requests of a mean `service_time` (seconds) within `drain`
-/// seconds. `None` for senseless input.
-#[must_use]
-pub fn catch_up_servers(backlog: f64, service_time: f64, drain: f64) -> Option<f64> {
-    let servers = backlog * service_time / drain;
-    (backlog >= 0.0 && service_time >= 0.0 && drain > 0.0 && servers.is_finite()).then_some(servers)
 }
 
 /// Seconds in which a backlog is best worked off, when `work` replica-seconds of it are left, replicas for it are paid for `lead`
