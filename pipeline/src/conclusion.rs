@@ -3,9 +3,9 @@
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
-use tracescale_core::decide::DecisionId;
+use tracescale_core::decide::{Applied, DecisionId};
 use tracescale_core::time::Timestamp;
-use tracescale_sinks::{Outcome, SinkError};
+use tracescale_sinks::{Outcome, SinkError, SinkErrorKind};
 
 /// The end of one order.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -61,6 +61,17 @@ impl Ending {
             Self::Applied { .. } => "applied",
             Self::Failed { .. } => "failed",
             Self::Withheld { .. } => "withheld",
+        }
+    }
+
+    /// The same as the decider is told.
+    #[must_use]
+    pub fn applied(&self) -> Applied {
+        match self {
+            Self::Applied { confirmed, .. } => Applied::Done { replicas: *confirmed },
+            // Without an answer nobody knows whether the call got through.
+            Self::Failed { kind, .. } if *kind == SinkErrorKind::Unavailable.as_str() => Applied::Unknown,
+            Self::Failed { .. } | Self::Withheld { .. } => Applied::Failed,
         }
     }
 }

@@ -14,7 +14,7 @@ use tracescale_queries::{Engine, EngineConfig, EngineParts, QueryError, ViewProb
 use tracescale_sinks::{Clock, Kubernetes, Memory, Sinks, kubernetes};
 
 use crate::cli::ListenArgs;
-use crate::controller::{Controller, Described, RolloutRecord};
+use crate::controller::{self, Controller, Described, RolloutRecord};
 use crate::discovery::Discovery;
 use crate::recorded::Source;
 use crate::{columns, keeping, rules};
@@ -239,17 +239,9 @@ impl Config {
     /// What the shipped models are told.
     fn judgement(&self, targets: &[TargetSpec]) -> judgement::Settings {
         let models = self.documents.settings.models.clone();
-        let name = |target: &TargetSpec| (target.service.service_name.clone(), target.service.service_namespace.clone());
-        let servers = |target: &TargetSpec| target.servers.map(|servers| f64::from(servers.get()));
-        let promise = |target: &TargetSpec| {
-            let objective = target.objective?;
-            let (latency, quantile) = (objective.latency.as_secs_f64(), objective.share());
-            Some(judgement::Promise { latency, quantile, servers: servers(target).unwrap_or(1.0) })
-        };
         judgement::Settings {
             holidays: models.holidays.iter().copied().collect(),
-            promises: targets.iter().filter_map(|target| Some((name(target), promise(target)?))).collect(),
-            servers: targets.iter().filter_map(|target| Some((name(target), servers(target)?))).collect(),
+            advice: controller::advice_of_targets(targets.iter()),
             clock: judgement::LocalClock::new(move |time| models.local_seconds(time)),
         }
     }

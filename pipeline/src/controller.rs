@@ -24,6 +24,7 @@ use tracescale_core::rollout::Version;
 use tracescale_core::target::{TargetName, TargetSpec};
 use tracescale_core::time::Timestamp;
 use tracescale_documents::RuleSpec;
+use tracescale_queries::judgement::Advice;
 use tracescale_queries::{Emission, Snapshot};
 use tracescale_sinks::{Outcome, SinkError};
 
@@ -32,6 +33,7 @@ use crate::discovery::{Discovery, Found};
 use crate::rules::{Answers, RuleFailure};
 use crate::warning::{Troubles, Warning};
 
+mod advice;
 mod answers;
 mod concert;
 mod decision;
@@ -42,6 +44,7 @@ mod target;
 mod usual;
 mod watch;
 
+pub use advice::of_targets as advice_of_targets;
 use concert::Concert;
 use diagnosis::Diagnoses;
 pub use ruleset::RolloutRecord;
@@ -147,6 +150,8 @@ pub enum Effect {
     Warn(Warning),
     /// Write down how far rollouts have come.
     Keep(Box<RolloutRecord>),
+    /// Tell the models.
+    Advise(Box<Advice>),
 }
 
 /// All decision state.
@@ -164,6 +169,10 @@ pub struct Controller {
     straying: Troubles<RuleName>,
     /// Targets that no rule answers for.
     unanswered: Troubles<()>,
+    /// What the models know.
+    advised: Advice,
+    /// Whether that may have changed.
+    advice_due: bool,
     draining: bool,
     now: Timestamp,
 }
@@ -190,6 +199,8 @@ impl Controller {
             failing: Troubles::default(),
             straying: Troubles::default(),
             unanswered: Troubles::default(),
+            advised: advice_of_targets(described.targets.iter()),
+            advice_due: false,
             draining: false,
             now,
         };
@@ -202,6 +213,22 @@ impl Controller {
     pub fn counting_all(mut self) -> Self {
         self.diagnoses.count_all();
         self
+    }
+
+    /// Goes on from the last decision about a target that an earlier process wrote down, and what became of its order.
+    pub fn remember(&mut self, last: &Decision, ended: Option<&Conclusion>) {
+        let is_same = |target: &Target| target.spec.reference == last.inputs.target.reference;
+        if self.targets.get(&last.target).is_some_and(is_same) {
+            self.decider.resume(last, ended.map(|ended| (ended.at, ended.result.applied())));
+            self.advice_due = true;
+        }
+    }
+
+    /// Takes note of the replicas that a target had in an hour of the past; hours in their order.
+    pub fn remember_hour(&mut self, target: &TargetName, hour: Timestamp, replicas: u32) {
+        if let Some(target) = self.targets.get_mut(target) {
+            target.usual.observe(hour, replicas);
+        }
     }
 
     /// Takes one event; answers with what is to be done about it, in order.
@@ -227,6 +254,7 @@ impl Controller {
         let (warnings, record) = self.ruleset.take_news();
         effects.extend(warnings.into_iter().map(Effect::Warn));
         effects.extend(record.map(|record| Effect::Keep(Box::new(record))));
+        effects.extend(self.advise());
         effects
     }
 
@@ -263,6 +291,7 @@ impl Controller {
         targets.values_mut().for_each(|target| target.proposals.retain(|(rule, _), _| rules.contains_key(rule)));
         self.decider.retain(|name| targets.contains_key(name));
         self.diagnoses.retain(|name| targets.contains_key(name));
+        self.advice_due = true;
         self.failing.retain(|(name, _)| rules.contains_key(name));
         self.straying.retain(|name| rules.contains_key(name));
     }

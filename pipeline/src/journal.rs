@@ -115,8 +115,16 @@ pub fn find<T: DeserializeOwned>(dir: &Path, wanted: impl Fn(&T) -> bool) -> io:
 /// # Errors
 /// When the directory or a file cannot be read.
 pub fn each<T: DeserializeOwned>(dir: &Path, mut visit: impl FnMut(T)) -> io::Result<u64> {
-    let mut unreadable = 0;
-    for (_, path) in files(dir)? {
+    newest(dir, FILES_MAX, &mut visit)
+}
+
+/// [`each`] of the newest files, at most so many.
+///
+/// # Errors
+/// When the directory or a file cannot be read.
+pub fn newest<T: DeserializeOwned>(dir: &Path, most: usize, mut visit: impl FnMut(T)) -> io::Result<u64> {
+    let (mut unreadable, files) = (0, files(dir)?);
+    for (_, path) in &files[files.len().saturating_sub(most)..] {
         for line in BufReader::new(File::open(path)?).split(b'\n') {
             let line = line?;
             match serde_json::from_slice::<T>(&line) {

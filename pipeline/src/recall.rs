@@ -1,12 +1,21 @@
-//! What the models learned before a restart, from the archive: forecasts need weeks, and memory peaks a week.
+//! What was learned before a restart: by the models from the archive, because forecasts need weeks and memory peaks a week; by
+//! the controller from its last decisions, which carry all that it remembers, and from the capacities of past weeks.
 
+use std::collections::BTreeMap;
+use std::path::Path;
 use std::time::Duration;
 
 use futures::StreamExt;
+use tracescale_core::decide::{Decision, DecisionId};
+use tracescale_core::target::TargetName;
 use tracescale_core::time::Timestamp;
 use tracescale_queries::{Engine, Past, PastLimits};
 
+use crate::archived::DECISIONS;
+use crate::conclusion::Conclusion;
+use crate::controller::Controller;
 use crate::recorded::{self, Source};
+use crate::{journal, rows};
 
 /// What is read of a view, how far back, and where its rows are too many for a quick start.
 struct Lesson {
@@ -50,14 +59,49 @@ const DAY: Duration = Duration::from_secs(86_400);
 /// Longest a start waits for it.
 const WAIT: Duration = Duration::from_secs(30);
 
-/// Teaches an engine what an archive remembers. The models can do without: whatever fails is told, and the process starts.
-pub async fn recall(engine: &mut Engine, source: &Source, now: Timestamp) {
-    if tokio::time::timeout(WAIT, read(engine, source, now)).await.is_err() {
+/// Files of the journal that the last decisions are looked for in.
+const JOURNALS: usize = 2;
+/// What a target's replicas were hour by hour. What is usual at an hour of the week is learned from four of them.
+const HOURS: &str = "SELECT target, date_trunc('hour', at) AS hour, quantile(CAST(current AS DOUBLE), 0.95, 1.0) AS replicas FROM decisions \
+                     WHERE current IS NOT NULL AND at > TIMESTAMP '{from}' GROUP BY target, hour ORDER BY hour";
+const HOURS_DAYS: u32 = 28;
+
+/// Reminds a controller of the last decisions that an earlier process wrote down. It can do without: whatever fails is told.
+pub fn decisions(controller: &mut Controller, data_dir: &Path) {
+    match remembered(data_dir) {
+        Ok(last) if last.is_empty() => {}
+        Ok(last) => {
+            last.values().for_each(|(decision, ended)| controller.remember(decision, ended.as_ref()));
+            tracing::info!(targets = last.len(), "decisions go on from those that were written down");
+        }
+        Err(error) => tracing::warn!(%error, "decisions begin anew: the journal cannot be read"),
+    }
+}
+
+/// The last decision about each target, and what became of its order.
+fn remembered(data_dir: &Path) -> std::io::Result<BTreeMap<TargetName, (Decision, Option<Conclusion>)>> {
+    let mut last: BTreeMap<TargetName, (Decision, Option<Conclusion>)> = BTreeMap::new();
+    let _ = journal::newest(data_dir, JOURNALS, |decision: Decision| {
+        let _ = last.insert(decision.target.clone(), (decision, None));
+    })?;
+    let of: BTreeMap<DecisionId, TargetName> = last.values().map(|(decision, _)| (decision.id.clone(), decision.target.clone())).collect();
+    let _ = journal::newest(data_dir, JOURNALS, |conclusion: Conclusion| {
+        let target = of.get(&conclusion.concludes).and_then(|target| last.get_mut(target));
+        if let Some((_, ended)) = target {
+            *ended = Some(conclusion);
+        }
+    })?;
+    Ok(last)
+}
+
+/// Teaches an engine and a controller what an archive remembers. They can do without: whatever fails is told, and the process starts.
+pub async fn recall(engine: &mut Engine, controller: &mut Controller, source: &Source, now: Timestamp) {
+    if tokio::time::timeout(WAIT, read(engine, controller, source, now)).await.is_err() {
         tracing::warn!(seconds = WAIT.as_secs(), "models begin with what could be read of the archive in time");
     }
 }
 
-async fn read(engine: &mut Engine, source: &Source, now: Timestamp) {
+async fn read(engine: &mut Engine, controller: &mut Controller, source: &Source, now: Timestamp) {
     let limits = PastLimits { memory: MEMORY, ..PastLimits::default() };
     let past = match recorded::tables(source, limits).await {
         Ok(past) => past,
@@ -78,6 +122,30 @@ async fn read(engine: &mut Engine, source: &Source, now: Timestamp) {
             }
         }
     }
+    if past.tables().contains_key(DECISIONS)
+        && let Err(error) = hours(controller, &past, now).await
+    {
+        tracing::warn!(error = format!("{error:#}"), "what is usual is learned anew: what was decided cannot be read");
+    }
+}
+
+/// Reminds a controller of the replicas of past weeks.
+async fn hours(controller: &mut Controller, past: &Past, now: Timestamp) -> anyhow::Result<()> {
+    let query = past.prepare(&HOURS.replace("{from}", &(now - DAY * HOURS_DAYS).to_string())).await?;
+    let mut batches = std::pin::pin!(query.run()?);
+    while let Some(batch) = batches.next().await {
+        let batch = batch?;
+        let [target, hour, replicas] = ["target", "hour", "replicas"].map(|name| batch.column_by_name(name));
+        let (Some(target), Some(hour), Some(replicas)) = (target, hour, replicas) else { continue };
+        for row in 0..batch.num_rows() {
+            let name = rows::text(target, row).and_then(|name| TargetName::try_from(name.to_owned()).ok());
+            if let (Some(name), Some(hour), Some(replicas)) = (name, rows::time(hour, row), rows::number(replicas, row)) {
+                #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "saturates; a number of replicas")]
+                controller.remember_hour(&name, hour, replicas.round() as u32);
+            }
+        }
+    }
+    Ok(())
 }
 
 async fn teach(engine: &mut Engine, past: &Past, lesson: &Lesson, now: Timestamp) -> anyhow::Result<u64> {

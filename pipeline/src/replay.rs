@@ -74,6 +74,7 @@ pub async fn run(config: &Config, file: &Path, speed: Speed, mut console: Consol
             metrics: metrics.clone(),
             failing: ViewTroubles::default(),
             keeping: None,
+            advice: None,
         },
         controller: config.controller(),
         evaluator: Evaluator::default(),
@@ -179,6 +180,10 @@ impl Replay<'_> {
             }
             // What is replayed is past; rollouts of today go on where live traffic is.
             Effect::Keep(_) => None,
+            Effect::Advise(advice) => {
+                self.windows.engine.advise(&advice);
+                None
+            }
         })
     }
 

@@ -14,12 +14,13 @@ use std::time::Duration;
 use anyhow::{Context, anyhow, bail};
 use futures::StreamExt;
 use tokio::signal::unix::{Signal, SignalKind, signal};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
 use tracescale_ingest::Receiver;
 use tracescale_queries::Snapshot;
+use tracescale_queries::judgement::Advice;
 use tracescale_sinks::{ScaleTarget, SinkError, SinkErrorKind};
 
 use crate::actuator::{self, Job};
@@ -78,16 +79,20 @@ pub async fn live(config: Config, mut console: Console) -> anyhow::Result<()> {
     let sinks: Arc<dyn ScaleTarget> = Arc::new(config.sinks(clock::system()));
     let (mut engine, losses) = config.engine().await.map_err(|problems| anyhow!("{} views do not work", problems.len()))?;
     metrics.losses(losses);
-    recall::recall(&mut engine, &config.recorded()?, clock::now()).await;
+    let mut controller = config.resumed_controller(clock::now(), rollouts::read(&config.data_dir)?);
+    recall::decisions(&mut controller, &config.data_dir);
+    recall::recall(&mut engine, &mut controller, &config.recorded()?, clock::now()).await;
     let Keeping { keep, archiving, outbox, own, windows } =
         keeping::open(&config.data_dir, config.storage(), &mut engine, &metrics).await?;
-    let windows = Windows { engine, metrics: metrics.clone(), failing: ViewTroubles::default(), keeping: Some(windows) };
+    let (advice_in, advice) = watch::channel(Advice::default());
+    let windows =
+        Windows { engine, metrics: metrics.clone(), failing: ViewTroubles::default(), keeping: Some(windows), advice: Some(advice) };
 
     let (events_in, events) = mpsc::channel(EVENTS);
     let (evaluations_in, evaluations) = mpsc::channel(EVALUATIONS);
     let (jobs_in, jobs) = mpsc::channel(JOBS);
-    let controller = Control {
-        controller: config.resumed_controller(clock::now(), rollouts::read(&config.data_dir)?),
+    let control = Control {
+        controller,
         data_dir: config.data_dir.clone(),
         evaluations: evaluations_in,
         jobs: jobs_in,
@@ -96,6 +101,7 @@ pub async fn live(config: Config, mut console: Console) -> anyhow::Result<()> {
         console,
         metrics: metrics.clone(),
         outbox,
+        advice: advice_in,
     };
 
     let mut stages: JoinSet<Stage> = JoinSet::new();
@@ -122,7 +128,7 @@ pub async fn live(config: Config, mut console: Console) -> anyhow::Result<()> {
     let (name, sender) = (stage("actuator"), events_in.clone());
     let _ = stages.spawn(async move { (name, act(sinks, jobs, sender).await) });
     let name = stage("controller");
-    let _ = stages.spawn_blocking(move || (name, controller.run(events)));
+    let _ = stages.spawn_blocking(move || (name, control.run(events)));
     let (name, token) = (stage("metrics"), stop.clone());
     let _ = stages.spawn(async move { (name, metrics::serve(admin, metrics, token).await) });
     let (name, token) = (stage("signals"), stop.clone());
@@ -247,6 +253,7 @@ struct Control {
     console: Console,
     metrics: Metrics,
     outbox: Outbox,
+    advice: watch::Sender<Advice>,
 }
 
 // === impl Control ===
@@ -323,6 +330,10 @@ impl Control {
             Effect::Warn(warning) => {
                 self.console.warning(&warning);
                 self.outbox.leave(logged::alert(&warning.alert(now), now));
+                None
+            }
+            Effect::Advise(advice) => {
+                let _ = self.advice.send_replace(*advice);
                 None
             }
             Effect::Keep(record) => {

@@ -2,9 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tracescale_archive::wal::Lsn;
 use tracescale_core::time::Timestamp;
+use tracescale_queries::judgement::Advice;
 use tracescale_queries::{Emission, Engine, EngineStats};
 use tracing::Instrument;
 
@@ -27,6 +28,8 @@ pub struct Windows {
     pub failing: ViewTroubles,
     /// How final windows are kept, when they are.
     pub keeping: Option<KeptWindows>,
+    /// What models are told, when somebody else than the caller tells them.
+    pub advice: Option<watch::Receiver<Advice>>,
 }
 
 /// How final windows are kept.
@@ -92,6 +95,9 @@ impl Windows {
     /// # Errors
     /// When the engine fails.
     pub async fn advance(&mut self, now: Timestamp) -> anyhow::Result<Event> {
+        if let Some(news) = self.advice.as_mut().filter(|advice| advice.has_changed().unwrap_or(false)) {
+            self.engine.advise(&news.borrow_and_update());
+        }
         let span = tracing::info_span!("advance windows", emissions = tracing::field::Empty);
         let emissions = self.engine.advance(now).instrument(span.clone()).await?;
         let _ = span.record("emissions", emissions.len());

@@ -21,6 +21,7 @@ use crate::config::{Emission, EngineConfig, EngineParts, ViewSource};
 use crate::derive::Derive;
 use crate::feed::Feed;
 use crate::history;
+use crate::judgement::Advice;
 use crate::life::Life;
 use crate::model::Model;
 use crate::problem::{EngineError, ViewProblem};
@@ -194,6 +195,11 @@ impl Engine {
     pub fn teach(&mut self, view: &str, rows: &RecordBatch) {
         let teachable = |model: &&mut Box<dyn Model>| model.name() == view || model.reads().contains(&view);
         self.catalog.models_mut().filter(teachable).for_each(|model| model.remember(view, rows));
+    }
+
+    /// Tells models what people and the controller say of services, in place of what was said before.
+    pub fn advise(&mut self, advice: &Advice) {
+        self.catalog.models_mut().for_each(|model| model.advise(advice));
     }
 
     /// Counters and gauges, as of the last [`Engine::advance`].

@@ -1,8 +1,9 @@
 //! The shipped models: views of what the pure models make of other views, service by service, with what they learned so far.
 //!
 //! ```text
-//! service_sojourn ─▶ service_forecast     service_summary ─▶ service_queue ─▶ service_plan ◀─ service_pulse
-//! service_summary, calls ─▶ service_cause metric_gauges ─▶ service_usage
+//! service_sojourn ─▶ service_forecast ─┐
+//! service_summary ─▶ service_queue ────┼─▶ service_flow ─▶ service_plan ◀─ service_pulse
+//!                    calls ────────────┴─▶ service_cause    metric_gauges ─▶ service_usage
 //! ```
 
 use std::collections::BTreeMap;
@@ -12,20 +13,20 @@ use std::sync::Arc;
 use arrow::error::ArrowError;
 use arrow::record_batch::RecordBatch;
 use tracescale_core::time::Timestamp;
+pub use tracescale_models::control::Startups;
 
 use crate::model::{Model, Seen};
 use crate::snapshot::Snapshot;
 
 mod cause;
+mod flow;
 mod forecast;
+mod memory;
 mod plan;
 mod queue;
 mod rows;
 mod usage;
 mod utilization;
-
-/// Services that a model keeps in mind; further ones are not judged. A forecaster takes some hundred kilobytes.
-pub(crate) const SERVICES_MAX: usize = 2000;
 
 /// What the shipped models must be told.
 #[derive(Clone, Debug, Default)]
@@ -34,11 +35,20 @@ pub struct Settings {
     pub clock: LocalClock,
     /// Local days (since 1970-01-01) on which they behave as on holidays.
     pub holidays: Vec<i64>,
+    /// What is said of services at the start.
+    pub advice: Advice,
+}
+
+/// What people and the controller say of services. It changes while models run.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Advice {
     /// Requests that a replica of a service (name, namespace; any namespace where there is none) works on at once. One where
     /// nothing is said.
     pub servers: BTreeMap<ServiceName, f64>,
     /// What was promised of services.
     pub promises: BTreeMap<ServiceName, Promise>,
+    /// How long their last replicas took to start.
+    pub startups: BTreeMap<ServiceName, Startups>,
 }
 
 /// Name and namespace of a service; a name without a namespace stands for that name in any.
@@ -62,21 +72,36 @@ pub struct LocalClock(Arc<dyn Fn(Timestamp) -> i64 + Send + Sync>);
 /// Every shipped model.
 #[must_use]
 pub fn all(settings: &Settings) -> Vec<Box<dyn Model>> {
-    vec![
+    let mut models: Vec<Box<dyn Model>> = vec![
         Box::new(forecast::Forecasts::new(settings.clock.clone(), settings.holidays.clone())),
-        Box::new(queue::Queues::new(settings.servers.clone())),
+        Box::<queue::Queues>::default(),
         Box::<cause::Causes>::default(),
-        Box::new(plan::Plans::new(settings.promises.clone())),
+        Box::<flow::Flows>::default(),
+        Box::<plan::Plans>::default(),
         Box::<usage::Usages>::default(),
-    ]
+    ];
+    models.iter_mut().for_each(|model| model.advise(&settings.advice));
+    models
 }
 
-/// What a model says of a window of a snapshot, outside of any engine: to see how long that takes.
+/// What a model says of a window of a snapshot, outside of any engine, as if it were final or not: to see how long that takes.
+/// `None` for a window that the snapshot does not have.
 ///
 /// # Errors
 /// When rows cannot be built.
-pub fn rehearse(model: &mut dyn Model, snapshot: &Snapshot, end: Timestamp, is_final: bool) -> Result<RecordBatch, ArrowError> {
-    model.judge(&Seen::new(end, is_final, &snapshot.views))
+pub fn rehearse(model: &mut dyn Model, snapshot: &Snapshot, end: Timestamp, is_final: bool) -> Result<Option<RecordBatch>, ArrowError> {
+    let window = model.reads().first().and_then(|driver| Seen::of(driver, end, &snapshot.views));
+    window.map(|window| model.judge(&window.as_final(is_final))).transpose()
+}
+
+// === impl Advice ===
+
+impl Advice {
+    /// What is said of a service, or else of all services of its name.
+    pub(crate) fn of<'a, T>(said: &'a BTreeMap<ServiceName, T>, name: &str, namespace: Option<&str>) -> Option<&'a T> {
+        let of = |namespace: Option<&str>| said.get(&(name.to_owned(), namespace.map(str::to_owned)));
+        of(namespace).or_else(|| of(None))
+    }
 }
 
 // === impl LocalClock ===

@@ -15,6 +15,7 @@ use arrow::record_batch::RecordBatch;
 use tracescale_core::time::Timestamp;
 
 use crate::history::History;
+use crate::judgement::Advice;
 use crate::window::{WINDOW_END, WINDOW_START};
 
 /// A view with memory.
@@ -34,6 +35,8 @@ pub trait Model: Send + fmt::Debug {
     fn judge(&mut self, window: &Seen<'_>) -> Result<RecordBatch, ArrowError>;
     /// Learns from earlier rows of the view `name`, oldest first: of one that it reads, or of its own.
     fn remember(&mut self, name: &str, rows: &RecordBatch);
+    /// Hears what people and the controller say of services, at the start and whenever that changes.
+    fn advise(&mut self, _advice: &Advice) {}
 }
 
 /// A window as a model sees it.
@@ -43,6 +46,8 @@ pub struct Seen<'a> {
     pub end: Timestamp,
     /// Whether no more rows can come into it.
     pub is_final: bool,
+    /// The rows of the view for whose windows the model answers.
+    pub driver: &'a RecordBatch,
     histories: &'a BTreeMap<String, History>,
 }
 
@@ -65,11 +70,18 @@ pub fn window_columns() -> Vec<Field> {
 // === impl Seen ===
 
 impl<'a> Seen<'a> {
-    pub(crate) fn new(end: Timestamp, is_final: bool, histories: &'a BTreeMap<String, History>) -> Self {
-        Self { end, is_final, histories }
+    /// The window of the view `driver` that ends then; `None` while it has no such window.
+    pub(crate) fn of(driver: &str, end: Timestamp, histories: &'a BTreeMap<String, History>) -> Option<Self> {
+        let window = histories.get(driver)?.get(end)?;
+        Some(Self { end, is_final: window.is_final, driver: &window.rows, histories })
     }
 
-    /// The rows of a view for this window.
+    /// The same as if the window were final or not.
+    pub(crate) fn as_final(self, is_final: bool) -> Self {
+        Self { is_final, ..self }
+    }
+
+    /// The rows of another view for this window.
     #[must_use]
     pub fn rows(&self, view: &str) -> Option<&'a RecordBatch> {
         self.histories.get(view)?.get(self.end).map(|window| &window.rows)

@@ -96,7 +96,10 @@ impl Rollup {
                 };
                 planned.run(latest, rows).await?
             }
-            Content::Model(model) => judge(&mut **model, &self.reads, ends, histories)?,
+            Content::Model(model) => {
+                let seen = |end: &Timestamp| Seen::of(self.reads.first()?, *end, histories);
+                ends.iter().filter_map(seen).map(|window| model.judge(&window)).collect::<Result<_, _>>()?
+            }
         };
         let Some(first) = batches.first() else { return Ok(Vec::new()) };
         let rows = concat_batches(&first.schema(), &batches)?;
@@ -193,18 +196,6 @@ trait IntoArray: Array + Sized + 'static {
 }
 
 impl<A: Array + Sized + 'static> IntoArray for A {}
-
-/// What a model says of windows, in their order.
-fn judge(
-    model: &mut dyn Model,
-    reads: &[String],
-    ends: &BTreeSet<Timestamp>,
-    histories: &BTreeMap<String, History>,
-) -> Result<Vec<RecordBatch>, ArrowError> {
-    let driver = reads.first().and_then(|name| histories.get(name));
-    let is_final = |end: &Timestamp| driver.and_then(|history| history.get(*end)).is_some_and(|window| window.is_final);
-    ends.iter().map(|end| model.judge(&Seen::new(*end, is_final(end), histories))).collect()
-}
 
 fn by_window(rows: &RecordBatch, ends: &BTreeSet<Timestamp>) -> Result<BTreeMap<Timestamp, RecordBatch>, ArrowError> {
     let mut indices: BTreeMap<Timestamp, Vec<u64>> = BTreeMap::new();

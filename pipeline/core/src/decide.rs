@@ -32,6 +32,7 @@ mod lessons;
 mod limits;
 mod reason;
 mod resize;
+mod starts;
 mod state;
 mod votes;
 
@@ -43,6 +44,7 @@ pub use lessons::{Barred, Floor, Lessons, Sample, Starting, Trial};
 pub use limits::{rate_limit, stabilize};
 pub use reason::{Guard, Reason, Verdict};
 pub use resize::{OOM_PROTECTION, PendingResize, Resize, ResizeApplied, ResizeReason, ResizeState, ResizeStep, Resized, Resource, Wish};
+pub use starts::{Order, STARTUP, Starts};
 pub use state::{IN_FLIGHT_LIMIT, OBSERVATION_LIMIT, Pending, Recommendation, RuleState, ScaleEvent, TargetState};
 
 /// Decides for many targets; keeps what must be remembered of each.
@@ -267,6 +269,17 @@ impl Decider {
     /// Forgets all targets but some.
     pub fn retain(&mut self, mut keep: impl FnMut(&TargetName) -> bool) {
         self.targets.retain(|name, _| keep(name));
+    }
+
+    /// Goes on from the last decision that an earlier process wrote down for a target, and from what became of its order, where
+    /// that is known.
+    pub fn resume(&mut self, last: &Decision, ended: Option<(Timestamp, Applied)>) {
+        let mut state = last.inputs.state.clone();
+        let _ = evaluate::evaluate(&mut state, last.inputs.clone());
+        let _ = self.targets.insert(last.target.clone(), state);
+        if let Some((at, outcome)) = ended {
+            self.applied(at, &last.target, outcome);
+        }
     }
 
     /// What is remembered of a target.

@@ -11,7 +11,7 @@ pub(crate) fn read(reader: &mut Reader, fields: &mut Fields<'_>) -> ControlSpec 
     let words = [("block", CauseGuard::Block), ("note", CauseGuard::Note), ("off", CauseGuard::Off)];
     set(&mut spec.cause, fields.take(reader, "cause").and_then(|at| reader.one_of(&at, &words)));
     set(&mut spec.reactive, fields.take(reader, "reactive").and_then(|at| reader.truth(&at)));
-    set(&mut spec.startup, fields.take(reader, "startup").and_then(|at| reader.any_duration(&at)));
+    spec.startup = fields.take(reader, "startup").and_then(|at| reader.any_duration(&at));
     set(&mut spec.after_deployment, fields.take(reader, "afterDeployment").and_then(|at| reader.any_duration(&at)));
     spec.after_outage = fields.take(reader, "afterOutage").and_then(|at| reader.any_duration(&at));
     if let Some(at) = fields.take(reader, "verify") {

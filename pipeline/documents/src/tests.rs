@@ -64,9 +64,12 @@ fn every_field_is_read() {
     assert_eq!(rule.policy.schedules().len(), 1);
     assert_eq!((spec.gates.max_age, spec.gates.max_age_down), (Some(Duration::from_secs(90)), Some(Duration::from_secs(45))));
     let control = &spec.control;
-    assert_eq!((control.cause, control.reactive, control.startup), (CauseGuard::Note, false, Duration::from_secs(90)));
+    assert_eq!((control.cause, control.reactive, control.startup), (CauseGuard::Note, false, Some(Duration::from_secs(90))));
     assert_eq!((control.after_deployment, control.after_outage), (Duration::from_secs(1200), Some(Duration::from_secs(600))));
-    assert_eq!((control.verify.enabled, control.settle(), control.verify.floor.as_secs()), (false, Duration::from_secs(240), 7200));
+    assert_eq!(
+        (control.verify.enabled, control.settle(Duration::ZERO), control.verify.floor.as_secs()),
+        (false, Duration::from_secs(240), 7200)
+    );
     let rollout = rule.rollout.as_ref().unwrap();
     assert_eq!((rollout.shadow.as_secs(), rollout.canary.length.as_secs()), (900, 7200));
     assert!((rollout.canary.share - 0.25).abs() < 1e-12 && !rollout.revert_on.failure);

@@ -153,7 +153,11 @@ impl Loop<'_> {
         let mut events = VecDeque::from([Event::Advanced { emissions, snapshot: engine.tables() }]);
         while let Some(event) = events.pop_front() {
             for effect in self.controller.handle(now, event) {
-                events.extend(self.carry_out(now, effect).await);
+                if let Effect::Advise(advice) = effect {
+                    engine.advise(&advice);
+                } else {
+                    events.extend(self.carry_out(now, effect).await);
+                }
             }
         }
         Ok(())
@@ -190,7 +194,7 @@ impl Loop<'_> {
                 self.tell(format!("{} {}: {}", alert.kind.replace('_', " "), alert.subject, alert.message));
                 None
             }
-            Effect::Conclude(_) | Effect::Keep(_) => None,
+            Effect::Conclude(_) | Effect::Keep(_) | Effect::Advise(_) => None,
         }
     }
 

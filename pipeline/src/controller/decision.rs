@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tracescale_core::decide::{Applied, Context, Decision, Mode, Proposal, Reason, effective_bounds};
+use tracescale_core::decide::{Applied, Context, Decision, Mode, Proposal, Reason, STARTUP, effective_bounds};
 use tracescale_core::policy::{OnMissing, RuleRef};
 use tracescale_core::target::TargetName;
 use tracescale_core::time::Timestamp;
@@ -59,7 +59,9 @@ impl Controller {
         let current = observed.desired.max(pending);
         let serving = self.ruleset.serving(&target.spec.name);
         let rules: Vec<RuleRef> = serving.map(|edition| edition.reference(target, self.discovery.acts)).collect();
-        let startup = rules.iter().map(|rule| rule.policy.spec().control.startup).max().unwrap_or(Duration::ZERO);
+        let state = self.decider.state(&target.spec.name);
+        let startup = |rule: &RuleRef| state.map_or(STARTUP, |state| state.startup(&rule.policy.spec().control));
+        let startup = rules.iter().map(startup).max().unwrap_or(Duration::ZERO);
         let least = if rules.is_empty() { 0 } else { effective_bounds(&rules, now).bounds.min };
         Some(Standing { current, ready: observed.ready, least, wish: target.wish.unwrap_or(current), startup })
     }
@@ -73,6 +75,7 @@ impl Controller {
             ..context(&self.diagnoses, target, &rules, now)
         };
         let decision = self.decider.decide_in(now, &target.spec, &target.observed, &rules, &proposals, context);
+        self.advice_due |= self.decider.state(name).is_some_and(|state| state.starts.seconds != decision.inputs.state.starts.seconds);
         target.wish = decision.wish().filter(|_| decision.mode == Mode::Enforce);
         let is_rollback = decision.steps.iter().any(|step| step.reason == Reason::RolledBack);
         if let Some(lowered) = target.lowered.take_if(|_| is_rollback) {

@@ -4,6 +4,7 @@
 //! service_sojourn ─▶ requests over the objective ┐
 //! service_cause · service_queue ─▶ utilization ──┼▶ Diagnosis
 //! service_cause ─▶ who is to blame ──────────────┤
+//! service_flow ─▶ requests that nobody reports ──┤
 //! workloads ─▶ a new version ────────────────────┘
 //! ```
 //!
@@ -34,13 +35,16 @@ const MINUTES: usize = 4;
 const HISTORY: usize = 120;
 /// Versions of a service that are remembered, and for how long after they were last seen: one that comes back later is new.
 const VERSIONS: usize = 16;
+/// Requests per second that callers must account for before it means something that fewer are reported.
+const CALLED_MIN: f64 = 1.0;
 const VERSION_LIMIT: Duration = Duration::from_secs(3600);
 
 /// The shipped views that a diagnosis needs; a query that names them keeps them.
-pub(super) const VIEWS: [&str; 4] = [SOJOURN, CAUSE, QUEUE, WORKLOADS];
+pub(super) const VIEWS: [&str; 5] = [SOJOURN, CAUSE, QUEUE, FLOW, WORKLOADS];
 const SOJOURN: &str = "service_sojourn";
 const CAUSE: &str = "service_cause";
 const QUEUE: &str = "service_queue";
+const FLOW: &str = "service_flow";
 const WORKLOADS: &str = "workloads";
 /// The columns that name a row's service.
 const SERVICE: [&str; 2] = ["service_name", "service_namespace"];
@@ -66,6 +70,8 @@ struct Service {
     /// By their end, without gaps or with.
     minutes: BTreeMap<Timestamp, Minute>,
     verdict: Option<Verdict>,
+    /// Requests that it reports, as a part of those that its callers account for, and when.
+    heard: Option<(Timestamp, f64)>,
     /// When each version was last seen.
     versions: BTreeMap<String, Timestamp>,
     deployed_at: Option<Timestamp>,
@@ -108,6 +114,7 @@ impl Diagnoses {
             match emission.view.as_str() {
                 SOJOURN => over.extend(self.sojourn(emission, services)),
                 WORKLOADS => self.workloads(emission, services),
+                FLOW => self.flow(emission, services),
                 view => self.judgement(view == CAUSE, emission, services),
             }
         }
@@ -184,6 +191,18 @@ impl Diagnoses {
         }
     }
 
+    fn flow(&mut self, emission: &Emission, services: &Services<'_>) {
+        let rows = &emission.rows;
+        for row in 0..rows.num_rows() {
+            let called = number(rows, "called_rate", row).filter(|called| *called >= CALLED_MIN);
+            // A service without any telemetry is missing, and treated as such.
+            let heard = number(rows, "arrival_rate", row).zip(called).map(|(own, called)| (emission.window_end, own / called));
+            for spec in services.of(rows, SERVICE, row) {
+                self.services.entry(spec.name.clone()).or_default().heard = heard;
+            }
+        }
+    }
+
     fn workloads(&mut self, emission: &Emission, services: &Services<'_>) {
         let rows = &emission.rows;
         for row in 0..rows.num_rows() {
@@ -230,8 +249,9 @@ impl Service {
 
     fn diagnosis(&self, objective: Option<Objective>) -> Option<Diagnosis> {
         let measured = objective.and_then(|objective| self.measured(objective));
-        let diagnosis = measured.or_else(|| self.deployed_at.map(|at| Diagnosis::new(at, WINDOW)))?;
-        Some(Diagnosis { deployed_at: self.deployed_at, ..diagnosis })
+        let other = || self.heard.map(|(at, _)| at).max(self.deployed_at).map(|at| Diagnosis::new(at, WINDOW));
+        let diagnosis = measured.or_else(other)?;
+        Some(Diagnosis { deployed_at: self.deployed_at, heard: self.heard.map(|(_, heard)| heard), ..diagnosis })
     }
 
     /// What the newest minutes without a gap say, when they are [`WINDOW`].

@@ -11,6 +11,7 @@ use crate::rules::Answers;
 
 mod concert;
 mod guards;
+mod memory;
 mod rollouts;
 pub(in crate::controller) mod telemetry;
 

@@ -43,7 +43,8 @@ pub(super) fn measure() -> anyhow::Result<Report> {
 async fn run() -> anyhow::Result<Report> {
     let promise = judgement::Promise { latency: 0.6, quantile: 0.99, servers: 2.0 };
     let promises = (0..SERVICES).map(|service| ((format!("s{service}"), None), promise)).collect();
-    let settings = judgement::Settings { promises, ..judgement::Settings::default() };
+    let advice = judgement::Advice { promises, ..judgement::Advice::default() };
+    let settings = judgement::Settings { advice, ..judgement::Settings::default() };
     let (parts, _) = shipped::parts(&streams::Config::default(), &settings, Vec::new());
     let engine = Engine::with_parts(EngineConfig::default(), parts).await;
     let tables = engine.map_err(|problems| anyhow::anyhow!("{} views do not work", problems.len()))?.tables();

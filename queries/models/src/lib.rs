@@ -18,6 +18,7 @@ pub mod counter;
 pub mod estimate;
 pub mod explicit;
 pub mod exponential;
+pub mod flow;
 pub mod forecast;
 pub mod interval;
 pub mod queue;

@@ -1,7 +1,6 @@
 //! `service_cause`: which service is responsible for slow requests, and whether more replicas of a service would help.
 
 use std::collections::{BTreeMap, VecDeque};
-use std::sync::Arc;
 use std::time::Duration;
 
 use arrow::array::RecordBatch;
@@ -73,7 +72,7 @@ impl Model for Causes {
     }
 
     fn judge(&mut self, seen: &Seen<'_>) -> Result<RecordBatch, ArrowError> {
-        let Some(summary) = seen.rows("service_summary") else { return Ok(RecordBatch::new_empty(Arc::new(self.schema()))) };
+        let summary = seen.driver;
         let window = observed(seen, summary);
         let verdict = self.verdict(&window);
         let mut rows = LAYOUT.rows();
@@ -96,7 +95,7 @@ impl Model for Causes {
         if seen.is_final {
             self.learn(seen.end, &window);
         }
-        rows.finish(seen, summary)
+        rows.finish(seen)
     }
 
     fn remember(&mut self, _: &str, _: &RecordBatch) {

@@ -1,7 +1,6 @@
 //! `service_forecast`: how many requests a service will get, learned minute by minute from final windows of `service_sojourn`: they do not
 //! overlap, and the archive has one for each minute of the past.
 
-use std::collections::BTreeMap;
 use std::time::Duration;
 
 use arrow::array::RecordBatch;
@@ -10,8 +9,9 @@ use arrow::error::ArrowError;
 use tracescale_core::time::Timestamp;
 use tracescale_models::forecast::{Forecaster, Settings};
 
-use super::rows::{Layout, ServiceKey, services};
-use super::{LocalClock, SERVICES_MAX};
+use super::LocalClock;
+use super::memory::Memory;
+use super::rows::{Layout, Rates, services};
 use crate::model::{Column, Model, Seen};
 use crate::window::WINDOW_END;
 
@@ -30,7 +30,7 @@ const LAYOUT: Layout =
 pub(super) struct Forecasts {
     clock: LocalClock,
     holidays: Vec<i64>,
-    services: BTreeMap<ServiceKey, Service>,
+    services: Memory<Service>,
     /// The end of the newest minute that was learned from.
     learned: Timestamp,
 }
@@ -38,7 +38,6 @@ pub(super) struct Forecasts {
 #[derive(Debug)]
 struct Service {
     forecaster: Forecaster,
-    learned: Timestamp,
     expected: Vec<Expected>,
 }
 
@@ -57,7 +56,7 @@ struct Expected {
 
 impl Forecasts {
     pub(super) fn new(clock: LocalClock, holidays: Vec<i64>) -> Self {
-        Self { clock, holidays, services: BTreeMap::new(), learned: Timestamp::MIN }
+        Self { clock, holidays, services: Memory::new(Duration::ZERO, FORGET), learned: Timestamp::MIN }
     }
 
     /// Takes the windows of a minute, or of many in their order.
@@ -70,21 +69,14 @@ impl Forecasts {
             #[expect(clippy::cast_precision_loss, reason = "a minute")]
             let rate = requests.number(row).filter(|_| presence.text(row) != Some("missing")).map(|requests| requests / STEP as f64);
             let begin = self.clock.seconds(end - step);
-            if let Some(service) = self.service(&key).filter(|service| service.learned < end) {
-                service.learned = end;
+            let make = || {
+                let settings = Settings { holidays: self.holidays.clone(), ..Settings::new(STEP, LEADS.to_vec()) };
+                Some(Service { forecaster: Forecaster::new(settings).ok()?, expected: Vec::new() })
+            };
+            if let Some(service) = self.services.due(&key, end, make) {
                 let _ = service.forecaster.observe(begin, rate);
             }
         }
-    }
-
-    /// A service that is known, or may still become known.
-    fn service(&mut self, key: &ServiceKey) -> Option<&mut Service> {
-        if !self.services.contains_key(key) {
-            let settings = Settings { holidays: self.holidays.clone(), ..Settings::new(STEP, LEADS.to_vec()) };
-            let forecaster = Forecaster::new(settings).ok().filter(|_| self.services.len() < SERVICES_MAX)?;
-            let _ = self.services.insert(key.clone(), Service { forecaster, learned: Timestamp::MIN, expected: Vec::new() });
-        }
-        self.services.get_mut(key)
     }
 }
 
@@ -106,12 +98,11 @@ impl Model for Forecasts {
     }
 
     fn judge(&mut self, window: &Seen<'_>) -> Result<RecordBatch, ArrowError> {
-        let mut rows = LAYOUT.rows();
-        let Some(load) = window.rows("service_load") else { return Ok(RecordBatch::new_empty(std::sync::Arc::new(self.schema()))) };
+        let (mut rows, load) = (LAYOUT.rows(), window.driver);
         if let Some((end, minute)) = window.newest_final("service_sojourn").filter(|(end, _)| *end > self.learned) {
             self.learned = end;
             self.learn(minute);
-            self.services.retain(|_, service| service.learned >= end - FORGET);
+            self.services.forget(end);
             self.services.values_mut().for_each(Service::look_ahead);
         }
         let rates = Rates::of(load);
@@ -121,7 +112,7 @@ impl Model for Forecasts {
                 rows.add(&key, expected.numbers(rate), [Some(expected.model)]);
             }
         }
-        rows.finish(window, load)
+        rows.finish(window)
     }
 
     fn remember(&mut self, name: &str, rows: &RecordBatch) {
@@ -159,31 +150,5 @@ impl Expected {
         #[expect(clippy::cast_precision_loss, reason = "at most a week")]
         let horizon = self.horizon as f64;
         [Some(horizon), rate, Some(self.point), p50, p90, p95, p99, Some(self.loss), Some(changing)]
-    }
-}
-
-/// Arrival rates of rows of `service_load`; of a service that is not heard of there is none.
-#[derive(Clone, Copy, Debug)]
-struct Rates<'a> {
-    arrivals: Column<'a>,
-    completions: Column<'a>,
-    presence: Column<'a>,
-}
-
-// === impl Rates ===
-
-impl<'a> Rates<'a> {
-    fn of(rows: &'a RecordBatch) -> Self {
-        let column = |name| Column::of(rows, name);
-        Self { arrivals: column("arrival_rate"), completions: column("completion_rate"), presence: column("presence") }
-    }
-
-    fn get(&self, row: usize) -> Option<f64> {
-        if self.presence.text(row) == Some("missing") {
-            return None;
-        }
-        let arrivals = self.arrivals.number(row)?;
-        // Requests that take longer than windows wait show only when they end.
-        Some(if arrivals > 0.0 { arrivals } else { self.completions.number(row).unwrap_or(0.0) })
     }
 }

@@ -11,8 +11,9 @@ use tracescale_core::time::Timestamp;
 use tracescale_models::control::{Plan, Planner, Reason, Settings, Startups, Supply, Window};
 use tracescale_models::sizing::{Objective, ServiceTime, Station};
 
+use super::memory::Memory;
 use super::rows::{Layout, ServiceKey, seconds, services};
-use super::{Promise, ServiceName};
+use super::{Advice, Promise};
 use crate::histogram::Histogram;
 use crate::model::{Column, Model, Seen};
 use crate::window::WINDOW_END;
@@ -61,9 +62,9 @@ const LAYOUT: Layout = Layout {
 /// Planners of every service that has an objective.
 #[derive(Debug)]
 pub(super) struct Plans {
-    promises: BTreeMap<ServiceName, Promise>,
+    advice: Advice,
     stations: BTreeMap<ServiceKey, Known>,
-    services: BTreeMap<ServiceKey, Service>,
+    services: Memory<Service>,
     /// End of the newest minute whose requests were held against the promise.
     judged: Timestamp,
 }
@@ -72,7 +73,6 @@ pub(super) struct Plans {
 struct Service {
     planner: Planner,
     promise: Promise,
-    learned: Timestamp,
     /// The service time that the planner was last told.
     service_time: f64,
     plan: Option<Plan>,
@@ -93,20 +93,24 @@ struct Beside {
     /// Requests under way.
     concurrency: BTreeMap<ServiceKey, f64>,
     instances: BTreeMap<ServiceKey, f64>,
+    /// Requests per second that forecasts at the front doors announce.
+    announced: BTreeMap<ServiceKey, f64>,
     /// Whether the last minute broke the promise, where one has just ended.
     violated: BTreeMap<ServiceKey, bool>,
 }
 
 // === impl Plans ===
 
-impl Plans {
-    pub(super) fn new(promises: BTreeMap<ServiceName, Promise>) -> Self {
-        Self { promises, stations: BTreeMap::new(), services: BTreeMap::new(), judged: Timestamp::MIN }
+impl Default for Plans {
+    fn default() -> Self {
+        let services = Memory::new(Duration::ZERO, FORGET).of_most(PLANS_MAX);
+        Self { advice: Advice::default(), stations: BTreeMap::new(), services, judged: Timestamp::MIN }
     }
+}
 
+impl Plans {
     fn promise(&self, key: &ServiceKey) -> Option<Promise> {
-        let of = |namespace: Option<String>| self.promises.get(&(key.name.clone(), namespace)).copied();
-        of(key.namespace.clone()).or_else(|| of(None))
+        Advice::of(&self.advice.promises, &key.name, key.namespace.as_deref()).copied()
     }
 
     fn learn_stations(&mut self, queue: &RecordBatch) {
@@ -127,16 +131,17 @@ impl Plans {
         }
     }
 
-    /// A planner that is there, or can be now that the service is known. `changes` is what is left of [`CHANGES_MOST`].
-    fn service(&mut self, key: &ServiceKey, changes: &mut usize) -> Option<&mut Service> {
-        let known = self.stations.get(key)?;
-        if !self.services.contains_key(key) {
-            let promise = self.promise(key)?;
-            *changes = changes.checked_sub(1).filter(|_| self.services.len() < PLANS_MAX)?;
-            let (planner, service_time) = (planner(promise, known)?, known.service_time);
-            let _ = self.services.insert(key.clone(), Service { planner, promise, learned: Timestamp::MIN, service_time, plan: None });
-        }
-        let service = self.services.get_mut(key)?;
+    /// A planner to learn a window into: one that is there, or can be now that the service is known. `changes` is what is left
+    /// of [`CHANGES_MOST`].
+    fn service(&mut self, key: &ServiceKey, end: Timestamp, changes: &mut usize) -> Option<&mut Service> {
+        let (known, promise) = (self.stations.get(key)?, self.promise(key)?);
+        let starts = Advice::of(&self.advice.startups, &key.name, key.namespace.as_deref());
+        let make = || {
+            *changes = changes.checked_sub(1)?;
+            let planner = planner(promise, known, starts.cloned().unwrap_or_default())?;
+            Some(Service { planner, promise, service_time: known.service_time, plan: None })
+        };
+        let service = self.services.due(key, end, make)?;
         if (known.service_time / service.service_time).ln().abs() > SERVICE_TIME_CHANGE
             && let Some(left) = changes.checked_sub(1)
         {
@@ -153,8 +158,7 @@ impl Plans {
             let Some(end) = ends.time(row) else { continue };
             let known = self.stations.get(&key).copied();
             let rate = rates.number(row).filter(|_| presence.text(row) != Some("missing"));
-            let Some(service) = self.service(&key, &mut changes).filter(|service| service.learned < end) else { continue };
-            service.learned = end;
+            let Some(service) = self.service(&key, end, &mut changes) else { continue };
             // More than come within the promised latency cannot all be answered within it.
             let waiting = |concurrency: &f64| (concurrency - rate.unwrap_or(0.0) * service.promise.latency).max(0.0);
             service.planner.observe(&Window {
@@ -164,7 +168,7 @@ impl Plans {
                 service_time: Some(service.service_time),
                 backlog: beside.concurrency.get(&key).map(waiting),
                 violated: beside.violated.get(&key).copied(),
-                announced: None,
+                announced: beside.announced.get(&key).copied(),
                 bias: known.map(|known| known.load_bias),
             });
         }
@@ -189,7 +193,7 @@ impl Model for Plans {
     }
 
     fn reads(&self) -> &'static [&'static str] {
-        &["service_pulse", "service_sojourn", "service_load", "service_queue"]
+        &["service_pulse", "service_sojourn", "service_load", "service_queue", "service_flow"]
     }
 
     fn keys(&self) -> &'static [&'static str] {
@@ -201,17 +205,17 @@ impl Model for Plans {
     }
 
     fn judge(&mut self, window: &Seen<'_>) -> Result<RecordBatch, ArrowError> {
-        let mut rows = LAYOUT.rows();
-        let Some(pulse) = window.rows("service_pulse") else {
-            return Ok(RecordBatch::new_empty(std::sync::Arc::new(self.schema())));
-        };
-        if self.promises.is_empty() {
-            return rows.finish(window, pulse);
+        let (mut rows, pulse) = (LAYOUT.rows(), window.driver);
+        if self.advice.promises.is_empty() {
+            return rows.finish(window);
         }
         let mut beside = Beside::default();
         if let Some((_, load)) = window.newest_final("service_load") {
             beside.concurrency = by_service(load, "concurrency");
             beside.instances = by_service(load, "instances");
+        }
+        if let Some((_, flow)) = window.newest_final("service_flow") {
+            beside.announced = by_service(flow, "announced");
         }
         if window.is_final {
             if let Some((_, queue)) = window.newest_final("service_queue") {
@@ -222,7 +226,7 @@ impl Model for Plans {
                 beside.violated = self.violated(minute);
             }
             self.learn(pulse, &beside, CHANGES_MOST);
-            self.services.retain(|_, service| service.learned >= window.end - FORGET);
+            self.services.forget(window.end);
         }
         for (_, key) in services(pulse) {
             let instances = beside.instances.get(&key).copied();
@@ -235,7 +239,7 @@ impl Model for Plans {
                 }
             }
         }
-        rows.finish(window, pulse)
+        rows.finish(window)
     }
 
     fn remember(&mut self, name: &str, rows: &RecordBatch) {
@@ -245,9 +249,21 @@ impl Model for Plans {
             _ => {}
         }
     }
+
+    /// Who gets another promise begins anew; another start-up changes how far ahead a planner looks.
+    fn advise(&mut self, advice: &Advice) {
+        self.advice = advice.clone();
+        let said = |key: &ServiceKey| Advice::of(&advice.promises, &key.name, key.namespace.as_deref()).copied();
+        self.services.retain(|key, service| said(key) == Some(service.promise));
+        for (key, service) in self.services.iter_mut() {
+            if let Some(starts) = Advice::of(&advice.startups, &key.name, key.namespace.as_deref()) {
+                service.planner.set_starts(starts.clone());
+            }
+        }
+    }
 }
 
-fn planner(promise: Promise, known: &Known) -> Option<Planner> {
+fn planner(promise: Promise, known: &Known, starts: Startups) -> Option<Planner> {
     let time = ServiceTime::from_moments(known.service_time, known.service_scv)?;
     let settings = Settings {
         objective: Objective { latency: promise.latency, quantile: promise.quantile },
@@ -261,7 +277,7 @@ fn planner(promise: Promise, known: &Known) -> Option<Planner> {
         interval: INTERVAL,
         drain: DRAIN,
     };
-    Planner::new(settings, Startups::default())
+    Planner::new(settings, starts)
 }
 
 fn numbers(plan: &Plan, price: f64, instances: Option<f64>) -> [Option<f64>; 10] {

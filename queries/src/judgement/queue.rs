@@ -14,8 +14,9 @@ use tracescale_models::calibration::{Calibration, Comparison};
 use tracescale_models::queue::overload::relaxation_time;
 use tracescale_models::sizing::{Prediction, ServiceTime, Station, predict};
 
-use super::rows::{Layout, ServiceKey, seconds, services};
-use super::{SERVICES_MAX, ServiceName};
+use super::memory::Memory;
+use super::rows::{Layout, Rates, ServiceKey, seconds, services};
+use super::{Advice, ServiceName};
 use crate::model::{Column, Model, Seen};
 use crate::window::WINDOW_END;
 
@@ -59,13 +60,12 @@ const LAYOUT: Layout = Layout {
 #[derive(Debug)]
 pub(super) struct Queues {
     servers: BTreeMap<ServiceName, f64>,
-    services: BTreeMap<ServiceKey, Service>,
+    services: Memory<Service>,
 }
 
 #[derive(Debug)]
 struct Service {
     calibration: Calibration,
-    learned: Timestamp,
 }
 
 /// The figures of one service in one window.
@@ -92,30 +92,25 @@ struct Predicted {
 
 // === impl Queues ===
 
-impl Queues {
-    pub(super) fn new(servers: BTreeMap<ServiceName, f64>) -> Self {
-        Self { servers, services: BTreeMap::new() }
+impl Default for Queues {
+    fn default() -> Self {
+        Self { servers: BTreeMap::new(), services: Memory::new(APART, FORGET) }
     }
+}
 
+impl Queues {
     /// Requests that a replica works on at once.
     fn servers(&self, key: &ServiceKey) -> f64 {
-        let of = |namespace: Option<String>| self.servers.get(&(key.name.clone(), namespace)).copied();
-        of(key.namespace.clone()).or_else(|| of(None)).filter(|servers| *servers > 0.0).unwrap_or(1.0)
+        let said = Advice::of(&self.servers, &key.name, key.namespace.as_deref()).copied();
+        said.filter(|servers| *servers > 0.0).unwrap_or(1.0)
     }
 
     /// Learns from a final window.
     fn learn(&mut self, key: &ServiceKey, end: Timestamp, figures: &Figures) {
         let Some(own_time) = figures.own_time.filter(|time| *time > 0.0) else { return };
-        if !self.services.contains_key(key) {
-            if self.services.len() >= SERVICES_MAX {
-                return;
-            }
-            let calibration = Calibration::new(own_time, SCV, self.servers(key), POOLING);
-            let _ = self.services.insert(key.clone(), Service { calibration, learned: end - APART });
-        }
-        let Some(service) = self.services.get_mut(key) else { return };
-        if end.since(service.learned) >= APART || end < service.learned {
-            service.learned = end;
+        let servers = self.servers(key);
+        let make = || Some(Service { calibration: Calibration::new(own_time, SCV, servers, POOLING) });
+        if let Some(service) = self.services.due(key, end, make) {
             service.calibrate(end, own_time, figures);
         }
     }
@@ -196,10 +191,7 @@ impl Model for Queues {
     }
 
     fn judge(&mut self, window: &Seen<'_>) -> Result<RecordBatch, ArrowError> {
-        let mut rows = LAYOUT.rows();
-        let Some(summary) = window.rows("service_summary") else {
-            return Ok(RecordBatch::new_empty(std::sync::Arc::new(self.schema())));
-        };
+        let (mut rows, summary) = (LAYOUT.rows(), window.driver);
         let p95 = own_p95(window);
         for (row, key) in services(summary) {
             let figures = Figures::read(summary, row, p95.get(&key).copied());
@@ -213,10 +205,9 @@ impl Model for Queues {
             rows.add(&key, numbers, [state]);
         }
         if window.is_final {
-            let horizon = window.end - FORGET;
-            self.services.retain(|_, service| service.learned >= horizon);
+            self.services.forget(window.end);
         }
-        rows.finish(window, summary)
+        rows.finish(window)
     }
 
     /// Its own rows hold what it had learned.
@@ -240,10 +231,14 @@ impl Model for Queues {
                 calibration.trust.demoted = number("demoted", row) == Some(1.0);
                 Some((end, calibration))
             };
-            if let Some((end, calibration)) = read().filter(|_| self.services.len() < SERVICES_MAX || self.services.contains_key(&key)) {
-                let _ = self.services.insert(key, Service { calibration, learned: end });
+            if let Some((end, calibration)) = read() {
+                self.services.put(key, end, Service { calibration });
             }
         }
+    }
+
+    fn advise(&mut self, advice: &Advice) {
+        self.servers.clone_from(&advice.servers);
     }
 }
 
@@ -282,15 +277,9 @@ impl Service {
 impl Figures {
     /// `None` for a service that is not heard of.
     fn read(summary: &RecordBatch, row: usize, own_p95: Option<f64>) -> Option<Self> {
-        if Column::of(summary, "presence").text(row) == Some("missing") {
-            return None;
-        }
         let number = |name| Column::of(summary, name).number(row);
-        let arrivals = number("arrival_rate")?;
-        // Requests that take longer than windows wait show only when they end.
-        let arrival_rate = if arrivals > 0.0 { arrivals } else { number("completion_rate").unwrap_or(0.0) };
         Some(Self {
-            arrival_rate,
+            arrival_rate: Rates::of(summary).get(row)?,
             own_time: number("self_time"),
             own_scv: number("service_scv"),
             own_p95,

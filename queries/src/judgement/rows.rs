@@ -44,10 +44,49 @@ pub(super) fn services(rows: &RecordBatch) -> impl Iterator<Item = (usize, Servi
     (0..rows.num_rows()).filter_map(key)
 }
 
+/// Caller and callee of each row of `calls` that has both names, with their full names.
+pub(super) fn ends(calls: &RecordBatch) -> impl Iterator<Item = (usize, String, String)> {
+    let column = |name| Column::of(calls, name);
+    let names = ["client_service", "client_namespace", "server_service", "server_namespace"].map(column);
+    let name = move |name: Column<'_>, namespace: Column<'_>, row| {
+        let name = name.text(row)?.to_owned();
+        Some(ServiceKey { name, namespace: namespace.text(row).map(str::to_owned) }.full_name())
+    };
+    let [client, client_namespace, server, server_namespace] = names;
+    let of = move |row| Some((row, name(client, client_namespace, row)?, name(server, server_namespace, row)?));
+    (0..calls.num_rows()).filter_map(of)
+}
+
+/// Requests per second of a row of `service_summary` or `service_load`; of a service that is not heard of there are none to tell.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Rates<'a> {
+    arrivals: Column<'a>,
+    completions: Column<'a>,
+    presence: Column<'a>,
+}
+
 /// Seconds since 1970, as the models count.
 #[expect(clippy::cast_precision_loss, reason = "microseconds do not matter")]
 pub(super) fn seconds(time: Timestamp) -> f64 {
     time.as_nanos() as f64 / 1e9
+}
+
+// === impl Rates ===
+
+impl<'a> Rates<'a> {
+    pub(super) fn of(rows: &'a RecordBatch) -> Self {
+        let column = |name| Column::of(rows, name);
+        Self { arrivals: column("arrival_rate"), completions: column("completion_rate"), presence: column("presence") }
+    }
+
+    pub(super) fn get(&self, row: usize) -> Option<f64> {
+        if self.presence.text(row) == Some("missing") {
+            return None;
+        }
+        let arrivals = self.arrivals.number(row)?;
+        // Requests that take longer than windows wait show only when they end.
+        Some(if arrivals > 0.0 { arrivals } else { self.completions.number(row).unwrap_or(0.0) })
+    }
 }
 
 // === impl ServiceKey ===
@@ -97,9 +136,9 @@ impl Rows {
         self.count += 1;
     }
 
-    /// The rows for a window that begins where those of `driver` do.
-    pub(super) fn finish(mut self, window: &Seen<'_>, driver: &RecordBatch) -> Result<RecordBatch, ArrowError> {
-        let start = Column::of(driver, WINDOW_START).time(0).unwrap_or(window.end);
+    /// The rows for a window.
+    pub(super) fn finish(mut self, window: &Seen<'_>) -> Result<RecordBatch, ArrowError> {
+        let start = Column::of(window.driver, WINDOW_START).time(0).unwrap_or(window.end);
         let times = |time: Timestamp| -> ArrayRef { Arc::new(TimestampNanosecondArray::from(vec![time.as_nanos(); self.count])) };
         let mut columns = vec![times(start), times(window.end)];
         columns.push(Arc::new(self.names.finish()));

@@ -9,7 +9,7 @@ use arrow::error::ArrowError;
 use tracescale_core::time::Timestamp;
 use tracescale_models::vertical::{Current, Settings, UsageHistory};
 
-use super::SERVICES_MAX;
+use super::memory::Memory;
 use super::rows::{Layout, ServiceKey, seconds, services};
 use crate::model::{Column, Model, Seen};
 use crate::window::WINDOW_END;
@@ -43,15 +43,14 @@ const LAYOUT: Layout = Layout {
 };
 
 /// Usage of every service.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Usages {
-    services: BTreeMap<ServiceKey, Service>,
+    services: Memory<Service>,
 }
 
 #[derive(Debug)]
 struct Service {
     history: UsageHistory,
-    learned: Timestamp,
     killed: Option<Timestamp>,
 }
 
@@ -64,20 +63,16 @@ struct Used {
 
 // === impl Usages ===
 
+impl Default for Usages {
+    fn default() -> Self {
+        Self { services: Memory::new(APART, FORGET) }
+    }
+}
+
 impl Usages {
     fn learn(&mut self, key: &ServiceKey, end: Timestamp, used: Used, killed: bool) {
-        if !self.services.contains_key(key) {
-            let Some(history) = UsageHistory::try_new(Settings::ours()) else { return };
-            if self.services.len() >= SERVICES_MAX {
-                return;
-            }
-            let _ = self.services.insert(key.clone(), Service { history, learned: end - APART, killed: None });
-        }
-        let Some(service) = self.services.get_mut(key) else { return };
-        if end.since(service.learned) < APART && end >= service.learned {
-            return;
-        }
-        service.learned = end;
+        let make = || UsageHistory::try_new(Settings::ours()).map(|history| Service { history, killed: None });
+        let Some(service) = self.services.due(key, end, make) else { return };
         let at = seconds(end);
         if let Some((_, cores)) = used.cpu {
             let _ = service.history.observe_cpu(at, cores, None);
@@ -111,11 +106,8 @@ impl Model for Usages {
 
     fn judge(&mut self, window: &Seen<'_>) -> Result<RecordBatch, ArrowError> {
         let mut rows = LAYOUT.rows();
-        let Some(gauges) = window.rows("metric_gauges") else {
-            return Ok(RecordBatch::new_empty(std::sync::Arc::new(self.schema())));
-        };
         let kills = window.rows("metric_rates").map(kills).unwrap_or_default();
-        for (key, used) in used(gauges) {
+        for (key, used) in used(window.driver) {
             if window.is_final {
                 self.learn(&key, window.end, used, kills.contains_key(&key));
             }
@@ -124,10 +116,9 @@ impl Model for Usages {
             }
         }
         if window.is_final {
-            let horizon = window.end - FORGET;
-            self.services.retain(|_, service| service.learned >= horizon);
+            self.services.forget(window.end);
         }
-        rows.finish(window, gauges)
+        rows.finish(window)
     }
 
     /// Its own rows say what was used; kills are counted again by their age.

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, AsArray, BooleanArray, FixedSizeBinaryArray, Float64Array, RecordBatch};
+use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, FixedSizeBinaryArray, Float64Array, RecordBatch};
 use arrow::datatypes::Float64Type;
 use tracescale_core::schema::Stream;
 use tracescale_core::time::Timestamp;
@@ -139,4 +139,22 @@ async fn the_callee_is_blamed_not_the_victim() {
     let cause = rows(&engine, sql).await;
     let said = text(&cause, &["service_name", "cause", "cause_kind", "more_helps"]);
     assert_eq!(said, ["cart stock network no", "stock stock network no"]);
+}
+
+/// Guarantees: what comes to the front door accounts for what is called behind it, also when the callee is not heard of, and the
+/// forecast at the door announces the callee's load.
+#[tokio::test]
+async fn the_door_announces_what_is_behind_it() {
+    let mut engine = engine().await;
+    feed(&mut engine, 0, 600, |_| 2).await;
+    let sql = "SELECT * FROM service_flow WHERE window_end = latest() ORDER BY service_name";
+    let flow = rows(&engine, sql).await;
+    assert_eq!(text(&flow, &["service_name", "bottleneck"]), ["cart cart", "stock NULL"]);
+    for (column, row, expected) in
+        [("called_rate", 1, 12.0), ("outside_share", 0, 1.0), ("outside_share", 1, 0.0), ("visits", 1, 1.0), ("announced", 1, 12.0)]
+    {
+        assert!((number(&flow, column, row) - expected).abs() < 0.05 * expected.max(0.2), "{column}: {flow:?}");
+    }
+    assert!(number(&flow, "announced_p90", 1) >= 12.0 && number(&flow, "growth_most", 0) > 1.5);
+    assert!(flow.column_by_name("called_rate").unwrap().is_null(0) && flow.column_by_name("announced").unwrap().is_null(0));
 }

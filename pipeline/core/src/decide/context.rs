@@ -21,6 +21,8 @@ const SAFE_UTILIZATION: f64 = 0.7;
 const MIN_REQUESTS: u64 = 100;
 /// Fewest slow requests behind a verdict about causes.
 const MIN_SLOW: u64 = 10;
+/// Part of the requests that callers account for below which telemetry is lost until proven otherwise.
+const HEARD: f64 = 0.4;
 /// A service that is responsible for less than this share of the slow requests is not the cause.
 const MIN_SHARE: f64 = 0.5;
 
@@ -78,6 +80,9 @@ pub struct Diagnosis {
     /// True when more replicas would not help, whoever is responsible.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub futile: Option<bool>,
+    /// Requests that the service reports, as a part of those that its callers account for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub heard: Option<f64>,
     /// When a new version of the service was first seen.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub deployed_at: Option<Timestamp>,
@@ -134,8 +139,14 @@ impl Diagnosis {
             queue_share: None,
             cause: None,
             futile: None,
+            heard: None,
             deployed_at: None,
         }
+    }
+
+    /// True when far fewer requests are reported than callers sent.
+    pub(super) fn is_unheard(&self) -> bool {
+        self.heard.is_some_and(|heard| heard < HEARD)
     }
 
     fn normalized(mut self) -> Self {
@@ -144,6 +155,7 @@ impl Diagnosis {
         self.utilization = share(self.utilization);
         self.safe_utilization = share(self.safe_utilization);
         self.queue_share = share(self.queue_share);
+        self.heard = share(self.heard);
         self.cause = self.cause.and_then(|cause| share(Some(cause.share)).map(|share| Cause { share, ..cause }));
         self
     }

@@ -131,6 +131,9 @@ impl<'a> Run<'a> {
         if state.recommendations.is_none() {
             state.recommend(self.now, current, memory);
         }
+        if let Ok(observed) = &self.inputs.observed {
+            state.starts.see(observed);
+        }
         let rollback = self.verify(current, state);
         let votes: Vec<Vote<'a>> =
             self.inputs.rules.iter().filter(|rule| rule.mode != Mode::Off).map(|rule| vote(self.inputs, current, rule, state)).collect();

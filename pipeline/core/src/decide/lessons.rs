@@ -189,9 +189,15 @@ impl Lessons {
     }
 
     /// Judges the change on trial when it is time. Gives the scale-down to take back; remembers everything else.
-    pub(super) fn examine(&mut self, now: Timestamp, current: u32, spec: &ControlSpec, diagnosis: Option<&Diagnosis>) -> Option<Rollback> {
+    pub(super) fn examine(
+        &mut self,
+        now: Timestamp,
+        current: u32,
+        (spec, startup): (&ControlSpec, Duration),
+        diagnosis: Option<&Diagnosis>,
+    ) -> Option<Rollback> {
         self.forget(now);
-        let settled = self.trial?.at + spec.settle();
+        let settled = self.trial?.at + spec.settle(startup);
         // Somebody else changed the capacity: what follows is not ours to judge.
         if !spec.verify.enabled || self.trial?.to != current || now > settled + GIVE_UP {
             self.trial = None;

@@ -71,6 +71,8 @@ labels! {
         Cause = "cause",
         /// A new version of the service.
         Deployment = "deployment",
+        /// Requests that callers sent and the service does not report.
+        Telemetry = "telemetry",
         /// Rate limits.
         Behaviour = "behaviour",
         /// Largest single step.
@@ -175,6 +177,8 @@ labels! {
         ErrorsRiseWithReplicas = "errors_rise_with_replicas",
         /// A new version of the service came a while ago; no scale-down yet.
         RecentlyDeployed = "recently_deployed",
+        /// Callers account for far more requests than the service reports: its telemetry is lost, not its load.
+        RequestsUnheard = "requests_unheard",
         /// A service that it calls must have its new capacity first.
         WaitsForDownstream = "waits_for_downstream",
         /// A service that calls it must scale down first.

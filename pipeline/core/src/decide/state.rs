@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Applied, Lessons, Reason, ResizeState};
-use crate::policy::{Direction, RuleName};
+use super::{Applied, Lessons, Reason, ResizeState, STARTUP, Starts};
+use crate::policy::{ControlSpec, Direction, RuleName};
 use crate::time::{Timestamp, nanos};
 
 /// After so long without news a scale call counts as [`Applied::Unknown`], so that a lost answer cannot hold a target forever.
@@ -48,6 +48,9 @@ pub struct TargetState {
     /// What earlier changes taught.
     #[serde(skip_serializing_if = "Lessons::is_empty")]
     pub lessons: Lessons,
+    /// How long its replicas took to start.
+    #[serde(skip_serializing_if = "Starts::is_empty")]
+    pub starts: Starts,
     /// What is remembered of the resources of each replica.
     #[serde(skip_serializing_if = "ResizeState::is_default")]
     pub resize: ResizeState,
@@ -144,6 +147,7 @@ impl TargetState {
             pending.at = moved(pending.at);
         }
         self.lessons.shift(moved);
+        self.starts.interrupt();
         for rule in self.rules.values_mut() {
             move_one(&mut rule.missing_since);
             for demanded in &mut rule.demanded {
@@ -187,6 +191,7 @@ impl TargetState {
             }
         };
         self.lessons.begin(now, &pending, to, before);
+        self.starts.ordered(pending.at, pending.from, to);
         let change = i64::from(to) - i64::from(pending.from);
         match change.signum() {
             1 => self.last_up = Some(pending.at),
@@ -209,6 +214,12 @@ impl TargetState {
             self.settle(now, Applied::Unknown);
         }
         self.resize.expire(now);
+    }
+
+    /// How long a replica takes to start: as the policy says, or else as the last ones did.
+    #[must_use]
+    pub fn startup(&self, control: &ControlSpec) -> Duration {
+        control.startup.or_else(|| self.starts.p90()).unwrap_or(STARTUP)
     }
 
     /// The later one of the last changes in either direction.

@@ -13,9 +13,10 @@ pub struct ControlSpec {
     pub cause: CauseGuard,
     /// Whether many violations on a loaded service raise the capacity beyond what the rule demands (default true).
     pub reactive: bool,
-    /// How long a replica takes from its creation until it serves (default 60s).
-    #[serde(with = "crate::duration::text")]
-    pub startup: Duration,
+    /// How long a replica takes from its order until it serves (default as nine of ten of the last starts; 60s until three
+    /// were seen).
+    #[serde(with = "crate::duration::option", skip_serializing_if = "Option::is_none")]
+    pub startup: Option<Duration>,
     /// No scale-down so long after a new version of the service (default 15m).
     #[serde(with = "crate::duration::text")]
     pub after_deployment: Duration,
@@ -64,7 +65,7 @@ impl Default for ControlSpec {
         Self {
             cause: CauseGuard::default(),
             reactive: true,
-            startup: Duration::from_secs(60),
+            startup: None,
             after_deployment: Duration::from_secs(15 * 60),
             after_outage: None,
             verify: VerifySpec::default(),
@@ -78,10 +79,10 @@ impl ControlSpec {
         *self == Self::default()
     }
 
-    /// How long a change takes to show.
+    /// How long a change takes to show, where replicas take `startup` to start.
     #[must_use]
-    pub fn settle(&self) -> Duration {
-        self.verify.settle.unwrap_or_else(|| self.startup.saturating_add(SHOWS_AFTER))
+    pub fn settle(&self, startup: Duration) -> Duration {
+        self.verify.settle.unwrap_or_else(|| startup.saturating_add(SHOWS_AFTER))
     }
 }
 

@@ -188,9 +188,9 @@ impl Checker {
     }
 
     fn control(&mut self, control: &ControlSpec) {
-        self.positive("startup", control.startup);
+        control.startup.into_iter().for_each(|startup| self.positive("startup", startup));
         for (path, value) in [
-            ("startup", Some(control.startup)),
+            ("startup", control.startup),
             ("afterDeployment", Some(control.after_deployment)),
             ("afterOutage", control.after_outage),
             ("verify.settle", control.verify.settle),

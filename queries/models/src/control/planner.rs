@@ -195,10 +195,20 @@ impl Planner {
         self.settings.violation_price * self.pace.exp()
     }
 
-    /// Takes note of a start of a replica that took so many seconds. When the lead time has changed by a quarter, the forecaster
-    /// learns the new one from the samples of the last days.
+    /// Takes note of a start of a replica that took so many seconds.
     pub fn started(&mut self, seconds: f64) {
         self.starts.record(seconds);
+        self.look_as_far();
+    }
+
+    /// Takes the last starts of replicas in place of those that it knew.
+    pub fn set_starts(&mut self, starts: Startups) {
+        self.starts = starts;
+        self.look_as_far();
+    }
+
+    /// When the lead time has changed by a quarter, the forecaster learns the new one from the samples of the last days.
+    fn look_as_far(&mut self) {
         let lead = lead_time(self.settings.pipeline_delay, self.settings.interval, self.starts.p90());
         let Some(lead) = lead.filter(|lead| (lead / self.forecaster.horizon()).ln().abs() > LEAD_CHANGE) else { return };
         if let Some(forecaster) = self.forecaster.with_horizon(lead) {

@@ -35,13 +35,14 @@ impl<'a> Run<'a> {
     /// Takes note of what starts and of what the last change did; gives a scale-down that made requests slow.
     pub(super) fn verify(&mut self, current: u32, state: &mut TargetState) -> Option<Rollback> {
         let control = self.control()?;
+        let startup = state.startup(control);
         let ready = self.inputs.observed.as_ref().ok().and_then(|observed| observed.ready);
-        self.lost = state.lessons.lost(self.now, current, ready, control.startup);
+        self.lost = state.lessons.lost(self.now, current, ready, startup);
         // What was enforced is on trial; while rules only recommend, nothing may be taken back either.
         if self.mode != Mode::Enforce {
             state.lessons.trial = None;
         }
-        state.lessons.examine(self.now, current, control, self.diagnosis())
+        state.lessons.examine(self.now, current, (control, startup), self.diagnosis())
     }
 
     /// Takes a scale-down back, past all limits, unless the rules want more than that anyway; later keeps above the floor that is
@@ -68,7 +69,7 @@ impl<'a> Run<'a> {
     pub(super) fn raise(&mut self, wanted: u32, current: u32, policy: &Policy, state: &TargetState) -> u32 {
         let ready = self.inputs.observed.as_ref().ok().and_then(|observed| observed.ready).unwrap_or(current).min(current);
         let replaced = self.lost.min(wanted.saturating_sub(ready)).min(wanted.div_ceil(LOST_PART));
-        let (lost, startup) = (self.lost, policy.spec().control.startup);
+        let (lost, startup) = (self.lost, state.startup(&policy.spec().control));
         let wanted = self.pass(Guard::Startup, wanted, wanted.saturating_add(replaced), Reason::StartLost, || {
             format!("{lost} of {current} replicas are not ready after three start-ups of {}", duration::format(startup))
         });
@@ -94,7 +95,10 @@ impl<'a> Run<'a> {
                 let value = self.blame(wanted, current, control);
                 self.bar(value, current, state)
             }
-            std::cmp::Ordering::Less => self.await_judgement(wanted, current, control.after_deployment),
+            std::cmp::Ordering::Less => {
+                let value = self.await_judgement(wanted, current, control.after_deployment);
+                self.doubt(value, current)
+            }
             std::cmp::Ordering::Equal => wanted,
         }
     }
@@ -131,6 +135,15 @@ impl<'a> Run<'a> {
         let Some(since) = deployed.filter(|deployed| self.now.since(*deployed) < pause) else { return wanted };
         self.pass(Guard::Deployment, wanted, current, Reason::RecentlyDeployed, || {
             format!("a new version came at {since}; no scale-down for {}", duration::format(pause))
+        })
+    }
+
+    /// A scale-down because of requests that only the telemetry has lost.
+    fn doubt(&mut self, wanted: u32, current: u32) -> u32 {
+        let Some(diagnosis) = self.diagnosis().filter(|diagnosis| diagnosis.is_unheard()) else { return wanted };
+        self.pass(Guard::Telemetry, wanted, current, Reason::RequestsUnheard, || {
+            let heard = diagnosis.heard.unwrap_or_default() * 100.0;
+            format!("{heard:.0} % of the requests that callers account for are reported; no scale-down on lost telemetry")
         })
     }
 

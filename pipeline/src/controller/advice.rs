@@ -1,0 +1,63 @@
+//! What models are told of services: what targets promise, and how long their replicas take to start.
+
+use tracescale_core::decide::Starts;
+use tracescale_core::target::{TargetName, TargetSpec};
+use tracescale_queries::judgement::{Advice, Promise, Startups};
+
+use super::{Controller, Effect};
+
+/// Starts that a policy's own word counts for: as many as are remembered, so that nothing else does.
+const CERTAIN: usize = 50;
+
+/// What targets say of their services.
+#[must_use]
+pub fn of_targets<'a>(targets: impl Iterator<Item = &'a TargetSpec>) -> Advice {
+    let mut advice = Advice::default();
+    for target in targets {
+        let name = (target.service.service_name.clone(), target.service.service_namespace.clone());
+        let servers = target.servers.map(|servers| f64::from(servers.get()));
+        if let Some(objective) = target.objective {
+            let (latency, quantile) = (objective.latency.as_secs_f64(), objective.share());
+            let _ = advice.promises.insert(name.clone(), Promise { latency, quantile, servers: servers.unwrap_or(1.0) });
+        }
+        if let Some(servers) = servers {
+            let _ = advice.servers.insert(name, servers);
+        }
+    }
+    advice
+}
+
+impl Controller {
+    /// What is to be told, when it is something else than before.
+    pub(super) fn advise(&mut self) -> Option<Effect> {
+        if !std::mem::take(&mut self.advice_due) {
+            return None;
+        }
+        let mut advice = of_targets(self.targets.values().map(|target| &*target.spec));
+        for (name, target) in &self.targets {
+            let service = &target.spec.service;
+            if let Some(startups) = self.startups(name) {
+                let _ = advice.startups.insert((service.service_name.clone(), service.service_namespace.clone()), startups);
+            }
+        }
+        if advice == self.advised {
+            return None;
+        }
+        self.advised = advice.clone();
+        Some(Effect::Advise(Box::new(advice)))
+    }
+
+    /// The start-ups of a target's replicas, as its policies say or as they were seen; `None` when nothing is known.
+    fn startups(&self, target: &TargetName) -> Option<Startups> {
+        let said = self.ruleset.serving(target).filter_map(|edition| edition.spec.policy.spec().control.startup).max();
+        let mut startups = Startups::default();
+        match said {
+            Some(startup) => (0..CERTAIN).for_each(|_| startups.record(startup.as_secs_f64())),
+            None => {
+                let Starts { seconds, .. } = &self.decider.state(target)?.starts;
+                seconds.iter().for_each(|seconds| startups.record(f64::from(*seconds)));
+            }
+        }
+        (startups.count() > 0).then_some(startups)
+    }
+}

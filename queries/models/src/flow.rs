@@ -1,0 +1,294 @@
+//! How requests spread through a call graph: from rates of services and calls, minute by minute, to what load at the front
+//! doors makes of each service.
+//!
+//! ```text
+//! arrivals, calls ─▶ calls per request (slowly followed) ─┬─▶ rate that callers account for now ─▶ is a service unheard?
+//!                    load from outside ─▶ doors ──────────┴─▶ forecasts at the doors ─▶ announced load of each service
+//! ```
+//!
+//! Calls per request are followed slowly ([`VisitRatio`]) and not at all while a callee fails: a storm of retries must not pass
+//! for demand.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::control::{FrontDoor, VisitRatio, cascade};
+use crate::queue::network::{self, Call};
+
+/// Edges that are followed; of further ones nothing is known.
+const EDGES_MAX: usize = 20_000;
+/// Front doors whose forecasts count, those with the most load.
+const DOORS_MAX: usize = 64;
+/// Effective samples of calls below which a minute says nothing of an edge.
+const SAMPLES_MIN: f64 = 30.0;
+/// Requests per second of a caller below which a minute says nothing of its calls.
+const RATE_MIN: f64 = 0.1;
+/// Share of failed calls from which on more calls may be retries.
+const FAILING: f64 = 0.05;
+/// Growth of the calls per request beyond what was usual that, while calls fail, counts as retries.
+const STORM: f64 = 1.1;
+/// Seconds after which an edge without calls is forgotten.
+const FORGET: f64 = 86_400.0;
+/// Share of a service's requests from outside, of late, below which it is no front door.
+const DOOR: f64 = 0.05;
+/// Seconds in which half of what is known of that share is forgotten.
+const DOOR_HALF_LIFE: f64 = 3_600.0;
+/// Longest pause between minutes that counts, in seconds: a longer one tells no more.
+const PAUSE_MOST: f64 = 3_600.0;
+
+/// What one minute says.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Minute {
+    /// End, in seconds on any clock.
+    pub end: f64,
+    /// Requests per second that came to each service, of those that were heard of.
+    pub arrivals: BTreeMap<String, f64>,
+    /// Calls between services.
+    pub calls: Vec<Calls>,
+}
+
+/// Calls from one service to another.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Calls {
+    /// Who calls.
+    pub from: String,
+    /// Who is called.
+    pub to: String,
+    /// Calls per second.
+    pub rate: f64,
+    /// Effective samples behind that.
+    pub samples: f64,
+    /// Share of them that failed, 0..1.
+    pub failed: f64,
+}
+
+/// A load that forecasts at the front doors lead to, in requests per second.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Announced {
+    /// Expected.
+    pub mean: f64,
+    /// An upper quantile of it, of the same probability as those of the forecasts.
+    pub upper: f64,
+}
+
+/// What limits the growth of a front door.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Limit<'a> {
+    /// The first service to saturate.
+    pub service: &'a str,
+    /// Factor by which the door's load may grow until then; below 1 when it is too much already.
+    pub growth: f64,
+}
+
+/// What is known of a call graph.
+#[derive(Clone, Debug, Default)]
+pub struct Flow {
+    edges: BTreeMap<(String, String), Edge>,
+    /// Share of each service's requests that come from outside.
+    doors: BTreeMap<String, Door>,
+    end: Option<f64>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Edge {
+    ratio: VisitRatio,
+    /// Calls per request in the last minute, over the usual ones.
+    amplification: f64,
+    is_storm: bool,
+    seen: f64,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Door {
+    share: f64,
+    rate: f64,
+    seen: f64,
+}
+
+/// A call graph by positions.
+struct Graph<'a> {
+    names: Vec<&'a str>,
+    places: BTreeMap<&'a str, usize>,
+    calls: Vec<Call>,
+}
+
+// === impl Flow ===
+
+impl Flow {
+    /// Learns from a minute. One that ends before the last one is ignored.
+    pub fn learn(&mut self, minute: &Minute) {
+        let passed = self.end.map_or(60.0, |last| minute.end - last);
+        if !(passed > 0.0 && minute.end.is_finite()) {
+            return;
+        }
+        self.end = Some(minute.end);
+        for calls in &minute.calls {
+            self.follow(minute, calls, passed.min(PAUSE_MOST));
+        }
+        self.see_doors(minute, passed.min(PAUSE_MOST));
+        self.edges.retain(|_, edge| minute.end - edge.seen < FORGET);
+        self.doors.retain(|_, door| minute.end - door.seen < FORGET);
+    }
+
+    fn follow(&mut self, minute: &Minute, calls: &Calls, passed: f64) {
+        let caller = minute.arrivals.get(&calls.from).copied().filter(|rate| *rate >= RATE_MIN);
+        let Some(measured) = caller.map(|caller| calls.rate / caller).filter(|ratio| *ratio >= 0.0 && ratio.is_finite()) else { return };
+        if calls.samples.is_nan() || calls.samples < SAMPLES_MIN || calls.from == calls.to {
+            return;
+        }
+        let key = (calls.from.clone(), calls.to.clone());
+        if let Some(edge) = self.edges.get_mut(&key) {
+            edge.seen = minute.end;
+            edge.amplification = if edge.ratio.value() > 0.0 { measured / edge.ratio.value() } else { 1.0 };
+            edge.is_storm = calls.failed >= FAILING && edge.amplification >= STORM;
+            if !edge.is_storm {
+                edge.ratio = edge.ratio.follow(measured, passed);
+            }
+        } else if let Some(ratio) = VisitRatio::new(measured).filter(|_| self.edges.len() < EDGES_MAX) {
+            let _ = self.edges.insert(key, Edge { ratio, amplification: 1.0, is_storm: false, seen: minute.end });
+        }
+    }
+
+    fn see_doors(&mut self, minute: &Minute, passed: f64) {
+        let mut called: BTreeMap<&str, f64> = BTreeMap::new();
+        for calls in minute.calls.iter().filter(|calls| calls.rate > 0.0 && calls.from != calls.to) {
+            *called.entry(&calls.to).or_default() += calls.rate;
+        }
+        let kept = 0.5_f64.powf(passed / DOOR_HALF_LIFE);
+        for (name, rate) in minute.arrivals.iter().filter(|(_, rate)| **rate >= RATE_MIN) {
+            let inside = called.get(name.as_str()).copied().unwrap_or(0.0);
+            let share = (1.0 - inside / rate).clamp(0.0, 1.0);
+            let door = self.doors.entry(name.clone()).or_insert(Door { share, rate: *rate, seen: minute.end });
+            *door = Door { share: door.share * kept + share * (1.0 - kept), rate: *rate, seen: minute.end };
+        }
+    }
+
+    /// Calls per request of a caller to a callee, as they usually are.
+    #[must_use]
+    pub fn calls_per_request(&self, from: &str, to: &str) -> Option<f64> {
+        self.edges.get(&(from.to_owned(), to.to_owned())).map(|edge| edge.ratio.value())
+    }
+
+    /// Share of a service's requests that come from outside of what is observed, 0..1.
+    #[must_use]
+    pub fn outside(&self, service: &str) -> Option<f64> {
+        self.doors.get(service).map(|door| door.share)
+    }
+
+    /// By how much the callers of a service call it more often than usual while their calls fail: retries, most likely. `None`
+    /// while nothing looks like that. The load without them is the rate divided by this.
+    #[must_use]
+    pub fn retries(&self, service: &str) -> Option<f64> {
+        let storms = self.edges.iter().filter(|((_, to), edge)| to == service && edge.is_storm).map(|(_, edge)| edge.amplification);
+        storms.reduce(f64::max)
+    }
+
+    /// Requests per second at each service that its callers account for: what came to them, times the calls that they usually
+    /// make. Services that only others called, of which nothing was heard, are among them.
+    #[must_use]
+    pub fn called(&self, arrivals: &BTreeMap<String, f64>) -> BTreeMap<&str, f64> {
+        let mut called: BTreeMap<&str, f64> = BTreeMap::new();
+        for ((from, to), edge) in &self.edges {
+            if let Some(rate) = arrivals.get(from).filter(|rate| rate.is_finite() && **rate > 0.0) {
+                *called.entry(to).or_default() += rate * edge.ratio.value();
+            }
+        }
+        called
+    }
+
+    /// Visits of each service per request from outside, whatever door it comes through. Empty without load from outside, and
+    /// where calls amplify each other without end.
+    #[must_use]
+    pub fn visits(&self) -> BTreeMap<&str, f64> {
+        let graph = self.graph();
+        let outside: Vec<f64> = graph.names.iter().map(|name| self.doors.get(*name).map_or(0.0, |door| door.share * door.rate)).collect();
+        let visits = network::traffic(&outside, &graph.calls).map(|traffic| traffic.visits).unwrap_or_default();
+        graph.names.iter().copied().zip(visits).collect()
+    }
+
+    /// The load of each service that forecasts at the front doors lead to, where callers lead to any; `forecasts` by service, of
+    /// all its requests, with an upper quantile whose normal deviate is `z`.
+    #[must_use]
+    pub fn announced(&self, forecasts: &BTreeMap<String, Announced>, z: f64) -> BTreeMap<&str, Announced> {
+        let graph = self.graph();
+        let mut reached: BTreeMap<&str, Vec<FrontDoor>> = BTreeMap::new();
+        for (door, share, forecast) in self.doors(forecasts) {
+            let Some(place) = graph.places.get(door) else { continue };
+            let mut outside = vec![0.0; graph.names.len()];
+            outside[*place] = 1.0;
+            let Ok(traffic) = network::traffic(&outside, &graph.calls) else { continue };
+            for (name, visits) in graph.names.iter().zip(traffic.visits).filter(|(_, visits)| *visits > 0.0) {
+                let door = FrontDoor { mean: forecast.mean * share, upper: forecast.upper.max(forecast.mean) * share, visits };
+                reached.entry(name).or_default().push(door);
+            }
+        }
+        let called: BTreeSet<&str> = self.edges.keys().map(|(_, to)| to.as_str()).collect();
+        let announced = |name: &'_ str| {
+            let doors = reached.get(name)?;
+            let mean = doors.iter().map(|door| door.mean * door.visits).sum();
+            Some(Announced { mean, upper: cascade(doors, z)? })
+        };
+        called.into_iter().filter_map(|name| Some((name, announced(name)?))).collect()
+    }
+
+    /// For each front door with load: the service that is the first to saturate when the load of that door grows, and the factor
+    /// by which it may grow until then. `utilization` by service, 0..1; services without are not limits.
+    #[must_use]
+    pub fn limits(&self, utilization: &BTreeMap<String, f64>) -> BTreeMap<&str, Limit<'_>> {
+        let now: BTreeMap<String, Announced> =
+            self.doors.iter().map(|(name, door)| (name.clone(), Announced { mean: door.rate, upper: door.rate })).collect();
+        let graph = self.graph();
+        let mut parts: Vec<(&str, Vec<f64>)> = Vec::new();
+        let mut totals = vec![0.0; graph.names.len()];
+        for (name, share, door) in self.doors(&now) {
+            let mut outside = vec![0.0; graph.names.len()];
+            let Some(place) = graph.places.get(name).filter(|_| door.mean * share > 0.0) else { continue };
+            outside[*place] = door.mean * share;
+            let Ok(traffic) = network::traffic(&outside, &graph.calls) else { continue };
+            totals.iter_mut().zip(&traffic.rates).for_each(|(total, rate)| *total += rate);
+            parts.push((self.doors.get_key_value(name).map_or("", |(name, _)| name), traffic.rates));
+        }
+        let busy = |place: usize| utilization.get(graph.names[place]).copied().filter(|share| *share > 0.0 && share.is_finite());
+        let limit = |(door, rates): (_, Vec<f64>)| {
+            let growths = (0..rates.len()).filter(|place| rates[*place] > 0.0).filter_map(|place| {
+                // What others bring stays; this door's part may grow until the servers are busy all the time.
+                let own = busy(place)? * rates[place] / totals[place];
+                Some(Limit { service: graph.names[place], growth: (1.0 + (1.0 - busy(place)?) / own).max(0.0) })
+            });
+            growths.min_by(|a, b| a.growth.total_cmp(&b.growth)).map(|limit| (door, limit))
+        };
+        parts.into_iter().filter_map(limit).collect()
+    }
+
+    /// Doors with a forecast, the busiest first.
+    fn doors<'a>(&'a self, forecasts: &'a BTreeMap<String, Announced>) -> Vec<(&'a str, f64, Announced)> {
+        let known = |(name, door): (&'a String, &'a Door)| {
+            let forecast = forecasts.get(name).copied().filter(|forecast| forecast.mean >= 0.0 && forecast.upper.is_finite())?;
+            (door.share >= DOOR).then_some((name.as_str(), door.share, forecast))
+        };
+        let mut doors: Vec<_> = self.doors.iter().filter_map(known).collect();
+        doors.sort_by(|a, b| (b.1 * b.2.mean).total_cmp(&(a.1 * a.2.mean)));
+        doors.truncate(DOORS_MAX);
+        doors
+    }
+
+    fn graph(&self) -> Graph<'_> {
+        let mut places: BTreeMap<&str, usize> = BTreeMap::new();
+        let ends = self.edges.keys().flat_map(|(from, to)| [from.as_str(), to.as_str()]);
+        for name in ends.chain(self.doors.keys().map(String::as_str)) {
+            let next = places.len();
+            let _ = places.entry(name).or_insert(next);
+        }
+        let mut names = vec![""; places.len()];
+        places.iter().for_each(|(name, place)| names[*place] = name);
+        let call = |((from, to), edge): (&(String, String), &Edge)| Call {
+            from: places[from.as_str()],
+            to: places[to.as_str()],
+            mean: edge.ratio.value(),
+        };
+        let calls = self.edges.iter().map(call).collect();
+        Graph { names, places, calls }
+    }
+}
+
+#[cfg(test)]
+mod tests;
