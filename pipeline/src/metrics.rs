@@ -14,7 +14,7 @@ use prometheus_client::encoding::text::encode;
 use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric};
 use prometheus_client::metrics::counter::{ConstCounter, Counter};
 use prometheus_client::metrics::family::Family;
-use prometheus_client::metrics::gauge::ConstGauge;
+use prometheus_client::metrics::gauge::{ConstGauge, Gauge};
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::Registry;
 use tokio::net::TcpListener;
@@ -29,7 +29,7 @@ use tracescale_queries::EngineStats;
 use tracescale_queries::streams::Counters;
 
 use crate::clock;
-use crate::controller::Event;
+use crate::controller::{Event, RolloutRecord};
 use crate::keep::Shared;
 
 type Labels = Vec<(&'static str, &'static str)>;
@@ -55,6 +55,7 @@ struct Own {
     archived_bytes: Counter,
     archive_failures: Counter,
     unreadable_records: Counter,
+    rollouts: Family<Labels, Gauge>,
     reaction: Reaction,
 }
 
@@ -99,6 +100,7 @@ impl Metrics {
             "Records of the write-ahead log that could not be archived",
             own.unreadable_records.clone(),
         );
+        registry.register("rollouts", "Rules by how far their newest version has come", own.rollouts.clone());
         let help = "Seconds from the newest row behind a change to the decision";
         registry.register("reaction_seconds", help, own.reaction.0.clone());
         registry.register_collector(Box::new(counted.clone()));
@@ -168,6 +170,13 @@ impl Metrics {
         }
         if let (true, Some(evidence)) = (decision.is_change(), decision.evidence_time) {
             self.own.reaction.0.observe(decision.at.since(evidence).as_secs_f64());
+        }
+    }
+
+    /// Shows how far rules have come.
+    pub fn rollouts(&self, record: &RolloutRecord) {
+        for (stage, count) in record.stages() {
+            let _ = self.own.rollouts.get_or_create(&vec![("stage", stage)]).set(i64::try_from(count).unwrap_or(i64::MAX));
         }
     }
 

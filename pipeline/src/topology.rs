@@ -79,7 +79,9 @@ pub async fn live(config: Config, mut console: Console) -> anyhow::Result<()> {
     let sinks: Arc<dyn ScaleTarget> = Arc::new(config.sinks(clock::system()));
     let (mut engine, losses) = config.engine().await.map_err(|problems| anyhow!("{} views do not work", problems.len()))?;
     metrics.losses(losses);
-    let mut controller = config.resumed_controller(clock::now(), rollouts::read(&config.data_dir)?);
+    let record = rollouts::read(&config.data_dir)?;
+    metrics.rollouts(&record);
+    let mut controller = config.resumed_controller(clock::now(), record);
     recall::decisions(&mut controller, &config.data_dir);
     recall::recall(&mut engine, &mut controller, &config.recorded()?, clock::now()).await;
     let Keeping { keep, archiving, outbox, own, windows } =
@@ -337,6 +339,7 @@ impl Control {
                 None
             }
             Effect::Keep(record) => {
+                self.metrics.rollouts(&record);
                 if let Err(error) = rollouts::write(&self.data_dir, &record) {
                     tracing::error!(%error, dir = %self.data_dir.display(), "rollouts are not written down: a restart would begin them anew");
                 }

@@ -188,6 +188,21 @@ impl Version {
     }
 }
 
+// === impl Stage ===
+
+impl Stage {
+    /// The label in metrics.
+    #[must_use]
+    pub const fn as_str(&self) -> &'static str {
+        match self {
+            Self::Shadow { .. } => "shadow",
+            Self::Canary { .. } => "canary",
+            Self::Full => "full",
+            Self::Reverted { .. } => "reverted",
+        }
+    }
+}
+
 // === impl Rollouts ===
 
 impl Rollouts {
@@ -219,6 +234,14 @@ impl Rollouts {
     #[must_use]
     pub fn get(&self, rule: &RuleName) -> Option<&Rollout> {
         self.rules.get(rule)
+    }
+
+    /// How many rules are at each stage.
+    #[must_use]
+    pub fn stages(&self) -> BTreeMap<&'static str, usize> {
+        let mut counts = BTreeMap::from([("shadow", 0), ("canary", 0), ("full", 0), ("reverted", 0)]);
+        self.rules.values().for_each(|rollout| *counts.entry(rollout.stage.as_str()).or_default() += 1);
+        counts
     }
 
     /// Moves a rollout on when it is time, or takes the version back. `targets` are those that the rule serves. Gives the stage

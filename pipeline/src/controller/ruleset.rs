@@ -30,6 +30,14 @@ pub struct RolloutRecord {
     in_force: BTreeMap<RuleName, RuleText>,
 }
 
+impl RolloutRecord {
+    /// How many rules are at each stage.
+    #[must_use]
+    pub fn stages(&self) -> BTreeMap<&'static str, usize> {
+        self.rollouts.stages()
+    }
+}
+
 /// What a version of a rule consists of.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]

@@ -84,6 +84,38 @@ const FUNCTIONS: &[NumberFunction] = &[
         [servers, load] => sizing::erlang_c(*servers, *load),
         _ => None,
     }),
+    NumberFunction::new("wait_quantile", &["arrival_rate", "service_time", "arrival_scv", "service_scv", "servers", "quantile"], |args| {
+        match args {
+            [rate, time, arrivals, services, servers, quantile] => {
+                sizing::wait_quantile(*rate, *time, *arrivals, *services, *servers, *quantile)
+            }
+            _ => None,
+        }
+    }),
+    NumberFunction::new("loss_probability", &["arrival_rate", "service_time", "servers", "places"], |args| match args {
+        [rate, time, servers, places] => sizing::loss_probability(*rate, *time, *servers, *places),
+        _ => None,
+    }),
+    NumberFunction::new("queue_after", &["queued", "arrival_rate", "service_time", "servers", "seconds"], |args| match args {
+        [queued, rate, time, servers, seconds] => sizing::queue_after(*queued, *rate, *time, *servers, *seconds),
+        _ => None,
+    }),
+    NumberFunction::new("drain_time", &["queued", "arrival_rate", "service_time", "servers"], |args| match args {
+        [queued, rate, time, servers] => sizing::drain_time(*queued, *rate, *time, *servers),
+        _ => None,
+    }),
+    NumberFunction::new("fork_join_mean", &["branches", "mean", "utilization"], |args| match args {
+        [branches, mean, utilization] => sizing::fork_join_mean(*branches, *mean, *utilization),
+        _ => None,
+    }),
+    NumberFunction::new("fork_join_quantile", &["branches", "mean", "scv", "quantile"], |args| match args {
+        [branches, mean, scv, quantile] => sizing::fork_join_quantile(*branches, *mean, *scv, *quantile),
+        _ => None,
+    }),
+    NumberFunction::new("usl_peak", &["contention", "coherence"], |args| match args {
+        [contention, coherence] => sizing::usl_peak(*contention, *coherence),
+        _ => None,
+    }),
     NumberFunction::new("poisson_low", &["count"], |args| confidence::poisson_interval(one(args)?).map(|interval| interval.low)),
     NumberFunction::new("poisson_high", &["count"], |args| confidence::poisson_interval(one(args)?).map(|interval| interval.high)),
     NumberFunction::new("relative_half_width", &["count"], |args| confidence::relative_half_width(one(args)?)),
@@ -164,6 +196,8 @@ mod tests {
             None
         );
         assert_eq!(value("latency_feasible(0.05, 1, 4, 0.1, 0.99)").await, Some(0.0));
+        assert!((value("fork_join_quantile(8, 2, 1, 0.99)").await.unwrap() - 13.360_438).abs() < 1e-5);
+        assert!((value("loss_probability(8, 0.1, servers => 1, places => 10)").await.unwrap() - 0.023_492_857_58).abs() < 1e-9);
         assert!((value("relative_half_width(100)").await.unwrap() - 0.2013).abs() < 0.0001);
         assert!((value("effective_samples(5500, 500500)").await.unwrap() - 60.44).abs() < 0.01);
         assert!((value("little_residual(1.5, 10, 0.2)").await.unwrap() + 0.25).abs() < 1e-9);

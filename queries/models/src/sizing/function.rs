@@ -1,10 +1,16 @@
 //! Sizing from plain numbers, any of which may be missing, as SQL has them. Missing or senseless input gives no answer.
 
 use super::{Objective, Prediction, ServiceTime, Sizing, Station, predict, size};
-use crate::queue::erlang::{self, whole};
+use crate::queue::erlang::{self, Pool, whole};
+use crate::queue::finite::FiniteQueue;
+use crate::queue::general::{Variability, Wait};
+use crate::queue::join::{self, GeneralizedExponential};
 use crate::queue::many::{Fewest, Of, fewest_servers};
 use crate::queue::overload;
 use crate::queue::scalability::Scalability;
+
+/// Places of a finite queue that are answered: sums run over them, row by row.
+const PLACES_MAX: u32 = 100_000;
 
 /// Replicas that keep the share `quantile` of the requests below `latency` (seconds) at `arrival_rate` (requests per second) of
 /// mean `service_time` (seconds) and squared coefficient of variation `service_scv`, with `servers` servers per replica shared by
@@ -124,6 +130,74 @@ pub fn usl_throughput(workers: Option<f64>, single: Option<f64>, contention: Opt
     Scalability::new(single?, contention?, coherence?).map(|law| law.throughput(workers))
 }
 
+/// The wait (seconds) that the share `quantile` of the requests does not exceed in one queue before `servers` servers (at least 1),
+/// with arrivals of squared coefficient of variation `arrival_scv` and services of `service_scv` (G/G/c: Kimura, Whitt 1993).
+#[must_use]
+pub fn wait_quantile(
+    arrival_rate: Option<f64>,
+    service_time: Option<f64>,
+    arrival_scv: Option<f64>,
+    service_scv: Option<f64>,
+    servers: Option<f64>,
+    quantile: Option<f64>,
+) -> Option<f64> {
+    let time = service_time.filter(|time| *time > 0.0 && time.is_finite())?;
+    let pool = Pool::new(servers?, arrival_rate? * time)?;
+    Some(Wait::new(&pool, Variability::new(arrival_scv?, service_scv?)?).quantile(quantile?)? * time)
+}
+
+/// Probability that a request is turned away where `places` (whole, those in service included) are all that `servers` servers have
+/// (M/M/c/K). Unlike a wait it has an answer for any load.
+#[must_use]
+pub fn loss_probability(arrival_rate: Option<f64>, service_time: Option<f64>, servers: Option<f64>, places: Option<f64>) -> Option<f64> {
+    let (servers, load) = servers_and_load(servers, Some(arrival_rate? * service_time.filter(|time| *time >= 0.0)?))?;
+    let (places, _) = servers_and_load(places, Some(load))?;
+    if load <= 0.0 && places >= servers {
+        return Some(0.0);
+    }
+    FiniteQueue::new(servers, Some(places).filter(|places| *places <= PLACES_MAX)?, load).map(|queue| queue.blocked())
+}
+
+/// Requests that wait after `seconds` of a constant load, when `queued` did at first (the fluid limit).
+#[must_use]
+pub fn queue_after(
+    queued: Option<f64>,
+    arrival_rate: Option<f64>,
+    service_time: Option<f64>,
+    servers: Option<f64>,
+    seconds: Option<f64>,
+) -> Option<f64> {
+    overload::queue_after(queued?, arrival_rate?, service_time?, servers?, seconds?)
+}
+
+/// Seconds in which `queued` requests are drained beside the arrivals. `None` when they never are.
+#[must_use]
+pub fn drain_time(queued: Option<f64>, arrival_rate: Option<f64>, service_time: Option<f64>, servers: Option<f64>) -> Option<f64> {
+    overload::drain_time(queued?, arrival_rate?, service_time?, servers?)
+}
+
+/// Mean time (seconds) until all of `branches` (whole, at most 32) parallel calls are done that take `mean` each on servers of a
+/// `utilization`: fork and join (Nelson and Tantawi 1988).
+#[must_use]
+pub fn fork_join_mean(branches: Option<f64>, mean: Option<f64>, utilization: Option<f64>) -> Option<f64> {
+    let (branches, mean) = servers_and_load(branches, mean)?;
+    join::mean_of_slowest(branches, utilization?, mean)
+}
+
+/// The time (seconds) in which all of `branches` (whole) parallel calls of a mean and a squared coefficient of variation are done
+/// in the share `quantile` of the cases: fork and join of independent branches, a tight upper bound where they are not.
+#[must_use]
+pub fn fork_join_quantile(branches: Option<f64>, mean: Option<f64>, scv: Option<f64>, quantile: Option<f64>) -> Option<f64> {
+    let (branches, mean) = servers_and_load(branches, mean)?;
+    GeneralizedExponential::from_moments(mean, scv? * mean * mean)?.quantile_of_slowest(branches, quantile?)
+}
+
+/// Workers beyond which more of them do less, by the universal scalability law. `None` where there are none.
+#[must_use]
+pub fn usl_peak(contention: Option<f64>, coherence: Option<f64>) -> Option<f64> {
+    Scalability::new(1.0, contention?, coherence?)?.peak().filter(|peak| peak.is_finite())
+}
+
 fn station(service_time: Option<f64>, service_scv: Option<f64>, servers: Option<f64>) -> Option<Station> {
     Some(Station::new(ServiceTime::from_moments(service_time?, service_scv?)?, servers?))
 }
@@ -176,6 +250,39 @@ mod tests {
         assert_eq!((replicas(arguments), feasible(0.1), feasible(0.5)), (None, Some(false), Some(true)));
         assert_eq!(latency_feasible(Some(0.05), None, Some(2.0), Some(0.5), Some(0.99)), None);
         assert_eq!(safe_utilization(Some(0.05), Some(1.0), Some(2.0), Some(0.1), Some(0.99)), None);
+    }
+
+    /// Guarantees: reference values of waits (Whitt 1993), losses, fork and join, and the scalability law.
+    #[test]
+    fn reference_values() {
+        let close = |value: Option<f64>, expected: f64| assert!((value.unwrap() / expected - 1.0).abs() < 1e-6, "{value:?} {expected}");
+        // c = 4, ρ = .9, Ca² = 1, Cs² = 4: C = .7877532643, E[W] = 4.7351645.
+        let at = |quantile| wait_quantile(Some(3.6), Some(1.0), Some(1.0), Some(4.0), Some(4.0), Some(quantile));
+        close(at(0.99), (0.787_753_264_3_f64 / 0.01).ln() * 4.735_164_5 / 0.787_753_264_3);
+        assert_eq!((at(0.1), wait_quantile(Some(4.0), Some(1.0), Some(1.0), Some(4.0), Some(4.0), Some(0.5))), (Some(0.0), None));
+        close(loss_probability(Some(8.0), Some(0.1), Some(1.0), Some(10.0)), 0.023_492_857_58);
+        close(loss_probability(Some(48.0), Some(0.1), Some(4.0), Some(20.0)), 0.171_910_280_9);
+        assert_eq!(loss_probability(Some(0.0), Some(0.1), Some(1.0), Some(10.0)), Some(0.0));
+        assert_eq!(
+            (loss_probability(Some(8.0), Some(0.1), Some(4.0), Some(3.0)), loss_probability(Some(8.0), Some(0.1), Some(1.0), Some(1e9))),
+            (None, None)
+        );
+        close(fork_join_mean(Some(8.0), Some(2.0), Some(0.5)), 4.784_821_4);
+        close(fork_join_quantile(Some(8.0), Some(2.0), Some(1.0), Some(0.99)), 13.360_438);
+        assert_eq!(
+            (fork_join_mean(Some(33.0), Some(2.0), Some(0.5)), fork_join_quantile(Some(1.5), Some(2.0), Some(1.0), Some(0.99))),
+            (None, None)
+        );
+        assert_eq!(
+            (
+                queue_after(Some(5.0), Some(30.0), Some(0.1), Some(2.0), Some(10.0)),
+                drain_time(Some(20.0), Some(10.0), Some(0.1), Some(2.0))
+            ),
+            (Some(105.0), Some(2.0))
+        );
+        // √((1 − .05) / .001)
+        close(usl_peak(Some(0.05), Some(0.001)), 950f64.sqrt());
+        assert_eq!(usl_peak(Some(0.05), Some(0.0)), None);
     }
 
     /// Guarantees: each argument that is missing, negative, unbounded or no number leaves no answer.
