@@ -53,6 +53,8 @@ pub(super) const DECOMPOSITION: usize = RIDGE + 1;
 pub(super) const NETWORK: usize = RIDGE + 2;
 /// Number of candidates.
 pub(super) const CANDIDATES: usize = RIDGE + 1 + HEAVY;
+// Which candidates are believed is told by the bits of a number.
+const _: () = assert!(CANDIDATES <= 128, "more candidates than bits");
 
 /// Candidates of one kind, of which only the best takes part in combinations.
 pub(super) const FAMILIES: [(std::ops::Range<usize>, &str); 8 + HEAVY] = [
