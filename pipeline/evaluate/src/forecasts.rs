@@ -42,8 +42,8 @@ pub struct Report {
     pub accuracy: Vec<Accuracy>,
     /// Upper quantiles by series and horizon.
     pub coverage: Vec<Coverage>,
-    /// The M4 contest.
-    pub contest: ContestScore,
+    /// The M4 contest, when it was asked for.
+    pub contest: Option<ContestScore>,
     /// Whether the bars are met.
     pub bars: Bars,
 }
@@ -64,6 +64,19 @@ pub struct Bars {
     pub quantiles: usize,
     /// Of these, within 1.5 points of their name.
     pub covered: usize,
+    /// Mean quantile over the mean of what came, and pinball loss over that mean: geometric means over the same quantiles.
+    pub width: f64,
+    /// See `width`.
+    pub pinball: f64,
+}
+
+/// Which days are judged.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Days {
+    /// The last ones of each recording.
+    Last,
+    /// The last ones before those, as if each recording had ended there: for choosing constants without a look at the last ones.
+    Before,
 }
 
 /// Why the evaluation cannot run.
@@ -95,17 +108,29 @@ pub enum ForecastsError {
 /// # Errors
 /// When a recording cannot be read.
 pub fn evaluate(root: &Path) -> Result<Report, ForecastsError> {
+    let contest = contest::score(root)?;
+    let report = evaluate_some(root, Days::Last, |_| true)?;
+    Ok(Report { contest: Some(contest), ..report })
+}
+
+/// Measures forecasts on the recorded series whose names are chosen, without the contest.
+///
+/// # Errors
+/// When a recording cannot be read.
+pub fn evaluate_some(root: &Path, days: Days, chosen: impl Fn(&str) -> bool) -> Result<Report, ForecastsError> {
     let (mut accuracy, mut coverage) = (Vec::new(), Vec::new());
-    for (name, step) in cases::ALL {
-        let recording = recording(root, name, *step)?;
+    for (name, step) in cases::ALL.iter().filter(|(name, _)| chosen(name)) {
+        let mut recording = recording(root, name, *step)?;
+        if days == Days::Before {
+            recording = recording.before_judged();
+        }
         let (found, covered) = accuracy::replay(&recording)?;
         accuracy.extend(found);
         coverage.extend(covered);
     }
     let reference = reference::reproduce(root)?;
-    let contest = contest::score(root)?;
     let bars = bars(&accuracy, &coverage);
-    Ok(Report { reference, accuracy, coverage, contest, bars })
+    Ok(Report { reference, accuracy, coverage, contest: None, bars })
 }
 
 /// Reads a series in steps of a length.
@@ -118,7 +143,13 @@ fn recording(root: &Path, name: &str, step: i64) -> Result<Recording, ForecastsE
 fn bars(accuracy: &[Accuracy], coverage: &[Coverage]) -> Bars {
     let ratios: Vec<f64> = accuracy.iter().map(Accuracy::ratio).collect();
     let logarithms: Vec<f64> = ratios.iter().map(|ratio| ratio.ln()).collect();
-    let deviations: Vec<f64> = coverage.iter().filter(|row| row.enough).flat_map(Coverage::deviations).collect();
+    let enough = || coverage.iter().filter(|row| row.enough);
+    let deviations: Vec<f64> = enough().flat_map(Coverage::deviations).collect();
+    // Where nothing was ever above the quantiles and they were zero, nothing is lost, and there is no logarithm.
+    let geometric = |of: fn(&Coverage) -> [f64; 3]| {
+        let logarithms: Vec<f64> = enough().flat_map(of).filter(|share| *share > 0.0).map(f64::ln).collect();
+        mean(&logarithms).map_or(f64::NAN, f64::exp)
+    };
     Bars {
         cases: ratios.len(),
         better: ratios.iter().filter(|ratio| **ratio < 1.0).count(),
@@ -126,6 +157,8 @@ fn bars(accuracy: &[Accuracy], coverage: &[Coverage]) -> Bars {
         mean_ratio: mean(&logarithms).map_or(f64::NAN, f64::exp),
         quantiles: deviations.len(),
         covered: deviations.iter().filter(|deviation| deviation.abs() <= 0.015).count(),
+        width: geometric(|row| row.width),
+        pinball: geometric(|row| row.pinball),
     }
 }
 

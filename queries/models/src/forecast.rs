@@ -1,14 +1,17 @@
 //! Forecasts of load with upper quantiles, from cheap models that must prove themselves on the series itself.
 //!
 //! ```text
-//! observe ─▶ history ─▶ candidates (last value, levels, profiles × level, Holt–Winters, ridge)
+//! observe ─▶ history ─▶ candidates (last value, levels, profiles × level, Holt–Winters, minute of the hour, ridge)
 //!               │            │ issued for each lead, waiting for what comes
 //!               ▼            ▼
-//!           change point   scores ─▶ weights ─▶ forecast ─▶ ratios of what came ─▶ upper quantiles
+//!        change, shift ─▶ scores ─▶ weights ─▶ forecast ─▶ distances of what came ─▶ upper quantiles
 //! ```
 //!
 //! A candidate or a combination is believed, lead by lead, only while its past forecasts beat the naive ones: the last value, the
 //! value of a day ago, that of a week ago. Nothing is fitted to the future: every score is of a forecast that was issued before.
+//!
+//! Two things take the vote from candidates at once, before their scores can: a change within the last hour, and a level that no day of
+//! the past explains. After such a shift those that look back over it wait until they have seen the new level.
 //!
 //! The state is what the observations made it: [`Forecaster::observe`] in the same order gives the same state again, at about two
 //! microseconds per minute of history.
@@ -23,16 +26,20 @@ mod history;
 mod lead;
 #[cfg(feature = "heavy")]
 mod network;
+mod ranges;
 mod ridge;
 mod ring;
 mod scores;
+mod shift;
 mod smoothing;
 
 use calendar::{Calendar, DAY};
 use candidates::{Origin, Smoothers};
 use change::Change;
+use conformal::Base;
 use history::History;
 use lead::{Lead, Sight};
+use shift::Shift;
 
 /// The longest lead, in seconds: a week.
 pub const LEAD_MAX: i64 = 7 * DAY;
@@ -84,6 +91,7 @@ pub struct Forecaster {
     leads: Vec<Lead>,
     change: Change,
     changed: Option<i64>,
+    shift: Shift,
     now: Option<i64>,
     zeros: Zeros,
 }
@@ -100,8 +108,7 @@ pub struct Forecast {
     /// A change point was seen within the last hour: models of the season are left out, the upper quantiles are wider, and there
     /// should be no scaling down.
     pub changed: bool,
-    floor: f64,
-    ratios: [f64; conformal::LEVELS.len()],
+    uppers: [f64; conformal::LEVELS.len()],
 }
 
 /// How usual zeros are in a series.
@@ -174,6 +181,7 @@ impl Forecaster {
             calendar: Calendar::new(settings.holidays),
             smoothers: Smoothers::new(&history),
             leads: leads.into_iter().map(|steps| Lead::new(steps, &history)).collect(),
+            shift: Shift::new(history.step),
             history,
             change: Change::default(),
             changed: None,
@@ -210,7 +218,8 @@ impl Forecaster {
         self.smoothers.fit(&self.history, &self.calendar, step);
         self.now = Some(step);
         let doubtful = self.zeros.doubtful();
-        self.leads.iter_mut().for_each(|lead| lead.resolve(step, value, doubtful));
+        let shifted = self.shifted();
+        self.leads.iter_mut().for_each(|lead| lead.resolve(step, value, doubtful, shifted));
         self.issue(step);
         true
     }
@@ -228,14 +237,14 @@ impl Forecaster {
         let origin = Origin::new(&self.history, &self.calendar, now);
         let changed = self.is_changed(now);
         let opinion = lead.opinion(&origin, self.sight(changed), steps)?;
+        let point = opinion.choice.point;
         let widened = if changed { CHANGE_WIDENS } else { 1.0 };
         Some(Forecast {
-            point: opinion.choice.point,
+            point,
             model: scores::name(opinion.choice.place),
             loss: lead.scores.loss(opinion.choice.place),
             changed,
-            floor: lead::FLOOR * origin.typical,
-            ratios: lead.conformal.ratios().map(|ratio| ratio * widened),
+            uppers: lead.ranges.uppers(Base { point, usual: origin.typical }).map(|upper| widened * upper),
         })
     }
 
@@ -244,8 +253,11 @@ impl Forecaster {
             return;
         }
         let origin = Origin::new(&self.history, &self.calendar, step);
+        let (unexplained, from_usual) = origin.distances();
+        self.shift.observe(step, unexplained, from_usual);
+        let shifted = self.shifted();
         let mut leads = std::mem::take(&mut self.leads);
-        let sight = self.sight(self.is_changed(step));
+        let sight = Sight { shifted, ..self.sight(self.is_changed(step)) };
         leads.iter_mut().filter(|lead| lead.is_due(step)).for_each(|lead| lead.issue(&origin, sight));
         self.leads = leads;
     }
@@ -259,12 +271,19 @@ impl Forecaster {
         self.changed.is_some_and(|changed| (now - changed).saturating_mul(self.history.step) < CHANGE_SECONDS)
     }
 
+    /// Since when the series is on a level that the days before do not explain. Only of a series without a season: one that has a
+    /// season returns to it more often than not.
+    fn shifted(&self) -> Option<i64> {
+        self.shift.since().filter(|_| !self.leads.iter().any(Lead::is_seasonal))
+    }
+
     fn sight(&self, changed: bool) -> Sight<'_> {
         Sight {
             history: &self.history,
             calendar: &self.calendar,
             smoothers: &self.smoothers,
             seasonal: !changed,
+            shifted: self.shifted(),
             doubtful: self.zeros.doubtful(),
         }
     }
@@ -303,15 +322,15 @@ impl Forecast {
         }
         let levels = conformal::LEVELS;
         let after = levels.partition_point(|level| *level < tau);
-        let ratio = match (after.checked_sub(1), self.ratios.get(after)) {
+        let upper = match (after.checked_sub(1), self.uppers.get(after)) {
             (Some(before), Some(high)) => {
-                let low = self.ratios[before];
+                let low = self.uppers[before];
                 low + (high - low) * (tau - levels[before]) / (levels[after] - levels[before])
             }
             (None, Some(first)) => *first,
-            (_, None) => self.ratios[levels.len() - 1],
+            (_, None) => self.uppers[levels.len() - 1],
         };
-        Some(((self.point + self.floor) * ratio - self.floor).max(0.0))
+        Some(upper)
     }
 }
 

@@ -31,6 +31,8 @@ pub struct Coverage {
     pub covered: [f64; 3],
     /// Mean of each quantile over the mean of what came.
     pub width: [f64; 3],
+    /// Mean pinball loss of each quantile over the mean of what came.
+    pub pinball: [f64; 3],
 }
 
 /// Quantiles that wait for what comes. The first third of a recording is for learning.
@@ -44,6 +46,7 @@ pub(super) struct Watch {
     came: f64,
     below: [usize; 3],
     sums: [f64; 3],
+    losses: [f64; 3],
 }
 
 // === impl Coverage ===
@@ -70,6 +73,7 @@ impl Watch {
             came: 0.0,
             below: [0; 3],
             sums: [0.0; 3],
+            losses: [0.0; 3],
         }
     }
 
@@ -93,6 +97,8 @@ impl Watch {
             for (level, upper) in uppers.iter().enumerate() {
                 self.below[level] += usize::from(came <= *upper);
                 self.sums[level] += upper;
+                let above = came - upper;
+                self.losses[level] += f64::max(LEVELS[level] * above, (LEVELS[level] - 1.0) * above);
             }
         }
     }
@@ -106,6 +112,7 @@ impl Watch {
             enough: self.judged * self.stride >= DAYS_ENOUGH * recording.day,
             covered: self.below.map(|below| number(below) / number(self.judged)),
             width: self.sums.map(|sum| sum / self.came),
+            pinball: self.losses.map(|loss| loss / self.came),
         }
     }
 }

@@ -30,6 +30,13 @@ impl Recording {
         Some(Self { hour: steps(HOUR)?.max(1), day: steps(DAY)?, series })
     }
 
+    /// The recording as if it had ended before the first origin of [`Self::hourly_origins`] and [`Self::daily_origins`].
+    pub(super) fn before_judged(self) -> Self {
+        let firsts = [self.hourly_origins().first().copied(), self.daily_origins().first().copied()];
+        let end = firsts.into_iter().flatten().min().unwrap_or(0);
+        Self { series: self.series.first(end), ..self }
+    }
+
     pub(super) fn len(&self) -> usize {
         self.series.values.len()
     }

@@ -43,6 +43,27 @@ fn origins_of_the_protocol() {
     assert_eq!((recording.hourly_origins()[0], recording.daily_origins().last()), (21 * 24, Some(&(27 * 24))));
 }
 
+/// Guarantees: constants chosen on the days before the judged ones have seen nothing of those.
+#[test]
+fn days_before_the_judged_ones() {
+    let recording = made();
+    let first = recording.hourly_origins()[0].min(recording.daily_origins()[0]);
+    let before = recording.clone().before_judged();
+    assert_eq!((before.len(), before.value(0)), (first, recording.value(0)));
+    assert_eq!(before.daily_origins().last(), Some(&(first - 24)));
+}
+
+/// Guarantees: the pinball loss is that of its definition: what came above costs by the level, what stayed below by the rest.
+#[test]
+fn pinball_losses() {
+    let (_, coverage) = replay(&made()).unwrap();
+    for row in coverage {
+        // On a repeated week what comes is at most the quantile but for the first busy days, so the loss is near the margin times the rest.
+        let margin = (row.width[0] - 1.0).max(0.0) * 0.1;
+        assert!(row.pinball.iter().all(|loss| loss.is_finite() && *loss >= 0.0) && row.pinball[0] >= margin - 1e-9, "{row:?}");
+    }
+}
+
 /// Guarantees: the evaluator finds the data folder's printed scores: its percentages to the last printed digit, its scaled errors
 /// within one in a hundred.
 #[test]

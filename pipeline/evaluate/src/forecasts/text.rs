@@ -22,22 +22,19 @@ impl Report {
         self.write_reference(text)?;
         self.write_accuracy(text)?;
         self.write_coverage(text)?;
-        let (contest, bars) = (&self.contest, &self.bars);
-        writeln!(text, "\nM4 hourly, {} series, 48 hours (sMAPE / MASE)", contest.series)?;
-        writeln!(
-            text,
-            "  ours {:.3} / {:.3}, season before {:.3} / {:.3}, ours better on {:.0} %",
-            contest.ours.0,
-            contest.ours.1,
-            contest.seasonal.0,
-            contest.seasonal.1,
-            percent(contest.better)
-        )?;
+        if let Some(contest) = &self.contest {
+            writeln!(text, "\nM4 hourly, {} series, 48 hours (sMAPE / MASE)", contest.series)?;
+            let ((ours, scaled), (seasonal, scaled_seasonal)) = (contest.ours, contest.seasonal);
+            write!(text, "  ours {ours:.3} / {scaled:.3}, season before {seasonal:.3} / {scaled_seasonal:.3}")?;
+            writeln!(text, ", ours better on {:.0} %", percent(contest.better))?;
+        }
+        let bars = &self.bars;
         writeln!(text, "\nbars")?;
         writeln!(text, "  better than the best baseline in hindsight: {} of {} (two thirds asked)", bars.better, bars.cases)?;
         writeln!(text, "  more than 1.1 times its error: {} (none asked)", bars.worse)?;
         writeln!(text, "  geometric mean of the ratios: {:.3}", bars.mean_ratio)?;
-        writeln!(text, "  upper quantiles within 1.5 points: {} of {} (all asked)", bars.covered, bars.quantiles)
+        writeln!(text, "  upper quantiles within 1.5 points: {} of {} (all asked)", bars.covered, bars.quantiles)?;
+        writeln!(text, "  geometric mean of their widths: {:.3}, of their pinball losses: {:.5}", bars.width, bars.pinball)
     }
 
     fn write_reference(&self, text: &mut String) -> fmt::Result {
@@ -65,8 +62,8 @@ impl Report {
     }
 
     fn write_coverage(&self, text: &mut String) -> fmt::Result {
-        writeln!(text, "\ncoverage (share not above the quantile in %, mean quantile over mean of what came)")?;
-        writeln!(text, "  series             step    lead origins     .90    .95    .99 |    .90    .95    .99")?;
+        writeln!(text, "\ncoverage (share not above the quantile in %, mean quantile and pinball loss over mean of what came)")?;
+        writeln!(text, "  series             step    lead origins     .90    .95    .99 |    .90    .95    .99 |    .90    .95    .99")?;
         for row in &self.coverage {
             write!(text, "  {:<16}{:>5} s {:>5} h {:>7}  ", row.series, row.step, row.lead / 3600, row.origins)?;
             for share in row.covered {
@@ -75,6 +72,10 @@ impl Report {
             write!(text, " |")?;
             for width in row.width {
                 write!(text, " {width:>6.2}")?;
+            }
+            write!(text, " |")?;
+            for loss in row.pinball {
+                write!(text, " {loss:>6.3}")?;
             }
             let off = row.deviations().iter().any(|deviation| deviation.abs() > 0.015);
             let note = match (row.enough, off) {

@@ -12,6 +12,8 @@ use super::smoothing::{LEVEL_WEIGHTS, Level, SEASON_WEIGHTS, Season};
 const WINDOWS: usize = 4;
 /// Profiles: yesterday, the mean of seven days, the weekday of last week, the mean of that weekday.
 const PROFILES: usize = 4;
+/// Buckets that an hour must have for a shape.
+const HOUR_BUCKETS_MIN: i64 = 4;
 /// Bounds of the ratio of a level to that of a profile.
 const RATIO_BOUNDS: (f64, f64) = (0.2, 5.0);
 
@@ -33,8 +35,11 @@ const POWERS: usize = 2;
 const PER_PROFILE: usize = WINDOWS * POWERS;
 /// Level and season.
 const SEASONS: usize = CORRECTED + PROFILES * PER_PROFILE;
+/// The minute of the hour, for what runs by the clock: an hour ago, and the mean of some hours.
+const HOURLY: usize = SEASONS + SEASON_WEIGHTS.len();
+const HOURS: [i64; 2] = [1, 7];
 /// Ridge regression.
-pub(super) const RIDGE: usize = SEASONS + SEASON_WEIGHTS.len();
+pub(super) const RIDGE: usize = HOURLY + HOURS.len();
 /// Number of models of the feature `heavy`: decomposition and network.
 #[cfg(feature = "heavy")]
 const HEAVY: usize = 2;
@@ -48,15 +53,18 @@ pub(super) const DECOMPOSITION: usize = RIDGE + 1;
 pub(super) const NETWORK: usize = RIDGE + 2;
 /// Number of candidates.
 pub(super) const CANDIDATES: usize = RIDGE + 1 + HEAVY;
+// Which candidates are believed is told by the bits of a number.
+const _: () = assert!(CANDIDATES <= 128, "more candidates than bits");
 
 /// Candidates of one kind, of which only the best takes part in combinations.
-pub(super) const FAMILIES: [(std::ops::Range<usize>, &str); 7 + HEAVY] = [
+pub(super) const FAMILIES: [(std::ops::Range<usize>, &str); 8 + HEAVY] = [
     (MEANS..PLAIN, "level"),
     (PLAIN..CORRECTED, "season"),
     (CORRECTED..CORRECTED + PER_PROFILE, "yesterday × level"),
     (CORRECTED + PER_PROFILE..CORRECTED + 2 * PER_PROFILE, "day × level"),
     (CORRECTED + 2 * PER_PROFILE..SEASONS, "week × level"),
-    (SEASONS..RIDGE, "holt-winters"),
+    (SEASONS..HOURLY, "holt-winters"),
+    (HOURLY..RIDGE, "hour"),
     (RIDGE..RIDGE + 1, "ridge"),
     #[cfg(feature = "heavy")]
     (DECOMPOSITION..DECOMPOSITION + 1, "decomposition"),
@@ -145,6 +153,15 @@ impl Origin {
         Self { now, last: history.last(now), before_last, windows, profiles, ratios, typical }
     }
 
+    /// How far the last quarter of an hour is from the nearest profile, and from the mean day, as differences of roots over the root
+    /// of the mean of the days before. Not numbers when nothing is known.
+    pub(super) fn distances(&self) -> (f64, f64) {
+        let root = |number: f64| number.clamp(0.0, f64::INFINITY).sqrt();
+        let far = |profile: [f64; WINDOWS]| (root(self.windows[0]) - root(profile[0])) / root(self.profiles[1][WINDOWS - 1]);
+        let nearest = self.profiles.into_iter().map(far).filter(|far| !far.is_nan()).min_by(|a, b| a.abs().total_cmp(&b.abs()));
+        (nearest.unwrap_or(f64::NAN), far(self.profiles[1]))
+    }
+
     /// Fills the forecasts of all candidates but the ridge for a lead in steps, and gives the inputs of the ridge with the root
     /// that they are measured from.
     pub(super) fn forecast(
@@ -194,6 +211,9 @@ impl Origin {
                 numbers[SEASONS + place] = narrow(root * root);
             }
         }
+        for (place, hours) in HOURS.into_iter().enumerate() {
+            numbers[HOURLY + place] = narrow(mean_hours(history, bucket, ahead, hours));
+        }
         #[cfg(feature = "heavy")]
         {
             numbers[DECOMPOSITION] = narrow(smoothers.decomposition.number(history, calendar, bucket));
@@ -235,6 +255,49 @@ impl Origin {
         ];
         Some((base, against.map(|deviation| if deviation.is_nan() { 0.0 } else { narrow(deviation) })))
     }
+}
+
+/// Which candidates do not look back over a shift of the level at step `since`, as bits by place: for forecasts from step `now` on
+/// with a lead in steps.
+pub(super) fn beyond_shift(history: &History, now: i64, lead: i64, since: i64) -> u128 {
+    let per_day = history.per_day * history.per_bucket;
+    let (age, target) = (now - since, now + lead);
+    let days = ((lead + per_day - 1) / per_day).max(1);
+    let weeks = (days + 6) / 7 * 7;
+    // Days back to the newest that each profile holds, for the target and for the level of now, and to half of what it holds.
+    let profiles = [(days, 1, 0), (days, 1, 3), (weeks, 7, 0), (weeks, 7, 7)];
+    let windows = window_lengths(history).map(|buckets| buckets * history.per_bucket);
+    let windows = [windows[0], windows[1], windows[2], per_day];
+    let mut bits = 0;
+    let mut believe = |place: usize, is: bool| bits |= u128::from(is) << place;
+    believe(NAIVE, true);
+    believe(DAY_AGO, target - days * per_day >= since);
+    believe(WEEK_AGO, target - weeks * per_day >= since);
+    (0..WINDOWS).for_each(|window| believe(MEANS + window, age + 1 >= windows[window]));
+    (LEVELS..PLAIN).for_each(|place| believe(place, true));
+    for (profile, (newest, before, half)) in profiles.into_iter().enumerate() {
+        let seen = target - (newest + half) * per_day >= since;
+        believe(PLAIN + profile, seen);
+        for (window, length) in windows.into_iter().enumerate() {
+            // The ratio of levels must compare new with old for an old profile, new with new for a new one.
+            let from_old = target - newest * per_day < since && now - before * per_day < since;
+            let from_new = seen && now - (before + half) * per_day - length >= since;
+            let at = CORRECTED + profile * PER_PROFILE + window * POWERS;
+            believe(at, age + 1 >= length && (from_old || from_new));
+            believe(at + 1, age + 1 >= length && from_new);
+        }
+    }
+    (SEASONS..HOURLY).for_each(|place| believe(place, age >= per_day));
+    for (place, hours) in HOURS.into_iter().enumerate() {
+        believe(HOURLY + place, age >= hours * per_day / 24);
+    }
+    (RIDGE..CANDIDATES).for_each(|place| believe(place, age >= lead.max(per_day)));
+    bits
+}
+
+/// Which candidates know nothing of a season, as bits by place.
+pub(super) fn seasonless() -> u128 {
+    [NAIVE, RIDGE].into_iter().chain(FAMILIES[0].0.clone()).fold(0, |bits, place| bits | 1 << place)
 }
 
 /// Buckets of the windows that are compared bucket by bucket.
@@ -279,6 +342,19 @@ fn mean_around(history: &History, bucket: i64, distances: &Distances, most: usiz
     for distance in distances.as_slice().iter().take(most) {
         sum.add(history.around(bucket - distance * history.per_day));
     }
+    sum.mean()
+}
+
+/// Mean of a bucket's place within the hour over the newest hours that are known `ahead` buckets before it. Not a number where an hour
+/// has too few buckets to have a shape.
+fn mean_hours(history: &History, bucket: i64, ahead: i64, hours: i64) -> f64 {
+    let per_hour = history.per_day / 24;
+    if per_hour < HOUR_BUCKETS_MIN {
+        return f64::NAN;
+    }
+    let nearest = ((ahead + per_hour - 1) / per_hour).max(1);
+    let mut sum = Trimmed::default();
+    (nearest..nearest + hours).for_each(|back| sum.add(history.buckets.at(bucket - back * per_hour)));
     sum.mean()
 }
 

@@ -5,29 +5,26 @@ use std::collections::VecDeque;
 use super::calendar::Calendar;
 #[cfg(feature = "heavy")]
 use super::candidates::NETWORK;
-use super::candidates::{CANDIDATES, Numbers, Origin, RIDGE, Smoothers};
-use super::conformal::{Conformal, LEVELS};
+use super::candidates::{CANDIDATES, DAY_AGO, Numbers, Origin, RIDGE, Smoothers, WEEK_AGO, beyond_shift, seasonless};
+use super::conformal::Base;
 use super::history::History;
 #[cfg(feature = "heavy")]
 use super::network::{Network, ROW, Row};
+use super::ranges::Ranges;
 use super::ridge::{INPUTS, Ridge};
 use super::ring::narrow;
 use super::scores::{Choice, Scores};
+use super::shift;
 
 /// Forecasts that wait for what comes: those of long leads are issued more rarely, so that never more wait.
 const WAITING: i64 = 24;
-/// For how long a score, and a row of the ridge, counts: its weight falls to 1/e in so many days.
-const SCORE_DAYS: f64 = 3.0;
+/// For how long a score, and a row of the ridge, counts: its weight falls to 1/e in so many days. A week holds every weekday once.
+const SCORE_DAYS: f64 = 7.0;
 const RIDGE_DAYS: f64 = 21.0;
-/// For how many days ratios are kept, at most.
-const RATIO_DAYS: f64 = 7.0;
+/// A series has a season when the number of a day or a week ago errs less than this share of what the last one does.
+const SEASONAL: f64 = 0.75;
 /// Rows of the ridge between two solutions.
 const SOLVE_EVERY: u32 = 24;
-/// Share of the typical number that is added to both when what came is divided by what had been forecast: near zero the ratio of a
-/// few requests to none would say nothing, and the first requests after an outage would make it explode.
-pub(super) const FLOOR: f64 = 0.25;
-/// The greatest ratio that is kept.
-const RATIO_MAX: f64 = 10.0;
 
 /// A lead and its record.
 #[derive(Clone, Debug)]
@@ -43,7 +40,7 @@ pub(super) struct Lead {
     rows_since: u32,
     #[cfg(feature = "heavy")]
     network: Network,
-    pub(super) conformal: Conformal,
+    pub(super) ranges: Ranges,
     score_memory: f64,
     ridge_memory: f64,
 }
@@ -55,10 +52,6 @@ struct Issued {
     numbers: Numbers,
     combined: f32,
     inputs: Option<(f64, [f32; INPUTS])>,
-    point: f64,
-    floor: f64,
-    uppers: [f64; LEVELS.len()],
-    doubtful: bool,
     #[cfg(feature = "heavy")]
     row: Row,
 }
@@ -80,8 +73,21 @@ pub(super) struct Sight<'a> {
     pub(super) smoothers: &'a Smoothers,
     /// Whether models of the season may be believed.
     pub(super) seasonal: bool,
-    /// Whether the newest number is a zero that is more likely lost data: ratios learn nothing from it.
+    /// Since when the series is on a level that the days before do not explain.
+    pub(super) shifted: Option<i64>,
+    /// Whether the newest number is a zero that is more likely lost data: quantiles learn nothing from it.
     pub(super) doubtful: bool,
+}
+
+// === impl Sight ===
+
+impl Sight<'_> {
+    /// The candidates that may be believed for a lead in steps, as bits by place.
+    fn believed(&self, now: i64, lead: i64) -> u128 {
+        let all = if self.seasonal { u128::MAX } else { seasonless() };
+        let shifted = self.shifted.filter(|_| lead * self.history.step >= shift::SUSTAINED_SECONDS);
+        all & shifted.map_or(u128::MAX, |since| beyond_shift(self.history, now, lead, since))
+    }
 }
 
 // === impl Lead ===
@@ -103,7 +109,7 @@ impl Lead {
             rows_since: 0,
             #[cfg(feature = "heavy")]
             network: Network::new(u64::try_from(steps).unwrap_or(0)),
-            conformal: Conformal::new(RATIO_DAYS, 1.0 / per_row),
+            ranges: Ranges::new(steps, history),
             score_memory: (-per_row / SCORE_DAYS).exp(),
             ridge_memory: (-per_row / RIDGE_DAYS).exp(),
         }
@@ -111,15 +117,21 @@ impl Lead {
 
     /// Whether a forecast of this step is to be recorded.
     pub(super) fn is_due(&self, step: i64) -> bool {
+        self.is_row(step) || self.ranges.is_due(step)
+    }
+
+    fn is_row(&self, step: i64) -> bool {
         step.rem_euclid(self.period) == self.per_bucket - 1
     }
 
     /// Takes what came at a step to judge the forecasts that were issued for it. What did not come judges nothing.
-    pub(super) fn resolve(&mut self, step: i64, came: Option<f64>, doubtful: bool) {
+    pub(super) fn resolve(&mut self, step: i64, came: Option<f64>, doubtful: bool, shifted: Option<i64>) {
+        self.ranges.resolve(step, came.filter(|_| !doubtful));
         while self.waiting.front().is_some_and(|issued| issued.target <= step) {
             let Some(issued) = self.waiting.pop_front() else { return };
             if let Some(came) = came.filter(|_| issued.target == step) {
-                self.learn(&issued, came, doubtful);
+                let surprised = shifted.is_some_and(|since| (issued.target - self.steps < since) && since <= issued.target);
+                self.learn(&issued, came, surprised);
             }
         }
     }
@@ -128,10 +140,13 @@ impl Lead {
     pub(super) fn issue(&mut self, origin: &Origin, sight: Sight<'_>) {
         let target = origin.now + self.steps;
         let Some(opinion) = self.opinion(origin, sight, self.steps) else { return };
-        let floor = FLOOR * origin.typical;
-        let base = opinion.choice.point + floor;
-        let uppers = self.conformal.ratios().map(|ratio| base * ratio - floor);
-        let Opinion { numbers, combined, choice, inputs } = opinion;
+        if self.ranges.is_due(origin.now) && !sight.doubtful {
+            self.ranges.give(target, Base { point: opinion.choice.point, usual: origin.typical });
+        }
+        if !self.is_row(origin.now) {
+            return;
+        }
+        let Opinion { numbers, combined, inputs, .. } = opinion;
         while self.waiting.back().is_some_and(|issued| issued.target >= target) {
             self.waiting.pop_back();
         }
@@ -142,10 +157,6 @@ impl Lead {
             numbers,
             combined,
             inputs,
-            point: choice.point,
-            floor,
-            uppers,
-            doubtful: sight.doubtful,
             #[cfg(feature = "heavy")]
             row,
         });
@@ -163,9 +174,15 @@ impl Lead {
         }
         #[cfg(feature = "heavy")]
         self.ask_network(origin, sight.history, steps, inputs.as_ref(), &mut numbers);
-        let combined = self.scores.combine(&numbers, sight.seasonal);
-        let choice = self.scores.choose(&numbers, combined, sight.seasonal)?;
+        let believed = sight.believed(origin.now, steps);
+        let combined = self.scores.combine(&numbers, believed);
+        let choice = self.scores.choose(&numbers, combined, believed)?;
         Some(Opinion { numbers, combined, choice, inputs })
+    }
+
+    /// Whether the season tells much more of this lead than the last value does.
+    pub(super) fn is_seasonal(&self) -> bool {
+        [DAY_AGO, WEEK_AGO].into_iter().any(|place| self.scores.loss(place) < SEASONAL)
     }
 
     #[cfg(feature = "heavy")]
@@ -176,9 +193,12 @@ impl Lead {
         }
     }
 
-    fn learn(&mut self, issued: &Issued, came: f64, doubtful: bool) {
-        self.scores.learn(&issued.numbers, issued.combined, came, self.score_memory);
-        if let Some((base, inputs)) = &issued.inputs {
+    /// Forecasts that were issued before a shift for a time after it tell nothing about those that know of it: only the quantiles learn.
+    fn learn(&mut self, issued: &Issued, came: f64, surprised: bool) {
+        if !surprised {
+            self.scores.learn(&issued.numbers, issued.combined, came, self.score_memory);
+        }
+        if let Some((base, inputs)) = issued.inputs.as_ref().filter(|_| !surprised) {
             self.ridge.learn(inputs, came.clamp(0.0, f64::INFINITY).sqrt() - base, self.ridge_memory);
             #[cfg(feature = "heavy")]
             self.network.learn(issued.row, came.clamp(0.0, f64::INFINITY).sqrt() - base);
@@ -188,15 +208,6 @@ impl Lead {
                 self.ridge.solve();
             }
         }
-        if doubtful || issued.doubtful {
-            return;
-        }
-        let base = issued.point + issued.floor;
-        // Without a base nothing was ever above zero: what came then is as far above as can be told.
-        let unknown = if came > 0.0 { RATIO_MAX } else { 1.0 };
-        let ratio = if base > 0.0 { (came + issued.floor) / base } else { unknown };
-        let above = issued.uppers.map(|upper| came > upper);
-        self.conformal.learn(ratio.clamp(0.0, RATIO_MAX), &above);
     }
 }
 

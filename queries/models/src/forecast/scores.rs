@@ -3,7 +3,7 @@
 //! The combination is a weighted median of the best of each family and the naive forecasts. On recorded series it beat the plain median of four families,
 //! the weighted mean, and the best single candidate: one family that a wild day misled does not move it.
 
-use super::candidates::{CANDIDATES, DAY_AGO, FAMILIES, NAIVE, Numbers, RIDGE, WEEK_AGO};
+use super::candidates::{CANDIDATES, DAY_AGO, FAMILIES, NAIVE, Numbers, WEEK_AGO};
 
 /// Place of the combination, after those of the candidates.
 pub(super) const COMBINED: usize = CANDIDATES;
@@ -14,7 +14,7 @@ const NAIVES: [usize; 3] = [NAIVE, DAY_AGO, WEEK_AGO];
 /// Rows with the naive error that each candidate is given in advance, so that one lucky row proves nothing.
 const ROWS_GIVEN: f64 = 12.0;
 /// An error counts at most so many times the usual naive error: one wild value, which all missed, must not drown what tells them apart.
-const ERROR_MAX: f64 = 300.0;
+const ERROR_MAX: f64 = 30.0;
 /// Rows before the usual naive error is known.
 const ROWS_MIN: f64 = 5.0;
 /// Least loss that a weight is formed of.
@@ -69,9 +69,9 @@ impl Scores {
 
     /// Weighted median of the best of each family and of the naive forecasts, by the inverse fourth power of their losses. Not a number
     /// without a candidate.
-    pub(super) fn combine(&self, numbers: &Numbers, seasonal: bool) -> f32 {
+    pub(super) fn combine(&self, numbers: &Numbers, believed: u128) -> f32 {
         let weight = |place: usize| self.loss(place).max(LOSS_MIN).powi(-4);
-        let places = self.representatives(numbers, seasonal).into_iter().flatten().chain(naives(numbers, seasonal));
+        let places = self.representatives(numbers, believed).into_iter().flatten().chain(naives(numbers, believed));
         let mut pairs = [(f32::NAN, 0.0); FAMILIES.len() + NAIVES.len()];
         let mut known = 0;
         for (pair, place) in pairs.iter_mut().zip(places) {
@@ -82,24 +82,20 @@ impl Scores {
     }
 
     /// What is believed: the combination while it beats the naive forecasts, else the best candidate that does, else the best naive one.
-    pub(super) fn choose(&self, numbers: &Numbers, combined: f32, seasonal: bool) -> Option<Choice> {
-        let naive = self.least(naives(numbers, seasonal));
+    pub(super) fn choose(&self, numbers: &Numbers, combined: f32, believed: u128) -> Option<Choice> {
+        let naive = self.least(naives(numbers, believed));
         let bar = naive.map_or(f64::INFINITY, |place| self.loss(place));
         let proven = |place: &usize| self.loss(*place) < bar;
         let together = Some(COMBINED).filter(|_| !combined.is_nan()).filter(proven);
-        let alone = || self.least(self.representatives(numbers, seasonal).into_iter().flatten()).filter(proven);
+        let alone = || self.least(self.representatives(numbers, believed).into_iter().flatten()).filter(proven);
         let place = together.or_else(alone).or(naive)?;
         let number = numbers.get(place).copied().unwrap_or(combined);
         Some(Choice { place, point: f64::from(number).max(0.0) })
     }
 
-    /// The member of the least loss of each family; only levels and the ridge while the season is not believed.
-    fn representatives(&self, numbers: &Numbers, seasonal: bool) -> [Option<usize>; FAMILIES.len()] {
-        std::array::from_fn(|family| {
-            let members = FAMILIES[family].0.clone();
-            let believed = seasonal || family == 0 || members.contains(&RIDGE);
-            believed.then(|| self.least(members.filter(|place| !numbers[*place].is_nan())))?
-        })
+    /// The believed member of the least loss of each family.
+    fn representatives(&self, numbers: &Numbers, believed: u128) -> [Option<usize>; FAMILIES.len()] {
+        std::array::from_fn(|family| self.least(FAMILIES[family].0.clone().filter(|place| is_voting(numbers, *place, believed))))
     }
 
     fn least(&self, places: impl Iterator<Item = usize>) -> Option<usize> {
@@ -107,9 +103,13 @@ impl Scores {
     }
 }
 
-/// The naive forecasts that are known; only the last value while the season is not believed.
-fn naives(numbers: &Numbers, seasonal: bool) -> impl Iterator<Item = usize> + '_ {
-    NAIVES.into_iter().filter(move |place| !numbers[*place].is_nan() && (seasonal || *place == NAIVE))
+/// The naive forecasts that are known and believed.
+fn naives(numbers: &Numbers, believed: u128) -> impl Iterator<Item = usize> + '_ {
+    NAIVES.into_iter().filter(move |place| is_voting(numbers, *place, believed))
+}
+
+fn is_voting(numbers: &Numbers, place: usize, believed: u128) -> bool {
+    !numbers[place].is_nan() && believed >> place & 1 == 1
 }
 
 /// The median of weighted numbers, on straight lines between the middles of their weights. Not a number of none.
@@ -143,6 +143,7 @@ pub(super) fn name(place: usize) -> &'static str {
 
 #[cfg(test)]
 mod tests {
+    use super::super::candidates::{RIDGE, seasonless};
     use super::*;
 
     /// Guarantees: equal weights give the textbook median, and a heavy number draws it to itself.
@@ -164,14 +165,14 @@ mod tests {
         for _ in 0..50 {
             scores.learn(&numbers, 40.0, 21.0, 0.99);
         }
-        let choice = scores.choose(&numbers, 40.0, true).unwrap();
+        let choice = scores.choose(&numbers, 40.0, u128::MAX).unwrap();
         assert_eq!((choice.place, name(choice.place)), (DAY_AGO, "day ago"));
-        assert_eq!(scores.choose(&numbers, 40.0, false).map(|choice| choice.place), Some(NAIVE));
+        assert_eq!(scores.choose(&numbers, 40.0, seasonless()).map(|choice| choice.place), Some(NAIVE));
         for _ in 0..500 {
             scores.learn(&numbers, 30.0, 30.5, 0.99);
         }
-        assert_eq!(scores.choose(&numbers, 30.0, true).map(|choice| choice.place), Some(COMBINED));
-        assert_eq!(scores.choose(&[f32::NAN; CANDIDATES], f32::NAN, true), None);
+        assert_eq!(scores.choose(&numbers, 30.0, u128::MAX).map(|choice| choice.place), Some(COMBINED));
+        assert_eq!(scores.choose(&[f32::NAN; CANDIDATES], f32::NAN, u128::MAX), None);
     }
 
     /// Guarantees: one wild value that all candidates missed does not make them equal.
