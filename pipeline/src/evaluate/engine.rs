@@ -84,11 +84,13 @@ async fn section(recording: &Recording, with_cpu: bool, runs: usize) -> anyhow::
         let (begin, fault) = (traffic.begin(), traffic.fault());
         let said = listen(traffic).await?;
         section.calm.add(said.range(begin + TEACHING..=fault).map(|(_, said)| said), front);
-        let mut from = fault + HALF;
+        let (mut from, mut helped_after) = (fault + HALF, None);
         for minute in run {
             let end = Timestamp::from_nanos(minute.end) + SLIDE;
             let windows = said.range(from..end).map(|(end, said)| (end.since(fault), said));
-            section.cases.push(Case::new(minute, windows, front));
+            let case = Case::new(minute, windows, front);
+            helped_after = helped_after.or(case.helps_after);
+            section.cases.push(Case { helps_after: case.helps_after.filter(|after| helped_after == Some(*after)), ..case });
             from = end;
         }
     }

@@ -29,15 +29,13 @@ pub(super) struct Case {
     pub(super) is_capacity: bool,
     /// Windows in it.
     pub(super) windows: usize,
-    /// Those that named anybody.
-    pub(super) named: usize,
-    /// Whom most of them named, and as what.
-    pub(super) said: Option<(String, String)>,
+    /// Those that named anybody, by whom and as what.
+    pub(super) named: BTreeMap<String, usize>,
     /// Windows that named the faulty service.
     pub(super) right: usize,
     /// Windows in which more of each service was said to help.
     pub(super) helps: BTreeMap<String, usize>,
-    /// Seconds from the fault's first trace to the end of the first window in which more of the faulty service was said to help.
+    /// Seconds from the run's first trace to the end of the first window of all in which more of the faulty service was said to help.
     pub(super) helps_after: Option<f64>,
     /// Windows in which the front door was held back, by on whose account.
     pub(super) held: BTreeMap<String, usize>,
@@ -90,7 +88,7 @@ impl Section {
         let calm = &self.calm;
         writeln!(
             out,
-            "capacity faults: {} of {} named in most windows with a name ({} by the pure functions), {} scaled out, {} with a wrong scale-out",
+            "capacity faults: {} of {} named in most windows with a name ({} by the models alone), {} scaled out, {} with a wrong scale-out",
             count(&|case| case.is_capacity && case.is_found()),
             count(&|case| case.is_capacity),
             count(&|case| case.is_capacity && case.pure.as_ref().is_some_and(|(service, _)| *service == case.service)),
@@ -122,13 +120,11 @@ impl Case {
             is_capacity: minute.is_capacity,
             ..Self::default()
         };
-        let mut votes: BTreeMap<&(String, String), usize> = BTreeMap::new();
         for (age, said) in said {
             case.windows += 1;
-            case.named += usize::from(said.culprit.is_some());
-            case.right += usize::from(said.culprit.as_ref().is_some_and(|(service, _)| *service == minute.service));
-            if let Some(culprit) = &said.culprit {
-                *votes.entry(culprit).or_default() += 1;
+            if let Some((service, kind)) = &said.culprit {
+                *case.named.entry(format!("{service}, {kind}")).or_default() += 1;
+                case.right += usize::from(*service == minute.service);
             }
             for service in &said.helps {
                 *case.helps.entry(service.clone()).or_default() += 1;
@@ -140,20 +136,12 @@ impl Case {
                 *case.held.entry(blocked_by.clone()).or_default() += 1;
             }
         }
-        // The service is voted on first, then what is wrong with it.
-        let mut services: BTreeMap<&str, usize> = BTreeMap::new();
-        for ((service, _), count) in &votes {
-            *services.entry(service).or_default() += count;
-        }
-        let most = services.into_iter().max_by_key(|(_, count)| *count).map(|(service, _)| service);
-        let of_most = votes.into_iter().filter(|((service, _), _)| Some(service.as_str()) == most);
-        case.said = of_most.max_by_key(|(_, count)| *count).map(|(culprit, _)| culprit.clone());
         case
     }
 
     /// Whether most of the windows that named anybody named the faulty service.
     pub(super) fn is_found(&self) -> bool {
-        2 * self.right > self.named
+        2 * self.right > self.named.values().sum()
     }
 
     /// Services that would have been scaled out in vain.
@@ -168,23 +156,19 @@ impl Case {
             (_, true, false) => "MISSED",
             (_, false, _) => "not scaled",
         };
-        let name = |said: &Option<(String, String)>| {
-            said.as_ref().map_or_else(|| "nobody".to_owned(), |(service, kind)| format!("{service}, {kind}"))
-        };
         writeln!(
             out,
-            "{mark:<15} {} {} at {}: {} (named in {} of {} windows, rightly in {}); more helps{}{}; front door held back{}; pure: {}",
+            "{mark:<15} {} {} at {}: rightly named in {} of {} windows{}; more helps{}{}; front door held back{}; models alone: {}",
             self.at,
             self.fault,
             self.service,
-            name(&self.said),
-            self.named,
-            self.windows,
             self.right,
+            self.windows,
+            list(&self.named),
             if self.helps.is_empty() { " nobody".to_owned() } else { list(&self.helps) },
             self.helps_after.map_or_else(String::new, |after| format!(", first {after:.0} s after the fault's first trace")),
             if self.held.is_empty() { " never".to_owned() } else { list(&self.held) },
-            name(&self.pure),
+            self.pure.as_ref().map_or_else(|| "nobody".to_owned(), |(service, kind)| format!("{service}, {kind}")),
         )
     }
 }

@@ -40,6 +40,9 @@ pub(super) struct Traffic<'r> {
     now: Timestamp,
 }
 
+/// What is sent: to which service of OTLP, and the body.
+pub(super) type Request = (Signal, Vec<u8>);
+
 /// A span at another time.
 struct Placed<'r> {
     end: Timestamp,
@@ -114,7 +117,7 @@ impl<'r> Traffic<'r> {
     }
 
     /// The requests of the next second, and its end; `None` after the last. Spans leave when they end.
-    pub(super) fn next_second(&mut self) -> Option<(Timestamp, Vec<(Signal, Vec<u8>)>)> {
+    pub(super) fn next_second(&mut self) -> Option<(Timestamp, Vec<Request>)> {
         if self.spans.is_empty() && self.gauges.is_empty() {
             return None;
         }
