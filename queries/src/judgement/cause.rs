@@ -11,12 +11,14 @@ use tracescale_core::time::Timestamp;
 use tracescale_models::cause::{Baseline, Edge, Help, Service, Verdict, Window, judge};
 
 use super::rows::{Layout, ServiceKey, services};
-use super::utilization::utilizations;
+use super::utilization::{of_service, utilizations};
 use crate::model::{Column, Model, Seen};
 use crate::window::WINDOW_START;
 
 /// Time between windows that make the baseline: windows of a minute that do not overlap.
 const APART: Duration = Duration::from_secs(60);
+/// What ends so much later than a final window was not before it: late rows change younger windows than that.
+const AHEAD: Duration = Duration::from_secs(15 * 60);
 /// Windows of the baseline: an hour.
 const WINDOWS: usize = 60;
 /// Windows, and so minutes, before anything is said: what is normal must be known first.
@@ -38,6 +40,8 @@ pub(super) struct Causes {
 
 impl Causes {
     fn learn(&mut self, end: Timestamp, window: &Window) {
+        // After the clock stepped back, windows of the future would keep everything from being learned.
+        self.windows.retain(|(known, _)| known.since(end) < AHEAD);
         if self.windows.back().is_some_and(|(last, _)| end.since(*last) < APART) {
             return;
         }
@@ -111,6 +115,8 @@ fn observed(seen: &Seen<'_>, summary: &RecordBatch) -> Window {
         ["completion_rate", "mean_sojourn", "self_time", "error_ratio", "presence"].map(column);
     let seconds = length(seen, summary);
     let busy: BTreeMap<ServiceKey, f64> = seen.rows("metric_gauges").map(utilizations).unwrap_or_default();
+    let mut names: BTreeMap<String, usize> = BTreeMap::new();
+    services(summary).for_each(|(_, key)| *names.entry(key.name).or_default() += 1);
     let service = |(row, key): (usize, ServiceKey)| {
         // The verdict wants numbers of requests: few show nothing.
         let requests = completions.number(row)? * seconds;
@@ -119,7 +125,7 @@ fn observed(seen: &Seen<'_>, summary: &RecordBatch) -> Window {
             requests,
             sojourn: sojourn.number(row),
             self_time: self_time.number(row),
-            utilization: busy.get(&key).copied(),
+            utilization: of_service(&busy, &key, names.get(&key.name) == Some(&1)),
             safe_utilization: None,
             throttled: None,
             error_share: errors.number(row),
@@ -157,4 +163,22 @@ fn edges(calls: &RecordBatch, seconds: f64) -> Vec<Edge> {
         })
     };
     (0..calls.num_rows()).filter_map(edge).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Guarantees: a minute is learned once, late changes of older windows are not, and a clock that steps back does not end
+    /// learning.
+    #[test]
+    fn a_clock_that_steps_back_does_not_end_learning() {
+        let mut causes = Causes::default();
+        let mut learn = |seconds: i64| {
+            causes.learn(Timestamp::from_secs(1_767_600_000 + seconds), &Window::default());
+            causes.windows.len()
+        };
+        assert_eq!([7200, 7205, 7260, 7320, 7215].map(&mut learn), [1, 1, 2, 3, 3]);
+        assert_eq!([3600, 3630, 3660].map(&mut learn), [1, 1, 2]);
+    }
 }

@@ -16,18 +16,103 @@ const GAUGES: [&str; 5] = [
     "jvm.cpu.recent_utilization",
 ];
 
+/// The one that may come in parts, by mode (user, system, wait), which add up.
+const BY_MODE: &str = "process.cpu.utilization";
+
 /// The utilization of each service, averaged over its replicas, from rows of `metric_gauges`.
 pub(super) fn utilizations(gauges: &RecordBatch) -> BTreeMap<ServiceKey, f64> {
-    let (names, means, presence) = (Column::of(gauges, "metric_name"), Column::of(gauges, "mean"), Column::of(gauges, "presence"));
+    let (names, presence) = (Column::of(gauges, "metric_name"), Column::of(gauges, "presence"));
     let mut best: BTreeMap<ServiceKey, (usize, f64)> = BTreeMap::new();
-    for (row, key) in services(gauges) {
+    for (row, key) in services(gauges).filter(|(row, _)| presence.text(*row) == Some("active")) {
         let rank = names.text(row).and_then(|name| GAUGES.iter().position(|gauge| *gauge == name));
-        let mean = means.number(row).filter(|mean| *mean >= 0.0 && presence.text(row) == Some("active"));
-        let (Some(rank), Some(mean)) = (rank, mean) else { continue };
-        let found = best.entry(key).or_insert((rank, mean));
+        let share = rank.and_then(|rank| of_replica(gauges, row, GAUGES[rank])).filter(|share| *share >= 0.0);
+        let (Some(rank), Some(share)) = (rank, share) else { continue };
+        let found = best.entry(key).or_insert((rank, share));
         if rank < found.0 {
-            *found = (rank, mean);
+            *found = (rank, share);
         }
     }
-    best.into_iter().map(|(key, (_, mean))| (key, mean)).collect()
+    best.into_iter().map(|(key, (_, share))| (key, share)).collect()
+}
+
+/// The share of a replica. Of several series to a replica the mean says nothing: it is a busy process with its idle modes, or a
+/// busy container with its idle neighbours, and to take that for idle would withhold what helps.
+fn of_replica(gauges: &RecordBatch, row: usize, gauge: &str) -> Option<f64> {
+    let [mean, total, series, instances] = ["mean", "total", "series", "instances"].map(|name| Column::of(gauges, name).number(row));
+    match (series, instances) {
+        (Some(series), Some(instances)) if series > instances => (gauge == BY_MODE).then_some(total? / instances),
+        (Some(series), None) if series > 1.0 && gauge == BY_MODE => None,
+        _ => mean,
+    }
+}
+
+/// The utilization of a service, whose name is nobody else's if `is_alone`: then gauges count also where only they have a
+/// namespace, or only its spans do, since agents on a node often know no namespaces.
+pub(super) fn of_service(shares: &BTreeMap<ServiceKey, f64>, key: &ServiceKey, is_alone: bool) -> Option<f64> {
+    if let Some(share) = shares.get(key) {
+        return Some(*share);
+    }
+    let first = ServiceKey { name: key.name.clone(), namespace: None };
+    let mut named = shares.range(first..).take_while(|(other, _)| other.name == key.name);
+    let (other, share) = named.next().filter(|_| is_alone)?;
+    (named.next().is_none() && (other.namespace.is_none() || key.namespace.is_none())).then_some(*share)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use arrow::array::{ArrayRef, Float64Array, StringArray};
+
+    use super::*;
+
+    /// Guarantees: parts by mode add up to the share of a replica; of several containers to a replica nothing is read, and the next
+    /// gauge is; a process in parts that cannot be told from replicas is not known.
+    #[test]
+    fn several_series_to_a_replica_are_no_mean() {
+        let rows = [
+            ("modes", "process.cpu.utilization", 0.3, Some(6.0), Some(2.0)),
+            ("pods", "k8s.container.cpu_limit_utilization", 0.5, Some(4.0), Some(2.0)),
+            ("pods", "k8s.pod.cpu_limit_utilization", 0.8, Some(2.0), Some(2.0)),
+            ("alone", "process.cpu.utilization", 0.7, Some(1.0), None),
+            ("parts", "process.cpu.utilization", 0.3, Some(3.0), None),
+            ("told", "jvm.cpu.recent_utilization", 0.6, None, None),
+        ];
+        let words = |word: fn(&(&'static str, &'static str, f64, Option<f64>, Option<f64>)) -> &'static str| -> ArrayRef {
+            Arc::new(StringArray::from_iter_values(rows.iter().map(word)))
+        };
+        let numbers = |number: fn(&(&str, &str, f64, Option<f64>, Option<f64>)) -> Option<f64>| -> ArrayRef {
+            Arc::new(rows.iter().map(number).collect::<Float64Array>())
+        };
+        let columns = [
+            ("service_name", words(|row| row.0)),
+            ("metric_name", words(|row| row.1)),
+            ("presence", words(|_| "active")),
+            ("mean", numbers(|row| Some(row.2))),
+            ("total", numbers(|row| row.3.map(|series| series * row.2))),
+            ("series", numbers(|row| row.3)),
+            ("instances", numbers(|row| row.4)),
+        ];
+        let shares = utilizations(&RecordBatch::try_from_iter_with_nullable(columns.map(|(name, column)| (name, column, true))).unwrap());
+        let shown: Vec<String> = shares.iter().map(|(key, share)| format!("{} {share:.2}", key.name)).collect();
+        assert_eq!(shown, ["alone 0.70", "modes 0.90", "pods 0.80", "told 0.60"]);
+    }
+
+    fn key(name: &str, namespace: Option<&str>) -> ServiceKey {
+        ServiceKey { name: name.to_owned(), namespace: namespace.map(str::to_owned) }
+    }
+
+    /// Guarantees: gauges of another or unknown namespace count for a service only where there can be no other one.
+    #[test]
+    fn namespaces_may_be_missing_on_one_side() {
+        let shares = BTreeMap::from([(key("cart", None), 0.9), (key("pay", Some("shop")), 0.8), (key("web", Some("a")), 0.1)]);
+        assert_eq!(of_service(&shares, &key("cart", Some("shop")), true), Some(0.9));
+        assert_eq!(of_service(&shares, &key("cart", Some("shop")), false), None);
+        assert_eq!(of_service(&shares, &key("pay", None), true), Some(0.8));
+        assert_eq!(of_service(&shares, &key("web", Some("b")), true), None);
+        assert_eq!(of_service(&shares, &key("we", None), true), None);
+        let two = BTreeMap::from([(key("cart", Some("a")), 0.9), (key("cart", Some("b")), 0.1)]);
+        assert_eq!(of_service(&two, &key("cart", None), true), None);
+        assert_eq!(of_service(&two, &key("cart", Some("b")), false), Some(0.1));
+    }
 }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, AsArray, BooleanArray, FixedSizeBinaryArray, Float64Array, RecordBatch};
+use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, FixedSizeBinaryArray, Float64Array, RecordBatch, UInt64Array};
 use arrow::datatypes::Float64Type;
 use tracescale_core::schema::Stream;
 use tracescale_core::time::Timestamp;
@@ -61,6 +61,22 @@ fn second(second: i64, wait: impl Fn(i64) -> i64) -> RecordBatch {
         ("adjusted_count", Arc::new(Float64Array::from(vec![1.0; spans.len()]))),
     ];
     batch(Stream::Spans, spans.len(), given)
+}
+
+/// The CPU of stock in a second, as agents send it who know no namespaces: by `mode`, one series each.
+fn by_mode(second: i64, shares: &[f64]) -> RecordBatch {
+    let count = shares.len();
+    let given: Vec<(&str, ArrayRef)> = vec![
+        ("time", times((0..count).map(|_| second * 1000 * MILLI))),
+        ("metric_name", words(vec!["process.cpu.utilization"; count])),
+        ("metric_kind", words(vec!["gauge"; count])),
+        ("temporality", words(vec!["unspecified"; count])),
+        ("series_id", Arc::new(UInt64Array::from_iter_values(1..=count as u64))),
+        ("value", Arc::new(Float64Array::from(shares.to_vec()))),
+        ("service_name", words(vec!["stock"; count])),
+        ("service_instance_id", words(vec!["one"; count])),
+    ];
+    batch(Stream::Metrics, count, given)
 }
 
 async fn engine() -> Engine {
@@ -139,4 +155,48 @@ async fn the_callee_is_blamed_not_the_victim() {
     let cause = rows(&engine, sql).await;
     let said = text(&cause, &["service_name", "cause", "cause_kind", "more_helps"]);
     assert_eq!(said, ["cart stock network no", "stock stock network no"]);
+}
+
+/// Guarantees: a process that says its CPU by mode is as busy as its modes together, though its mean looks idle, and though its agent
+/// knows no namespace: more of it helps.
+#[tokio::test]
+async fn a_busy_process_is_not_idle_by_mode() {
+    let sql = "SELECT * FROM service_cause WHERE window_end = latest() AND service_name = 'stock'";
+    let mut engine = engine().await;
+    for (from, to, wait, shares) in [(0, 480, 2, [0.2, 0.1, 0.0]), (480, 600, 200, [0.8, 0.15, 0.0])] {
+        for at in from..to {
+            let now = Timestamp::from_secs(START + at + 2);
+            let delay = |trace: i64| if wait > 2 { wait + (trace * 7919) % 800 } else { wait };
+            let rows = vec![(Stream::Spans, named(second(START + at, delay), "shop")), (Stream::Metrics, by_mode(START + at, &shares))];
+            engine.push("sender", rows, now).await.unwrap();
+            if at % 5 == 4 {
+                let _ = engine.advance(now).await.unwrap();
+            }
+        }
+    }
+    let cause = rows(&engine, sql).await;
+    assert_eq!(text(&cause, &["cause", "cause_kind", "more_helps"]), ["shop/stock capacity yes"]);
+    assert!((number(&cause, "utilization", 0) - 0.95).abs() < 1e-9, "{cause:?}");
+    let gauges = rows(&engine, "SELECT * FROM metric_gauges WHERE window_end = latest()").await;
+    assert_eq!(text(&gauges, &["series", "instances"]), ["3 1"]);
+}
+
+/// Rows of spans in a namespace.
+fn named(rows: RecordBatch, namespace: &'static str) -> RecordBatch {
+    let mut columns = rows.columns().to_vec();
+    columns[rows.schema_ref().index_of("service_namespace").unwrap()] = words(vec![namespace; rows.num_rows()]);
+    RecordBatch::try_new(rows.schema(), columns).unwrap()
+}
+
+/// Guarantees: a service without requests has no variation of its own time, rather than none at all.
+#[tokio::test]
+async fn an_idle_service_has_no_variation() {
+    let mut engine = engine().await;
+    feed(&mut engine, 0, 30, |_| 2).await;
+    let _ = engine.advance(Timestamp::from_secs(START + 150)).await.unwrap();
+    let sql = "SELECT * FROM service_self_time WHERE service_name = 'stock' ORDER BY window_end";
+    let own = rows(&engine, sql).await;
+    let [mean, scv] = ["mean", "scv"].map(|name| own.column_by_name(name).unwrap());
+    assert!(mean.null_count() > 0 && mean.null_count() < own.num_rows(), "{own:?}");
+    assert_eq!(mean.logical_nulls(), scv.logical_nulls());
 }
