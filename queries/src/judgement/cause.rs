@@ -111,8 +111,8 @@ impl Model for Causes {
 /// The figures of a window.
 fn observed(seen: &Seen<'_>, summary: &RecordBatch) -> Window {
     let column = |name| Column::of(summary, name);
-    let [completions, sojourn, self_time, errors, presence] =
-        ["completion_rate", "mean_sojourn", "self_time", "error_ratio", "presence"].map(column);
+    let [completions, samples, sojourn, self_time, errors, presence] =
+        ["completion_rate", "n_eff", "mean_sojourn", "self_time", "error_ratio", "presence"].map(column);
     let seconds = length(seen, summary);
     let busy: BTreeMap<ServiceKey, f64> = seen.rows("metric_gauges").map(utilizations).unwrap_or_default();
     let mut names: BTreeMap<String, usize> = BTreeMap::new();
@@ -123,6 +123,7 @@ fn observed(seen: &Seen<'_>, summary: &RecordBatch) -> Window {
         (presence.text(row) != Some("missing")).then(|| Service {
             name: key.full_name(),
             requests,
+            samples: samples.number(row),
             sojourn: sojourn.number(row),
             self_time: self_time.number(row),
             utilization: of_service(&busy, &key, names.get(&key.name) == Some(&1)),
@@ -146,7 +147,8 @@ fn edges(calls: &RecordBatch, seconds: f64) -> Vec<Edge> {
     let column = |name| Column::of(calls, name);
     let [client, client_namespace, server, server_namespace] =
         ["client_service", "client_namespace", "server_service", "server_namespace"].map(column);
-    let [rate, client_mean, server_mean, wait, floor] = ["call_rate", "client_mean", "server_mean", "wait_mean", "wait_p05"].map(column);
+    let [rate, samples, client_mean, server_mean, wait, floor] =
+        ["call_rate", "n_eff", "client_mean", "server_mean", "wait_mean", "wait_p05"].map(column);
     let name = |name: Column<'_>, namespace: Column<'_>, row| {
         let name = name.text(row)?.to_owned();
         Some(ServiceKey { name, namespace: namespace.text(row).map(str::to_owned) }.full_name())
@@ -156,6 +158,7 @@ fn edges(calls: &RecordBatch, seconds: f64) -> Vec<Edge> {
             client: name(client, client_namespace, row)?,
             server: name(server, server_namespace, row)?,
             calls: rate.number(row)? * seconds,
+            samples: samples.number(row),
             client_duration: client_mean.number(row),
             server_duration: server_mean.number(row),
             wait: wait.number(row),

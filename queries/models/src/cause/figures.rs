@@ -19,6 +19,8 @@ pub struct Service {
     pub name: String,
     /// Requests that ended in the window (adjusted for sampling).
     pub requests: f64,
+    /// Effective samples behind its figures, where senders sample; as many as requests when unknown.
+    pub samples: Option<f64>,
     /// Mean duration of its server spans, seconds.
     pub sojourn: Option<f64>,
     /// Mean time per request without its calls, seconds. When unknown it follows from `sojourn` and the edges.
@@ -43,6 +45,8 @@ pub struct Edge {
     pub server: String,
     /// Calls that ended in the window (adjusted for sampling).
     pub calls: f64,
+    /// Effective samples behind its figures, where senders sample; as many as calls when unknown.
+    pub samples: Option<f64>,
     /// Mean duration that the client saw, seconds.
     pub client_duration: Option<f64>,
     /// Mean duration that the server saw, seconds.
@@ -101,9 +105,23 @@ impl Window {
     }
 }
 
+// === impl Service ===
+
+impl Service {
+    /// Requests that were looked at.
+    pub(super) fn seen(&self) -> f64 {
+        self.samples.map_or(self.requests, |samples| samples.min(self.requests))
+    }
+}
+
 // === impl Edge ===
 
 impl Edge {
+    /// Calls that were looked at.
+    pub(super) fn seen(&self) -> f64 {
+        self.samples.map_or(self.calls, |samples| samples.min(self.calls))
+    }
+
     /// Mean time in front of the server, seconds.
     #[must_use]
     pub fn mean_wait(&self) -> Option<f64> {

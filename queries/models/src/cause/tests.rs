@@ -23,6 +23,7 @@ fn shop() -> Window {
         server_duration: Some(server_duration),
         wait: Some(0.002),
         wait_floor: Some(0.001),
+        ..Edge::default()
     };
     Window {
         services: vec![
@@ -195,6 +196,23 @@ fn a_slow_dependency_is_named() {
     assert_eq!((verdict.culprit().unwrap().service.as_str(), verdict.culprit().unwrap().kind), ("database", Kind::Dependency));
     assert_eq!(verdict.would_help("cart"), blocked_by("database"));
     assert_eq!(verdict.would_help("frontend"), blocked_by("database"));
+}
+
+/// Guarantees: spans that stand for many requests are as few as they are: a dozen of them is no mean of a thousand requests.
+#[test]
+fn sampled_requests_are_few() {
+    for (samples, expected) in [(None, Some("currency")), (Some(50.0), Some("currency")), (Some(12.0), None)] {
+        let mut window = shop();
+        slow_call(&mut window, "currency", 0.1, 0.05);
+        window.services.iter_mut().for_each(|service| service.samples = samples);
+        window.edges.iter_mut().for_each(|edge| edge.samples = samples);
+        let verdict = judge(&window, &usual());
+        assert_eq!(verdict.culprit().map(|cause| cause.service.as_str()), expected, "{verdict:?}");
+        let mut window = shop();
+        service(&mut window, "currency").self_time = Some(0.1);
+        service(&mut window, "currency").samples = samples;
+        assert_eq!(judge(&window, &usual()).culprit().is_some(), expected.is_some());
+    }
 }
 
 /// Guarantees: a service with too few requests for a mean is judged by its saturation alone, and one that is always busy is
