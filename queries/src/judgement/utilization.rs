@@ -66,11 +66,14 @@ mod tests {
 
     use super::*;
 
+    /// A row of gauges: service, gauge, mean, series and instances.
+    type Row = (&'static str, &'static str, f64, Option<f64>, Option<f64>);
+
     /// Guarantees: parts by mode add up to the share of a replica; of several containers to a replica nothing is read, and the next
     /// gauge is; a process in parts that cannot be told from replicas is not known.
     #[test]
     fn several_series_to_a_replica_are_no_mean() {
-        let rows = [
+        let rows: [Row; 6] = [
             ("modes", "process.cpu.utilization", 0.3, Some(6.0), Some(2.0)),
             ("pods", "k8s.container.cpu_limit_utilization", 0.5, Some(4.0), Some(2.0)),
             ("pods", "k8s.pod.cpu_limit_utilization", 0.8, Some(2.0), Some(2.0)),
@@ -78,12 +81,8 @@ mod tests {
             ("parts", "process.cpu.utilization", 0.3, Some(3.0), None),
             ("told", "jvm.cpu.recent_utilization", 0.6, None, None),
         ];
-        let words = |word: fn(&(&'static str, &'static str, f64, Option<f64>, Option<f64>)) -> &'static str| -> ArrayRef {
-            Arc::new(StringArray::from_iter_values(rows.iter().map(word)))
-        };
-        let numbers = |number: fn(&(&str, &str, f64, Option<f64>, Option<f64>)) -> Option<f64>| -> ArrayRef {
-            Arc::new(rows.iter().map(number).collect::<Float64Array>())
-        };
+        let words = |word: fn(&Row) -> &'static str| -> ArrayRef { Arc::new(StringArray::from_iter_values(rows.iter().map(word))) };
+        let numbers = |number: fn(&Row) -> Option<f64>| -> ArrayRef { Arc::new(rows.iter().map(number).collect::<Float64Array>()) };
         let columns = [
             ("service_name", words(|row| row.0)),
             ("metric_name", words(|row| row.1)),
