@@ -11,7 +11,7 @@ use tracescale_core::time::Timestamp;
 use tracescale_models::cause::{Baseline, Edge, Help, Service, Verdict, Window, judge};
 
 use super::rows::{Layout, ServiceKey, services};
-use super::utilization::{of_service, utilizations};
+use super::utilization::{Utilization, of_service, utilizations};
 use crate::model::{Column, Model, Seen};
 use crate::window::WINDOW_START;
 
@@ -114,19 +114,21 @@ fn observed(seen: &Seen<'_>, summary: &RecordBatch) -> Window {
     let [completions, samples, sojourn, self_time, errors, presence] =
         ["completion_rate", "n_eff", "mean_sojourn", "self_time", "error_ratio", "presence"].map(column);
     let seconds = length(seen, summary);
-    let busy: BTreeMap<ServiceKey, f64> = seen.rows("metric_gauges").map(utilizations).unwrap_or_default();
+    let busy: BTreeMap<ServiceKey, Utilization> = seen.rows("metric_gauges").map(utilizations).unwrap_or_default();
     let mut names: BTreeMap<String, usize> = BTreeMap::new();
     services(summary).for_each(|(_, key)| *names.entry(key.name).or_default() += 1);
     let service = |(row, key): (usize, ServiceKey)| {
         // The verdict wants numbers of requests: few show nothing.
         let requests = completions.number(row)? * seconds;
+        let utilization = of_service(&busy, &key, names.get(&key.name) == Some(&1));
         (presence.text(row) != Some("missing")).then(|| Service {
             name: key.full_name(),
             requests,
             samples: samples.number(row),
             sojourn: sojourn.number(row),
             self_time: self_time.number(row),
-            utilization: of_service(&busy, &key, names.get(&key.name) == Some(&1)),
+            utilization: utilization.map(|of| of.mean),
+            peak_utilization: utilization.map(|of| of.peak),
             safe_utilization: None,
             throttled: None,
             error_share: errors.number(row),

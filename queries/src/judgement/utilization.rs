@@ -19,20 +19,31 @@ const GAUGES: [&str; 5] = [
 /// The one that may come in parts, by mode (user, system, wait), which add up.
 const BY_MODE: &str = "process.cpu.utilization";
 
-/// The utilization of each service, averaged over its replicas, from rows of `metric_gauges`.
-pub(super) fn utilizations(gauges: &RecordBatch) -> BTreeMap<ServiceKey, f64> {
-    let (names, presence) = (Column::of(gauges, "metric_name"), Column::of(gauges, "presence"));
-    let mut best: BTreeMap<ServiceKey, (usize, f64)> = BTreeMap::new();
+/// How busy a service is.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) struct Utilization {
+    /// Over its replicas and the window.
+    pub(super) mean: f64,
+    /// Of a single replica at any time.
+    pub(super) peak: f64,
+}
+
+/// The utilization of each service, from rows of `metric_gauges`.
+pub(super) fn utilizations(gauges: &RecordBatch) -> BTreeMap<ServiceKey, Utilization> {
+    let [names, presence, most] = ["metric_name", "presence", "max"].map(|name| Column::of(gauges, name));
+    let mut best: BTreeMap<ServiceKey, (usize, Utilization)> = BTreeMap::new();
     for (row, key) in services(gauges).filter(|(row, _)| presence.text(*row) == Some("active")) {
         let rank = names.text(row).and_then(|name| GAUGES.iter().position(|gauge| *gauge == name));
-        let share = rank.and_then(|rank| of_replica(gauges, row, GAUGES[rank])).filter(|share| *share >= 0.0);
-        let (Some(rank), Some(share)) = (rank, share) else { continue };
-        let found = best.entry(key).or_insert((rank, share));
+        let mean = rank.and_then(|rank| of_replica(gauges, row, GAUGES[rank])).filter(|share| *share >= 0.0);
+        let (Some(rank), Some(mean)) = (rank, mean) else { continue };
+        // Of parts the largest is known, which may be less than their sum.
+        let utilization = Utilization { mean, peak: most.number(row).map_or(mean, |most| most.max(mean)) };
+        let found = best.entry(key).or_insert((rank, utilization));
         if rank < found.0 {
-            *found = (rank, share);
+            *found = (rank, utilization);
         }
     }
-    best.into_iter().map(|(key, (_, share))| (key, share)).collect()
+    best.into_iter().map(|(key, (_, utilization))| (key, utilization)).collect()
 }
 
 /// The share of a replica. Of several series to a replica the mean says nothing: it is a busy process with its idle modes, or a
@@ -48,7 +59,7 @@ fn of_replica(gauges: &RecordBatch, row: usize, gauge: &str) -> Option<f64> {
 
 /// The utilization of a service, whose name is nobody else's if `is_alone`: then gauges count also where only they have a
 /// namespace, or only its spans do, since agents on a node often know no namespaces.
-pub(super) fn of_service(shares: &BTreeMap<ServiceKey, f64>, key: &ServiceKey, is_alone: bool) -> Option<f64> {
+pub(super) fn of_service(shares: &BTreeMap<ServiceKey, Utilization>, key: &ServiceKey, is_alone: bool) -> Option<Utilization> {
     if let Some(share) = shares.get(key) {
         return Some(*share);
     }
@@ -88,13 +99,14 @@ mod tests {
             ("metric_name", words(|row| row.1)),
             ("presence", words(|_| "active")),
             ("mean", numbers(|row| Some(row.2))),
+            ("max", numbers(|row| Some(row.2 + 0.1))),
             ("total", numbers(|row| row.3.map(|series| series * row.2))),
             ("series", numbers(|row| row.3)),
             ("instances", numbers(|row| row.4)),
         ];
         let shares = utilizations(&RecordBatch::try_from_iter_with_nullable(columns.map(|(name, column)| (name, column, true))).unwrap());
-        let shown: Vec<String> = shares.iter().map(|(key, share)| format!("{} {share:.2}", key.name)).collect();
-        assert_eq!(shown, ["alone 0.70", "modes 0.90", "pods 0.80", "told 0.60"]);
+        let shown: Vec<String> = shares.iter().map(|(key, of)| format!("{} {:.2} {:.2}", key.name, of.mean, of.peak)).collect();
+        assert_eq!(shown, ["alone 0.70 0.80", "modes 0.90 0.90", "pods 0.80 0.90", "told 0.60 0.70"]);
     }
 
     fn key(name: &str, namespace: Option<&str>) -> ServiceKey {
@@ -104,13 +116,17 @@ mod tests {
     /// Guarantees: gauges of another or unknown namespace count for a service only where there can be no other one.
     #[test]
     fn namespaces_may_be_missing_on_one_side() {
-        let shares = BTreeMap::from([(key("cart", None), 0.9), (key("pay", Some("shop")), 0.8), (key("web", Some("a")), 0.1)]);
+        let of_service = |shares: &[(ServiceKey, f64)], key: &ServiceKey, is_alone| {
+            let utilization = |(key, share): &(ServiceKey, f64)| (key.clone(), Utilization { mean: *share, peak: 1.0 });
+            of_service(&shares.iter().map(utilization).collect(), key, is_alone).map(|of| of.mean)
+        };
+        let shares = [(key("cart", None), 0.9), (key("pay", Some("shop")), 0.8), (key("web", Some("a")), 0.1)];
         assert_eq!(of_service(&shares, &key("cart", Some("shop")), true), Some(0.9));
         assert_eq!(of_service(&shares, &key("cart", Some("shop")), false), None);
         assert_eq!(of_service(&shares, &key("pay", None), true), Some(0.8));
         assert_eq!(of_service(&shares, &key("web", Some("b")), true), None);
         assert_eq!(of_service(&shares, &key("we", None), true), None);
-        let two = BTreeMap::from([(key("cart", Some("a")), 0.9), (key("cart", Some("b")), 0.1)]);
+        let two = [(key("cart", Some("a")), 0.9), (key("cart", Some("b")), 0.1)];
         assert_eq!(of_service(&two, &key("cart", None), true), None);
         assert_eq!(of_service(&two, &key("cart", Some("b")), false), Some(0.1));
     }

@@ -28,6 +28,9 @@ pub struct Service {
     /// Share of its capacity in use by its own work: CPU of the limit. Worker slots that are held while it waits for others do
     /// not count: a full pool is what a victim looks like.
     pub utilization: Option<f64>,
+    /// The highest single measurement of it, over time and replicas; as the mean when unknown. Measurements come late and a window
+    /// may begin before a fault does, so a mean still looks idle when the newest measurement does not.
+    pub peak_utilization: Option<f64>,
     /// Utilization up to which it meets its objective; [`super::SAFE_UTILIZATION`] when unknown.
     pub safe_utilization: Option<f64>,
     /// Share of CPU periods in which it was throttled.
@@ -108,6 +111,11 @@ impl Window {
 // === impl Service ===
 
 impl Service {
+    /// The utilization that it reached.
+    pub(super) fn peak(&self) -> Option<f64> {
+        self.peak_utilization.or(self.utilization)
+    }
+
     /// Requests that were looked at.
     pub(super) fn seen(&self) -> f64 {
         self.samples.map_or(self.requests, |samples| samples.min(self.requests))

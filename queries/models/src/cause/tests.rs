@@ -198,6 +198,23 @@ fn a_slow_dependency_is_named() {
     assert_eq!(verdict.would_help("frontend"), blocked_by("database"));
 }
 
+/// Guarantees: a service whose newest measurement left the idle is not called idle because the mean of the window still is, and one
+/// whose measurements are as high as ever is.
+#[test]
+fn a_processor_on_its_way_up_is_not_idle() {
+    let mut calm = shop();
+    service(&mut calm, "currency").utilization = Some(0.1);
+    service(&mut calm, "currency").peak_utilization = Some(0.2);
+    let baseline = Baseline::learn(&vec![calm.clone(); 6]);
+    for (peak, expected) in [(Some(0.9), Kind::Unknown), (Some(0.2), Kind::NotCapacity), (None, Kind::NotCapacity)] {
+        let mut window = calm.clone();
+        let currency = service(&mut window, "currency");
+        (currency.self_time, currency.utilization, currency.peak_utilization) = (Some(0.1), Some(0.3), peak);
+        let verdict = judge(&window, &baseline);
+        assert_eq!(verdict.culprit().map(|cause| (cause.service.as_str(), cause.kind)), Some(("currency", expected)), "{peak:?}");
+    }
+}
+
 /// Guarantees: spans that stand for many requests are as few as they are: a dozen of them is no mean of a thousand requests.
 #[test]
 fn sampled_requests_are_few() {
