@@ -298,7 +298,7 @@ pub struct EvaluateArgs {
     /// The folder with recorded series.
     #[arg(long, value_name = "DIR", env = "TRACESCALE_DATA")]
     pub data: Option<PathBuf>,
-    /// A part of the series, to see that it works.
+    /// A part of the series and faults, to see that it works.
     #[arg(long)]
     pub quick: bool,
     /// Print the report as JSON.

@@ -10,6 +10,7 @@ use tracescale_evaluate::{causes, forecasts, scaling};
 use crate::cli::EvaluateArgs;
 use crate::console;
 
+mod engine;
 mod speed;
 
 /// What is measured.
@@ -19,10 +20,18 @@ pub enum What {
     Forecasts,
     /// The model against calibrated HPA, KPA and KEDA.
     Scaling,
-    /// The service that is named for labelled faults.
+    /// The service that is named for labelled faults: by the models alone, and by the engine from the recorded spans as OTLP.
     Causes,
     /// How long all models take for a thousand services; needs no data.
     Speed,
+}
+
+/// Labelled faults, by the models alone and through the engine.
+#[derive(Serialize)]
+struct Causes {
+    #[serde(flatten)]
+    models: causes::Report,
+    engine: Vec<engine::Section>,
 }
 
 /// Runs the command.
@@ -40,7 +49,7 @@ pub fn main(args: &EvaluateArgs) -> anyhow::Result<ExitCode> {
             tell(args, &report, || report.text())
         }
         What::Causes => {
-            let report = causes::evaluate(&data(args)?)?;
+            let report = Causes::evaluate(&data(args)?, args.quick)?;
             tell(args, &report, || report.text())
         }
         What::Speed => {
@@ -63,4 +72,18 @@ fn tell<R: Serialize>(args: &EvaluateArgs, report: &R, text: impl Fn() -> String
     let text = if args.json { serde_json::to_string(report).context("report")? } else { text() };
     console::print_line(text.trim_end())?;
     Ok(ExitCode::SUCCESS)
+}
+
+// === impl Causes ===
+
+impl Causes {
+    fn evaluate(root: &Path, quick: bool) -> anyhow::Result<Self> {
+        let models = causes::evaluate(root)?;
+        let engine = engine::evaluate(&causes::recordings(root)?, &models, quick)?;
+        Ok(Self { models, engine })
+    }
+
+    fn text(&self) -> String {
+        self.engine.iter().fold(self.models.text(), |text, section| text + &section.text())
+    }
 }

@@ -8,6 +8,8 @@ SELECT window_start, window_end, service_name, service_namespace, metric_name, u
        max(value) AS max,
        avg(value) * count(DISTINCT series_id) AS total,
        count(DISTINCT series_id) AS series,
+       -- More series than instances: several to each, by container, state or label.
+       nullif(count(DISTINCT service_instance_id), 0) AS instances,
        CAST(count(*) AS DOUBLE) AS n_eff,
        CAST(NULL AS DOUBLE) AS confidence,
        count(*) AS samples

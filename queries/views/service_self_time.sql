@@ -3,8 +3,8 @@
 CREATE VIEW service_self_time AS
 SELECT window_start, window_end, server_service AS service_name, server_namespace AS service_namespace,
        sum(self_time * adjusted_count) / nullif(sum(adjusted_count), 0) AS mean,
-       -- Squared coefficient of variation: variance over squared mean.
-       greatest(0, sum(self_time * self_time * adjusted_count) * sum(adjusted_count) / nullif(power(sum(self_time * adjusted_count), 2), 0) - 1) AS scv,
+       -- Squared coefficient of variation: variance over squared mean. Only rounding takes it below zero.
+       abs(sum(self_time * self_time * adjusted_count) * sum(adjusted_count) / nullif(power(sum(self_time * adjusted_count), 2), 0) - 1) AS scv,
        quantile(self_time, 0.50, adjusted_count) AS p50,
        quantile(self_time, 0.95, adjusted_count) AS p95,
        quantile(self_time, 0.99, adjusted_count) AS p99,

@@ -52,6 +52,7 @@ class Point:
     series: tuple
     service: str
     namespace: str
+    instance: str
     metric: str
     unit: str
     kind: str
@@ -200,11 +201,16 @@ def spans(path):
                     weight=weight(span.trace_state),
                     service=about.get("service.name"),
                     namespace=about.get("service.namespace"),
-                    instance=about.get("service.instance.id") or about.get("k8s.pod.uid") or about.get("k8s.pod.name"),
+                    instance=instance(about),
                     attributes=own,
                     resource=about,
                     links=tuple((link.trace_id, link.span_id) for link in span.links),
                 )
+
+
+def instance(resource):
+    """What tells an instance from others, by the attributes of its resource."""
+    return resource.get("service.instance.id") or resource.get("k8s.pod.uid") or resource.get("k8s.pod.name")
 
 
 def unordered(pairs):
@@ -230,6 +236,7 @@ def points(path):
                                 series=(origin, metric.name, metric.unit, unordered(point.attributes)),
                                 service=about.get("service.name"),
                                 namespace=about.get("service.namespace"),
+                                instance=instance(about),
                                 metric=metric.name,
                                 unit=metric.unit,
                                 kind=kind,

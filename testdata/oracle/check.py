@@ -2,7 +2,8 @@
 """Compares the final windows of replays with an independent computation from the raw captures.
 
     check.py CAPTURE… --binary target/debug/tracescale     replays the captures itself
-    check.py CAPTURE --rows FILE                           compares JSON lines of `run --replay CAPTURE --json`
+    check.py CAPTURE --rows FILE                           compares JSON lines of
+                                                           `run --replay CAPTURE --config testdata/oracle/sojourn.sql --json`
 
 With --generated a capture of metrics, which generated.py makes, is checked too. Counts and rates must be equal and
 quantiles within 1 %. Every window with rows must be there exactly once in its last revision, no window may count what is
@@ -36,17 +37,20 @@ INSTANCE, OPERATION = (*SERVICE, "service_instance_id"), (*SERVICE, "operation",
 PLACE = ("k8s_namespace_name", "k8s_deployment_name", "k8s_statefulset_name", "faas_name", "aws_ecs_service_arn")
 METRIC = (*SERVICE, "metric_name", "unit")
 # Columns that say that a row counts something.
-AMOUNTS = ("samples", "arrival_rate", "completion_rate", "call_rate", "increase", "observations")
+AMOUNTS = ("samples", "arrival_rate", "completion_rate", "call_rate", "increase", "observations", "requests", "counted")
+# A view of the oracle's own, of what JSON lines do not hold.
+OWN = Path(__file__).with_name("sojourn.sql")
 
 
 @dataclass(frozen=True)
 class View:
-    """Key columns, how the rows are computed from spans or from metric points, and the columns that there must be."""
+    """Key columns, how the rows are computed from spans or from metric points, the columns that there must be, and the length of a window."""
 
     keys: tuple
     of: str
     compute: Callable
     required: tuple
+    size: int = windows.SIZE
 
 
 def service(span):
@@ -82,14 +86,14 @@ VIEWS = {
     "calls": View(EDGE, "spans", windows.calls, ("samples", "call_rate", "client_p99", "server_p99", "wait_p99", "matched_share")),
     "service_self_time": View(SERVICE, "spans", lambda spans: windows.own_work(spans, service), ("samples", "mean", "p99")),
     "service_summary": View(SERVICE, "spans", lambda spans: windows.summary(spans, service), ("samples", "arrival_rate", "p99", "self_time", "service_time", "offered_load")),
+    "service_pulse": View(SERVICE, "spans", lambda spans: windows.pulse(spans, service), ("samples", "completion_rate", "mean", "n_eff"), windows.PULSE),
+    "service_sojourn": View(SERVICE, "spans", lambda spans: windows.sojourn(spans, service), ("samples", "requests", "errors", "n_eff")),
+    "sojourn_distribution": View(SERVICE, "spans", lambda spans: windows.distribution(spans, service), ("counted", "p50", "p90", "p99", "share_above_100ms")),
     "workloads": View((*SERVICE, *PLACE), "spans", lambda spans: windows.workloads(spans, workload), ("samples", "instances")),
     "metric_rates": View(METRIC, "points", metrics.rates, ("samples", "increase", "rate", "rate_per_series", "covered_seconds", "series", "resets")),
     "metric_gauges": View(METRIC, "points", metrics.gauges, ("samples", "mean", "min", "max", "total", "series")),
     "metric_histograms": View(METRIC, "points", metrics.histograms, ("samples", "mean", "observations", "rate", "series", "p50", "p90", "p95", "p99")),
 }
-
-# Views whose windows are not those computed here (a minute every five seconds), and so are not compared.
-OTHER_WINDOWS = {"service_pulse", "service_sojourn"}
 
 
 def nanos(time):
@@ -105,7 +109,7 @@ def replay(binary, path, speed, seconds):
     with tempfile.TemporaryDirectory(prefix="oracle-") as folder:
         rows = Path(folder) / "rows.jsonl"
         with rows.open("wb") as out:
-            command = [binary, "run", "--replay", path, "--speed", speed, "--json", "--data-dir", folder]
+            command = [binary, "run", "--replay", path, "--config", OWN, "--speed", speed, "--json", "--data-dir", folder]
             done = subprocess.run(command, stdout=out, timeout=seconds, check=False)
         if done.returncode != 0:
             raise SystemExit(f"oracle: {binary} run --replay {path} exited with {done.returncode}")
@@ -122,7 +126,7 @@ def final_rows(lines, problems):
             continue
         keys = VIEWS[view].keys
         at = (tuple(row.get(key) for key in keys), nanos(row["window_start"]))
-        if nanos(row["window_end"]) - at[1] != windows.SIZE:
+        if nanos(row["window_end"]) - at[1] != VIEWS[view].size:
             problems.append(f"{view} {at}: a window of {nanos(row['window_end']) - at[1]} ns")
         before = found[view].get(at)
         if before is not None and before.get("revision", 0) >= row.get("revision", 0):
@@ -131,10 +135,11 @@ def final_rows(lines, problems):
     return found
 
 
-def label(at):
+def label(view, at):
     """A key and window for people."""
     key, start = at
-    return f"{'/'.join(map(str, key))} [{datetime.fromtimestamp(start / windows.NANOS, timezone.utc):%H:%M:%S} +60s)"
+    length = VIEWS[view].size // windows.NANOS
+    return f"{'/'.join(map(str, key))} [{datetime.fromtimestamp(start / windows.NANOS, timezone.utc):%H:%M:%S} +{length}s)"
 
 
 def compare(view, expected, actual, problems):
@@ -144,22 +149,22 @@ def compare(view, expected, actual, problems):
     for at, values in expected.items():
         row = actual.get(at)
         if row is None:
-            problems.append(f"{view} {label(at)}: missing; expected {values}")
+            problems.append(f"{view} {label(view, at)}: missing; expected {values}")
             continue
         for column in required:
             if column not in row:
-                problems.append(f"{view} {label(at)}: no column {column}")
+                problems.append(f"{view} {label(view, at)}: no column {column}")
         for column, value in ({"presence": "active"} | values).items():
             if column in row and value is not windows.OPEN:
                 compared[column] += 1
                 why = windows.differs(column, value, row[column])
                 if why:
-                    problems.append(f"{view} {label(at)} {column}: {why}")
+                    problems.append(f"{view} {label(view, at)} {column}: {why}")
         other.update(column for column in row if column not in values and column not in (*KNOWN, *VIEWS[view].keys))
     for at, row in actual.items():
         surplus = [column for column in AMOUNTS if row.get(column)] or ["presence"] * (row.get("presence") == "active")
         if at not in expected and surplus:
-            problems.append(f"{view} {label(at)}: not in the capture, but {', '.join(f'{c} = {row[c]}' for c in surplus)}")
+            problems.append(f"{view} {label(view, at)}: not in the capture, but {', '.join(f'{c} = {row[c]}' for c in surplus)}")
     return compared, other
 
 

@@ -130,10 +130,10 @@ def gauges(points):
     for point in points:
         if point.kind == "gauge" or (point.kind == "sum" and not point.is_monotonic and point.temporality == "cumulative"):
             for start in windows_of(point.time):
-                groups[key(point), start].append((growth.number(point.data), point.series))
+                groups[key(point), start].append((growth.number(point.data), point.series, point.instance))
     table = {}
     for at, rows in groups.items():
-        levels, series = [level for level, _ in rows], len({series for _, series in rows})
+        levels, series = [level for level, _, _ in rows], len({series for _, series, _ in rows})
         average = sum(levels) / len(levels)
         table[at] = {
             "mean": average,
@@ -141,6 +141,7 @@ def gauges(points):
             "max": max(levels),
             "total": average * series,
             "series": series,
+            "instances": len({instance for _, _, instance in rows} - {None}) or None,
             "n_eff": float(len(levels)),
             "confidence": None,
             "samples": len(levels),

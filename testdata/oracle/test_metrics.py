@@ -119,7 +119,7 @@ class Views(unittest.TestCase):
 class Shipped(unittest.TestCase):
     def test_no_shipped_view_is_left_out(self):
         shipped = Path(__file__).resolve().parents[2] / "queries" / "views"
-        self.assertEqual(set(check.VIEWS) | check.OTHER_WINDOWS, {path.stem for path in shipped.glob("*.sql")})
+        self.assertEqual(set(check.VIEWS), {path.stem for path in shipped.glob("*.sql")} | {"sojourn_distribution"})
 
 
 class Generated(unittest.TestCase):

@@ -37,6 +37,19 @@ class Windows(unittest.TestCase):
         self.assertAlmostEqual(row["completion_rate"], 6 / 60)
         self.assertAlmostEqual(row["n_eff"], 36 / 18)
 
+    def test_pulse_and_sojourn_do_not_overlap(self):
+        given = [span(60, 74, 4.0), span(60, 75, 1.0, True), span(60, 119, 1.0), span(119, 120)]
+        pulse = windows.pulse(given, lambda one: one.service)
+        self.assertEqual({start // NANOS: row["samples"] for (_, start), row in pulse.items()}, {60: 1, 75: 1, 105: 1, 120: 1})
+        self.assertAlmostEqual(pulse["s", 60 * NANOS]["completion_rate"], 4 / 15)
+        minute = windows.sojourn(given, lambda one: one.service)["s", 60 * NANOS]
+        self.assertEqual((minute["samples"], minute["requests"], minute["errors"]), (3, 6.0, 1.0))
+        held = windows.distribution(given, lambda one: one.service)["s", 60 * NANOS]
+        self.assertEqual((held["counted"], held["p50"], held["p99"], held["share_above_100ms"]), (6.0, 14.0, 59.0, (1.0, 1.0)))
+
+    def test_a_share_above_a_limit_is_known_but_for_what_is_near_it(self):
+        self.assertEqual(windows.above([(0.05, 1.0), (0.1005, 1.0), (0.2, 2.0)], 0.1), (0.5, 0.75))
+
     def test_calls_are_paired_and_waits_are_what_the_other_side_did_not_see(self):
         given = [
             span(60, 64, kind="CLIENT", id=b"c", service="a"),
@@ -58,6 +71,10 @@ class Windows(unittest.TestCase):
         nested = [span(110, 140, kind="CLIENT", parent=b"e", id=b"1"), span(130, 180, kind="CLIENT", parent=b"i", id=b"2"), span(185, 195, kind="CLIENT", parent=b"e", id=b"3")]
         rows = windows.own_work([entry, inner, *nested], lambda one: one.service)
         self.assertAlmostEqual(rows["s", 180 * NANOS]["mean"], 20.0)
+
+    def test_variation_is_variance_over_squared_mean(self):
+        self.assertAlmostEqual(windows.scv([(1.0, 3.0), (5.0, 1.0)]), 3 / 4)
+        self.assertEqual((windows.scv([(2.0, 1.0)]), windows.scv([])), (0.0, None))
 
     def test_quantiles_are_nearest_rank(self):
         values = [(float(v), 1.0) for v in range(1, 11)]

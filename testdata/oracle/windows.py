@@ -10,9 +10,11 @@ from dataclasses import dataclass
 NANOS = 1_000_000_000
 SIZE, SLIDE = 60 * NANOS, 5 * NANOS
 SECONDS = SIZE / NANOS
+# The windows of service_pulse, which do not overlap.
+PULSE = 15 * NANOS
 QUANTILES = {"p50": 0.50, "p90": 0.90, "p95": 0.95, "p99": 0.99, "p999": 0.999}
 # Columns that come from a histogram whose values are within 1 % of the samples.
-SKETCHED = tuple(f"{prefix}{name}" for prefix in ("", "client_", "server_", "wait_", "self_time_") for name in QUANTILES)
+SKETCHED = ("wait_p05", *(f"{prefix}{name}" for prefix in ("", "client_", "server_", "wait_", "self_time_") for name in QUANTILES))
 # What is left open.
 OPEN = object()
 # How long a message may be under way, and how long its producer is kept before it counts as never delivered.
@@ -63,6 +65,12 @@ def mean(weighted):
     return sum(value * weight for value, weight in weighted) / total if total else None
 
 
+def scv(weighted):
+    """The squared coefficient of variation, or none."""
+    middle, total = mean(weighted), sum(weight for _, weight in weighted)
+    return sum(weight * (value - middle) ** 2 for value, weight in weighted) / total / middle**2 if middle else None
+
+
 def n_eff(weights):
     """How many equally weighted samples say as much."""
     squares = sum(weight * weight for weight in weights)
@@ -104,6 +112,52 @@ def latency(spans, key):
         table[at] = rates(rows, "completion_rate") | {"mean": mean(ordered), "max": ordered[-1][0]}
         table[at].update({name: quantile(ordered, q) for name, q in QUANTILES.items()})
     return table
+
+
+def tumbling(spans, key, size):
+    """Entry spans by (key, window start) of their end, in windows that do not overlap."""
+    groups = defaultdict(list)
+    for span in spans:
+        if span.is_entry:
+            groups[key(span), span.end - span.end % size].append(span)
+    return groups
+
+
+def pulse(spans, key):
+    """service_pulse: what was answered, quarter minute by quarter minute."""
+    table = {}
+    for at, rows in tumbling(spans, key, PULSE).items():
+        weights = [span.weight for span in rows]
+        table[at] = {"samples": len(rows), "completion_rate": sum(weights) / (PULSE / NANOS), "n_eff": n_eff(weights)}
+        table[at]["mean"] = mean([(duration(span), span.weight) for span in rows])
+    return table
+
+
+def sojourn(spans, key):
+    """service_sojourn: how many requests ended in a minute, and failed."""
+    table = {}
+    for at, rows in tumbling(spans, key, SIZE).items():
+        weights = [span.weight for span in rows]
+        failed = sum(span.weight for span in rows if span.is_error)
+        table[at] = {"samples": len(rows), "requests": sum(weights), "errors": failed, "n_eff": n_eff(weights)}
+    return table
+
+
+def distribution(spans, key):
+    """What the distributions of service_sojourn hold."""
+    table = {}
+    for at, rows in tumbling(spans, key, SIZE).items():
+        ordered = sorted((duration(span), span.weight) for span in rows)
+        total = sum(weight for _, weight in ordered)
+        table[at] = {"counted": total} | {name: quantile(ordered, QUANTILES[name]) for name in ("p50", "p90", "p99")}
+        table[at]["share_above_100ms"] = above(ordered, 0.1) if total else None
+    return table
+
+
+def above(weighted, limit):
+    """Bounds of the share above a limit, as a histogram knows it whose values are within 1 % of the samples."""
+    total = sum(weight for _, weight in weighted)
+    return tuple(sum(weight for value, weight in weighted if value > limit * near) / total for near in (1.01, 0.99))
 
 
 def load(spans, key):
@@ -184,6 +238,8 @@ def calls(spans):
             ordered = sorted((getattr(call, name), call.weight) for call in rows if getattr(call, name) is not None)
             table[at][f"{name}_mean"] = mean(ordered)
             table[at].update({f"{name}_{column}": quantile(ordered, q) for column, q in QUANTILES.items()})
+            if name == "wait":
+                table[at]["wait_p05"] = quantile(ordered, 0.05)
     return table
 
 
@@ -219,6 +275,7 @@ def own_work(spans, key):
         whole = sum(duration(span) * span.weight for span in rows)
         weights = [span.weight for span in rows]
         table[at] = {"samples": len(rows), "mean": mean(ordered), "max": ordered[-1][0], "n_eff": n_eff(weights)}
+        table[at]["scv"] = scv(ordered)
         table[at]["self_share"] = sum(value * weight for value, weight in ordered) / whole if whole else None
         table[at].update({name: quantile(ordered, q) for name, q in QUANTILES.items()})
     return table
@@ -232,7 +289,7 @@ def summary(spans, key):
         row.update({column: there.get(column) for column in (*QUANTILES, "max")})
         row.update({column: there.get(column, OPEN) for column in ("error_rate", "error_ratio")})
         row["presence"] = "active" if there and work else OPEN
-        row.update({"self_time": work.get("mean"), "self_time_p99": work.get("p99")})
+        row.update({"self_time": work.get("mean"), "self_time_p99": work.get("p99"), "service_scv": work.get("scv")})
         row["service_time"] = row["mean_sojourn"] if row["self_time"] is None else row["self_time"]
         row["offered_load"] = None if row["service_time"] is None else row["arrival_rate"] * row["service_time"]
     return table

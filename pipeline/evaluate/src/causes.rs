@@ -13,11 +13,13 @@
 use std::path::{Path, PathBuf};
 
 pub use self::case::{Alarm, Calm, Case, Naive};
+pub use self::recording::{Cpu, Minute, RecordedSpan, Recording, Side, Trace, recordings};
 pub use self::report::{Report, Score, Section, Sensitivity};
 
 mod case;
 mod nezha;
 mod petshop;
+mod recording;
 mod report;
 mod table;
 #[cfg(test)]

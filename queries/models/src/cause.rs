@@ -162,14 +162,17 @@ fn kind(window: &Window, baseline: &Baseline, name: &str, added: &Added) -> Kind
     let errors = service.error_share.zip(normal.error_share).map_or(0.0, |(share, normal)| normal.excess(share));
     let queues =
         queue_share > QUEUE_SHARE && constant.is_some_and(|share| share < CONSTANT_SHARE) && added.standing > STANDING_SHARE * added.queue;
-    match service.utilization {
+    let peak = service.peak();
+    let is_rising = peak.zip(normal.peak_utilization).is_some_and(|(peak, normal)| normal.excess(peak) > 0.0);
+    let is_below_usual = service.utilization.zip(normal.utilization).is_some_and(|(utilization, normal)| utilization < normal.median);
+    match peak {
         _ if errors > ERROR_RISE => Kind::NotCapacity,
-        Some(utilization) if utilization < IDLE_UTILIZATION => Kind::NotCapacity,
+        Some(peak) if peak < IDLE_UTILIZATION => Kind::NotCapacity,
         // A processor that does less than usual while requests wait longer is not what they wait for.
-        Some(utilization) if normal.utilization.is_some_and(|normal| utilization < normal.median) => Kind::NotCapacity,
+        Some(_) if is_below_usual && !is_rising => Kind::NotCapacity,
         _ if queues => Kind::Capacity,
         // On its way up to what is safe: own work then holds waiting for the processor, and nobody can tell how much.
-        Some(utilization) if normal.utilization.is_some_and(|normal| normal.excess(utilization) > 0.0) => Kind::Unknown,
+        Some(_) if is_rising => Kind::Unknown,
         Some(_) if queue_share <= QUEUE_SHARE => Kind::NotCapacity,
         _ => Kind::Unknown,
     }

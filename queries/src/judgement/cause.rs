@@ -9,13 +9,15 @@ use arrow::error::ArrowError;
 use tracescale_core::time::Timestamp;
 use tracescale_models::cause::{Baseline, Edge, Help, Service, Verdict, Window, judge};
 
-use super::rows::{Layout, ServiceKey, services};
-use super::utilization::utilizations;
+use super::rows::{Layout, ServiceKey, ends, services};
+use super::utilization::{Utilization, of_service, throttled, utilizations};
 use crate::model::{Column, Model, Seen};
 use crate::window::WINDOW_START;
 
 /// Time between windows that make the baseline: windows of a minute that do not overlap.
 const APART: Duration = Duration::from_secs(60);
+/// What ends so much later than a final window was not before it: late rows change younger windows than that.
+const AHEAD: Duration = Duration::from_secs(15 * 60);
 /// Windows of the baseline: an hour.
 const WINDOWS: usize = 60;
 /// Windows, and so minutes, before anything is said: what is normal must be known first.
@@ -37,6 +39,8 @@ pub(super) struct Causes {
 
 impl Causes {
     fn learn(&mut self, end: Timestamp, window: &Window) {
+        // After the clock stepped back, windows of the future would keep everything from being learned.
+        self.windows.retain(|(known, _)| known.since(end) < AHEAD);
         if self.windows.back().is_some_and(|(last, _)| end.since(*last) < APART) {
             return;
         }
@@ -60,7 +64,7 @@ impl Model for Causes {
     }
 
     fn reads(&self) -> &'static [&'static str] {
-        &["service_summary", "calls", "metric_gauges"]
+        &["service_summary", "calls", "metric_gauges", "metric_rates"]
     }
 
     fn keys(&self) -> &'static [&'static str] {
@@ -106,21 +110,28 @@ impl Model for Causes {
 /// The figures of a window.
 fn observed(seen: &Seen<'_>, summary: &RecordBatch) -> Window {
     let column = |name| Column::of(summary, name);
-    let [completions, sojourn, self_time, errors, presence] =
-        ["completion_rate", "mean_sojourn", "self_time", "error_ratio", "presence"].map(column);
+    let [completions, samples, sojourn, self_time, errors, presence] =
+        ["completion_rate", "n_eff", "mean_sojourn", "self_time", "error_ratio", "presence"].map(column);
     let seconds = length(seen, summary);
-    let busy: BTreeMap<ServiceKey, f64> = seen.rows("metric_gauges").map(utilizations).unwrap_or_default();
+    let busy: BTreeMap<ServiceKey, Utilization> = seen.rows("metric_gauges").map(utilizations).unwrap_or_default();
+    let held_back = seen.rows("metric_rates").map(throttled).unwrap_or_default();
+    let mut names: BTreeMap<String, usize> = BTreeMap::new();
+    services(summary).for_each(|(_, key)| *names.entry(key.name).or_default() += 1);
     let service = |(row, key): (usize, ServiceKey)| {
         // The verdict wants numbers of requests: few show nothing.
         let requests = completions.number(row)? * seconds;
+        let is_alone = names.get(&key.name) == Some(&1);
+        let utilization = of_service(&busy, &key, is_alone);
         (presence.text(row) != Some("missing")).then(|| Service {
             name: key.full_name(),
             requests,
+            samples: samples.number(row),
             sojourn: sojourn.number(row),
             self_time: self_time.number(row),
-            utilization: busy.get(&key).copied(),
+            utilization: utilization.map(|of| of.mean),
+            peak_utilization: utilization.map(|of| of.peak),
             safe_utilization: None,
-            throttled: None,
+            throttled: of_service(&held_back, &key, is_alone),
             error_share: errors.number(row),
         })
     };
@@ -137,23 +148,37 @@ fn length(seen: &Seen<'_>, rows: &RecordBatch) -> f64 {
 
 fn edges(calls: &RecordBatch, seconds: f64) -> Vec<Edge> {
     let column = |name| Column::of(calls, name);
-    let [client, client_namespace, server, server_namespace] =
-        ["client_service", "client_namespace", "server_service", "server_namespace"].map(column);
-    let [rate, client_mean, server_mean, wait, floor] = ["call_rate", "client_mean", "server_mean", "wait_mean", "wait_p05"].map(column);
-    let name = |name: Column<'_>, namespace: Column<'_>, row| {
-        let name = name.text(row)?.to_owned();
-        Some(ServiceKey { name, namespace: namespace.text(row).map(str::to_owned) }.full_name())
-    };
-    let edge = |row| {
+    let [rate, samples, client_mean, server_mean, wait, floor] =
+        ["call_rate", "n_eff", "client_mean", "server_mean", "wait_mean", "wait_p05"].map(column);
+    let edge = |(row, client, server)| {
         Some(Edge {
-            client: name(client, client_namespace, row)?,
-            server: name(server, server_namespace, row)?,
+            client,
+            server,
             calls: rate.number(row)? * seconds,
+            samples: samples.number(row),
             client_duration: client_mean.number(row),
             server_duration: server_mean.number(row),
             wait: wait.number(row),
             wait_floor: floor.number(row),
         })
     };
-    (0..calls.num_rows()).filter_map(edge).collect()
+    ends(calls).filter_map(edge).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Guarantees: a minute is learned once, late changes of older windows are not, and a clock that steps back does not end
+    /// learning.
+    #[test]
+    fn a_clock_that_steps_back_does_not_end_learning() {
+        let mut causes = Causes::default();
+        let mut learn = |seconds: i64| {
+            causes.learn(Timestamp::from_secs(1_767_600_000 + seconds), &Window::default());
+            causes.windows.len()
+        };
+        assert_eq!([7200, 7205, 7260, 7320, 7215].map(&mut learn), [1, 1, 2, 3, 3]);
+        assert_eq!([3600, 3630, 3660].map(&mut learn), [1, 1, 2]);
+    }
 }

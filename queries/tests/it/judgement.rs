@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, FixedSizeBinaryArray, Float64Array, RecordBatch};
+use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, FixedSizeBinaryArray, Float64Array, RecordBatch, UInt64Array};
 use arrow::datatypes::Float64Type;
 use tracescale_core::schema::Stream;
 use tracescale_core::time::Timestamp;
@@ -61,6 +61,22 @@ fn second(second: i64, wait: impl Fn(i64) -> i64) -> RecordBatch {
         ("adjusted_count", Arc::new(Float64Array::from(vec![1.0; spans.len()]))),
     ];
     batch(Stream::Spans, spans.len(), given)
+}
+
+/// The CPU of stock in a second, as agents send it who know no namespaces: by `mode`, one series each.
+fn by_mode(second: i64, shares: &[f64]) -> RecordBatch {
+    let count = shares.len();
+    let given: Vec<(&str, ArrayRef)> = vec![
+        ("time", times((0..count).map(|_| second * 1000 * MILLI))),
+        ("metric_name", words(vec!["process.cpu.utilization"; count])),
+        ("metric_kind", words(vec!["gauge"; count])),
+        ("temporality", words(vec!["unspecified"; count])),
+        ("series_id", Arc::new(UInt64Array::from_iter_values(1..=count as u64))),
+        ("value", Arc::new(Float64Array::from(shares.to_vec()))),
+        ("service_name", words(vec!["stock"; count])),
+        ("service_instance_id", words(vec!["one"; count])),
+    ];
+    batch(Stream::Metrics, count, given)
 }
 
 async fn engine() -> Engine {
@@ -157,4 +173,71 @@ async fn the_door_announces_what_is_behind_it() {
     }
     assert!(number(&flow, "announced_p90", 1) >= 12.0 && number(&flow, "growth_most", 0) > 1.5);
     assert!(flow.column_by_name("called_rate").unwrap().is_null(0) && flow.column_by_name("announced").unwrap().is_null(0));
+}
+
+/// Guarantees: a process that says its CPU by mode is as busy as its modes together, though its mean looks idle, and though its agent
+/// knows no namespace: more of it helps.
+#[tokio::test]
+async fn a_busy_process_is_not_idle_by_mode() {
+    let sql = "SELECT * FROM service_cause WHERE window_end = latest() AND service_name = 'stock'";
+    let mut engine = engine().await;
+    for (from, to, wait, shares) in [(0, 480, 2, [0.2, 0.1, 0.0]), (480, 600, 200, [0.8, 0.15, 0.0])] {
+        for at in from..to {
+            let now = Timestamp::from_secs(START + at + 2);
+            let delay = |trace: i64| if wait > 2 { wait + (trace * 7919) % 800 } else { wait };
+            let spans = second(START + at, delay);
+            let spans = with(&spans, "service_namespace", words(vec!["shop"; spans.num_rows()]));
+            engine.push("sender", vec![(Stream::Spans, spans), (Stream::Metrics, by_mode(START + at, &shares))], now).await.unwrap();
+            if at % 5 == 4 {
+                let _ = engine.advance(now).await.unwrap();
+            }
+        }
+    }
+    let cause = rows(&engine, sql).await;
+    assert_eq!(text(&cause, &["cause", "cause_kind", "more_helps"]), ["shop/stock capacity yes"]);
+    assert!((number(&cause, "utilization", 0) - 0.95).abs() < 1e-9, "{cause:?}");
+    let gauges = rows(&engine, "SELECT * FROM metric_gauges WHERE window_end = latest()").await;
+    assert_eq!(text(&gauges, &["series", "instances"]), ["3 1"]);
+}
+
+/// Guarantees: where senders sample, one slow span among a dozen is blamed on nobody, though each stands for hundreds of requests.
+#[tokio::test]
+async fn one_slow_sample_is_no_cause() {
+    let mut engine = engine().await;
+    for at in 0..600 {
+        let now = Timestamp::from_secs(START + at + 2);
+        // Of 48 traces in four seconds one is kept; a single one is slow.
+        if at % 4 == 0 {
+            let kept = second(START + at, |_| if at == 560 { 9000 } else { 2 }).slice(0, 3);
+            let weights = Arc::new(Float64Array::from(vec![48.0; kept.num_rows()]));
+            engine.push("sender", vec![(Stream::Spans, with(&kept, "adjusted_count", weights))], now).await.unwrap();
+        }
+        if at % 5 == 4 {
+            let _ = engine.advance(now).await.unwrap();
+        }
+    }
+    let calls = rows(&engine, "SELECT * FROM calls WHERE window_end = latest()").await;
+    assert!((number(&calls, "call_rate", 0) - 12.0).abs() < 1.0 && number(&calls, "wait_mean", 0) > 0.1, "{calls:?}");
+    let cause = rows(&engine, "SELECT * FROM service_cause WHERE window_end = latest() ORDER BY service_name").await;
+    assert_eq!(text(&cause, &["service_name", "cause", "more_helps"]), ["cart NULL unknown", "stock NULL unknown"]);
+}
+
+/// Rows with another column.
+fn with(rows: &RecordBatch, column: &str, values: ArrayRef) -> RecordBatch {
+    let mut columns = rows.columns().to_vec();
+    columns[rows.schema_ref().index_of(column).unwrap()] = values;
+    RecordBatch::try_new(rows.schema(), columns).unwrap()
+}
+
+/// Guarantees: a service without requests has no variation of its own time, rather than none at all.
+#[tokio::test]
+async fn an_idle_service_has_no_variation() {
+    let mut engine = engine().await;
+    feed(&mut engine, 0, 30, |_| 2).await;
+    let _ = engine.advance(Timestamp::from_secs(START + 150)).await.unwrap();
+    let sql = "SELECT * FROM service_self_time WHERE service_name = 'stock' ORDER BY window_end";
+    let own = rows(&engine, sql).await;
+    let [mean, scv] = ["mean", "scv"].map(|name| own.column_by_name(name).unwrap());
+    assert!(mean.null_count() > 0 && mean.null_count() < own.num_rows(), "{own:?}");
+    assert_eq!(mean.logical_nulls(), scv.logical_nulls());
 }

@@ -26,27 +26,28 @@ const OTHER_LIMITS: [f64; 4] = [0.6, 0.7, 0.8, 0.95];
 
 /// One recorded system.
 pub(super) struct System {
-    name: &'static str,
-    folder: PathBuf,
+    pub(super) name: &'static str,
+    pub(super) folder: PathBuf,
     faults: Vec<Fault>,
-    /// The calm minute of spans, and when it was.
+    /// The calm minute of spans, its file, and when it was.
     calm: Spans,
-    calm_at: &'static str,
+    pub(super) calm_file: PathBuf,
+    pub(super) calm_at: &'static str,
     minutes: BTreeMap<i64, Window>,
 }
 
 /// An injected fault.
 #[derive(Debug, Deserialize)]
-struct Fault {
+pub(super) struct Fault {
     inject_time: String,
-    inject_pod: String,
-    inject_type: String,
+    pub(super) inject_pod: String,
+    pub(super) inject_type: String,
 }
 
 // === impl Fault ===
 
 impl Fault {
-    fn is_capacity(&self) -> bool {
+    pub(super) fn is_capacity(&self) -> bool {
         matches!(self.inject_type.as_str(), "cpu_contention" | "cpu_consumed")
     }
 
@@ -83,10 +84,10 @@ impl System {
         if let Some(fault) = faults.iter().find(|fault| fault.minute().is_none()) {
             return Err(Error::Content { path, line: 1, what: format!("{:?} is no time", fault.inject_time) });
         }
-        let (calm_at, calm) = (calm.1, calm.0);
-        let calm = Spans::read(&Table::read(folder.join(calm))?)?;
+        let (calm_file, calm_at) = (folder.join(calm.0), calm.1);
+        let calm = Spans::read(&Table::read(calm_file.clone())?)?;
         let minutes = minutes(&folder, &calm.window())?;
-        Ok(Self { name, folder, faults, calm, calm_at, minutes })
+        Ok(Self { name, folder, faults, calm, calm_file, calm_at, minutes })
     }
 
     /// Every fault of the day and every calm minute, judged minute by minute from pod metrics and the call graph; then once more
@@ -163,12 +164,12 @@ impl System {
         Ok(Section { title: format!("{}, {with}", self.name), cases, calm, paths, ..Section::default() })
     }
 
-    fn minute_of(&self, at: &str) -> Option<i64> {
+    pub(super) fn minute_of(&self, at: &str) -> Option<i64> {
         self.minutes.keys().copied().find(|minute| clock(*minute) == at)
     }
 
     /// The fault under way at a clock time `HH:MM`.
-    fn fault_at(&self, at: &str) -> Option<(i64, &Fault)> {
+    pub(super) fn fault_at(&self, at: &str) -> Option<(i64, &Fault)> {
         let minute = self.minute_of(at)?;
         let is_under_way = |fault: &&Fault| fault.age(minute).is_some_and(|age| (1..=FAULT_MINUTES).contains(&age));
         // The first minute of a fault belongs to it too, unless it was injected at that minute's end.

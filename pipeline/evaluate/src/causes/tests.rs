@@ -63,6 +63,25 @@ fn figures_of_one_trace() {
     assert!(traces::Spans::read(&broken).err().unwrap().to_string().contains("inline line 4: \"soon\""));
 }
 
+/// Guarantees: to be sent again, spans are sorted into their traces and know their side of a call; an id that is none is told.
+#[test]
+fn sides_of_recorded_spans() {
+    let text = "TraceID,SpanID,ParentID,PodName,OperationName,StartTimeUnixNano,EndTimeUnixNano,Duration\n\
+                2,1,root,front-1-x,/,2000,3000,0\n\
+                1,c,b,back-1-y,work,1700,1800,0\n\
+                1,a,root,front-1-x,/,1000,1900,0\n\
+                1,b,a,front-1-x,call,1200,1900,0\n\
+                1,d,c,back-1-y,query,1710,1720,0\n";
+    let table = |text: String| table::Table::new(PathBuf::from("inline"), text).unwrap();
+    let traces = recording::traces(&table(text.to_owned())).unwrap();
+    assert_eq!(traces.iter().map(|trace| (trace.id, trace.start, trace.spans.len())).collect::<Vec<_>>(), [(1, 1000, 4), (2, 2000, 1)]);
+    let sides: Vec<(u64, Side, &str)> = traces[0].spans.iter().map(|span| (span.id, span.side, span.service())).collect();
+    let (front, back) = ("front", "back");
+    assert_eq!(sides, [(12, Side::Server, back), (10, Side::Server, front), (11, Side::Client, front), (13, Side::Internal, back)]);
+    let error = recording::traces(&table(text.replace("1,d,c", "1,x,c"))).unwrap_err();
+    assert!(error.to_string().contains("inline line 6: \"x\" is no id"), "{error}");
+}
+
 /// Guarantees: pods, clocks and times are read as the recordings write them.
 #[test]
 fn names_and_times() {

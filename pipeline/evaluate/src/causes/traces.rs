@@ -171,6 +171,7 @@ impl Calls {
             client: client.to_owned(),
             server: server.to_owned(),
             calls: count,
+            samples: None,
             client_duration: Some(self.client / count),
             server_duration: Some(self.server / count),
             wait: Some(self.waits.iter().sum::<f64>() / count),

@@ -6,7 +6,8 @@ use super::baseline::{Baseline, median};
 use super::figures::{Edge, Window};
 use super::is_busy;
 
-/// Requests or calls below which a mean says nothing of a window; such services are left to their utilization.
+/// Requests or calls below which a mean says nothing of a window; such services are left to their utilization. Where senders
+/// sample, one that stands for hundreds is one.
 pub(super) const LEAST_REQUESTS: f64 = 30.0;
 /// Calls to so many different servers show what is common to all of a client's calls.
 const LEAST_EDGES: usize = 3;
@@ -43,7 +44,7 @@ struct Slower<'a> {
 impl<'a> Slower<'a> {
     /// `None` when too little is known of the edge to judge it.
     fn of(window: &Window, baseline: &Baseline, edge: &'a Edge) -> Option<Self> {
-        let is_known = edge.calls >= LEAST_REQUESTS && window.is_instrumented(&edge.server);
+        let is_known = edge.seen() >= LEAST_REQUESTS && window.is_instrumented(&edge.server);
         let normal = baseline.edge(&edge.client, &edge.server);
         let (wait, usual) = edge.mean_wait().zip(normal.wait).filter(|_| is_known)?;
         let floor = edge.wait_floor.zip(normal.wait_floor).map(|(floor, usual)| (floor - usual.median).max(0.0));
@@ -68,7 +69,7 @@ impl Added {
 pub(super) fn added<'a>(window: &'a Window, baseline: &Baseline) -> BTreeMap<&'a str, Added> {
     let mut map = BTreeMap::new();
     // Few requests of a busy service may decide its rank: that it is a cause does not rest on them.
-    for service in window.services.iter().filter(|service| service.requests >= LEAST_REQUESTS || is_busy(service)) {
+    for service in window.services.iter().filter(|service| service.seen() >= LEAST_REQUESTS || is_busy(service)) {
         let normal = baseline.service(&service.name).self_time;
         let excess = window.self_time(service).zip(normal).map_or(0.0, |(time, normal)| normal.excess(time));
         if excess > 0.0 {
@@ -121,7 +122,7 @@ fn common_to_server(edges: &[Slower<'_>], server: &str) -> f64 {
 
 /// Calls to servers of which nothing else is known: all of their added time is theirs.
 fn externals<'a>(window: &'a Window, baseline: &Baseline, map: &mut BTreeMap<&'a str, Added>) {
-    for edge in window.edges.iter().filter(|edge| edge.calls >= LEAST_REQUESTS && !window.is_instrumented(&edge.server)) {
+    for edge in window.edges.iter().filter(|edge| edge.seen() >= LEAST_REQUESTS && !window.is_instrumented(&edge.server)) {
         let normal = baseline.edge(&edge.client, &edge.server).client_duration;
         let excess = edge.client_duration.zip(normal).map_or(0.0, |(time, normal)| normal.excess(time));
         if excess > 0.0 {

@@ -29,6 +29,7 @@ pub struct Normal {
 pub(super) struct ServiceNormal {
     pub(super) self_time: Option<Normal>,
     pub(super) utilization: Option<Normal>,
+    pub(super) peak_utilization: Option<Normal>,
     pub(super) throttled: Option<Normal>,
     pub(super) error_share: Option<Normal>,
 }
@@ -86,11 +87,12 @@ impl Baseline {
     /// Learns from trailing windows, in any order. The caller bounds how many: an hour of them is enough.
     #[must_use]
     pub fn learn(windows: &[Window]) -> Self {
-        let mut services: BTreeMap<&str, [Vec<f64>; 4]> = BTreeMap::new();
+        let mut services: BTreeMap<&str, [Vec<f64>; 5]> = BTreeMap::new();
         let mut edges: BTreeMap<(&str, &str), [Vec<f64>; 3]> = BTreeMap::new();
         for window in windows {
             for service in &window.services {
-                let figures = [window.self_time(service), service.utilization, service.throttled, service.error_share];
+                let own = window.self_time(service);
+                let figures = [own, service.utilization, service.peak(), service.throttled, service.error_share];
                 collect(services.entry(&service.name).or_default(), figures);
             }
             for edge in &window.edges {
@@ -99,8 +101,8 @@ impl Baseline {
             }
         }
         let services = services.into_iter().map(|(name, figures)| {
-            let [self_time, utilization, throttled, error_share] = figures.map(Normal::of);
-            (name.to_owned(), ServiceNormal { self_time, utilization, throttled, error_share })
+            let [self_time, utilization, peak_utilization, throttled, error_share] = figures.map(Normal::of);
+            (name.to_owned(), ServiceNormal { self_time, utilization, peak_utilization, throttled, error_share })
         });
         let edges = edges.into_iter().map(|((client, server), figures)| {
             let [client_duration, wait, wait_floor] = figures.map(Normal::of);

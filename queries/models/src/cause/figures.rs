@@ -19,6 +19,8 @@ pub struct Service {
     pub name: String,
     /// Requests that ended in the window (adjusted for sampling).
     pub requests: f64,
+    /// Effective samples behind its figures, where senders sample; as many as requests when unknown.
+    pub samples: Option<f64>,
     /// Mean duration of its server spans, seconds.
     pub sojourn: Option<f64>,
     /// Mean time per request without its calls, seconds. When unknown it follows from `sojourn` and the edges.
@@ -26,6 +28,9 @@ pub struct Service {
     /// Share of its capacity in use by its own work: CPU of the limit. Worker slots that are held while it waits for others do
     /// not count: a full pool is what a victim looks like.
     pub utilization: Option<f64>,
+    /// The highest single measurement of it, over time and replicas; as the mean when unknown. Measurements come late and a window
+    /// may begin before a fault does, so a mean still looks idle when the newest measurement does not.
+    pub peak_utilization: Option<f64>,
     /// Utilization up to which it meets its objective; [`super::SAFE_UTILIZATION`] when unknown.
     pub safe_utilization: Option<f64>,
     /// Share of CPU periods in which it was throttled.
@@ -43,6 +48,8 @@ pub struct Edge {
     pub server: String,
     /// Calls that ended in the window (adjusted for sampling).
     pub calls: f64,
+    /// Effective samples behind its figures, where senders sample; as many as calls when unknown.
+    pub samples: Option<f64>,
     /// Mean duration that the client saw, seconds.
     pub client_duration: Option<f64>,
     /// Mean duration that the server saw, seconds.
@@ -101,9 +108,28 @@ impl Window {
     }
 }
 
+// === impl Service ===
+
+impl Service {
+    /// The utilization that it reached.
+    pub(super) fn peak(&self) -> Option<f64> {
+        self.peak_utilization.or(self.utilization)
+    }
+
+    /// Requests that were looked at.
+    pub(super) fn seen(&self) -> f64 {
+        self.samples.map_or(self.requests, |samples| samples.min(self.requests))
+    }
+}
+
 // === impl Edge ===
 
 impl Edge {
+    /// Calls that were looked at.
+    pub(super) fn seen(&self) -> f64 {
+        self.samples.map_or(self.calls, |samples| samples.min(self.calls))
+    }
+
     /// Mean time in front of the server, seconds.
     #[must_use]
     pub fn mean_wait(&self) -> Option<f64> {

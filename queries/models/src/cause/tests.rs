@@ -23,6 +23,7 @@ fn shop() -> Window {
         server_duration: Some(server_duration),
         wait: Some(0.002),
         wait_floor: Some(0.001),
+        ..Edge::default()
     };
     Window {
         services: vec![
@@ -195,6 +196,40 @@ fn a_slow_dependency_is_named() {
     assert_eq!((verdict.culprit().unwrap().service.as_str(), verdict.culprit().unwrap().kind), ("database", Kind::Dependency));
     assert_eq!(verdict.would_help("cart"), blocked_by("database"));
     assert_eq!(verdict.would_help("frontend"), blocked_by("database"));
+}
+
+/// Guarantees: a service whose newest measurement left the idle is not called idle because the mean of the window still is, and one
+/// whose measurements are as high as ever is.
+#[test]
+fn a_processor_on_its_way_up_is_not_idle() {
+    let mut calm = shop();
+    service(&mut calm, "currency").utilization = Some(0.1);
+    service(&mut calm, "currency").peak_utilization = Some(0.2);
+    let baseline = Baseline::learn(&vec![calm.clone(); 6]);
+    for (peak, expected) in [(Some(0.9), Kind::Unknown), (Some(0.2), Kind::NotCapacity), (None, Kind::NotCapacity)] {
+        let mut window = calm.clone();
+        let currency = service(&mut window, "currency");
+        (currency.self_time, currency.utilization, currency.peak_utilization) = (Some(0.1), Some(0.3), peak);
+        let verdict = judge(&window, &baseline);
+        assert_eq!(verdict.culprit().map(|cause| (cause.service.as_str(), cause.kind)), Some(("currency", expected)), "{peak:?}");
+    }
+}
+
+/// Guarantees: spans that stand for many requests are as few as they are: a dozen of them is no mean of a thousand requests.
+#[test]
+fn sampled_requests_are_few() {
+    for (samples, expected) in [(None, Some("currency")), (Some(50.0), Some("currency")), (Some(12.0), None)] {
+        let mut window = shop();
+        slow_call(&mut window, "currency", 0.1, 0.05);
+        window.services.iter_mut().for_each(|service| service.samples = samples);
+        window.edges.iter_mut().for_each(|edge| edge.samples = samples);
+        let verdict = judge(&window, &usual());
+        assert_eq!(verdict.culprit().map(|cause| cause.service.as_str()), expected, "{verdict:?}");
+        let mut window = shop();
+        service(&mut window, "currency").self_time = Some(0.1);
+        service(&mut window, "currency").samples = samples;
+        assert_eq!(judge(&window, &usual()).culprit().is_some(), expected.is_some());
+    }
 }
 
 /// Guarantees: a service with too few requests for a mean is judged by its saturation alone, and one that is always busy is
