@@ -1,5 +1,6 @@
 //! Forecast, sizing and prices put together for one service: observe windows, ask for a plan.
 
+use super::cost::is_saving_worth;
 use super::curve::Curve;
 use super::peak::{Peak, PeakForecaster, SAMPLE};
 use super::startup::Startups;
@@ -23,8 +24,8 @@ const PACE: f64 = 0.1;
 const PACE_MOST: f64 = 3.0;
 /// Share of the peaks below which nobody plans, whatever the price.
 const LOWEST: f64 = 0.05;
-/// Minutes that a number of replicas is taken to stay,
-const HOLD: f64 = 10.0;
+/// Seconds that a number of replicas is taken to stay,
+const HOLD: f64 = 600.0;
 /// and what changing it costs, in replica-minutes: starts, connections, and people who look at it.
 const CHANGE_PRICE: f64 = 4.0;
 /// Completions that the service time given at the start counts for.
@@ -328,7 +329,7 @@ impl Planner {
         let late = self.forecaster.late_peak()?;
         let (peak, wanted) = if wanted > ordered { (&late, self.cheapest(&late, bias).clamp(ordered, wanted)) } else { (peak, wanted) };
         let saving = self.cost(peak, bias, ordered) - self.cost(peak, bias, wanted);
-        Some(if saving * HOLD > self.change_price { wanted } else { ordered })
+        Some(if is_saving_worth(saving, 1.0 / 60.0, HOLD, self.change_price) { wanted } else { ordered })
     }
 
     /// What a number of replicas costs in a minute, in replica-minutes: itself, and the price of a violation by the probability that
