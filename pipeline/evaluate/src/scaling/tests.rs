@@ -27,7 +27,7 @@ fn parts_of_a_load() {
 fn one_case_from_end_to_end() {
     let load = wave();
     let mut bench = Bench::new();
-    let mut case = || Contest { bench: &mut bench, load: &load, startup: 30.0 }.policy(Family::Tracescale, ALLOWED).unwrap();
+    let mut case = || Contest { bench: &mut bench, load: &load, startup: 30.0 }.policy(Family::Tracescale, ALLOWED).unwrap().0;
     let (first, again) = (case(), case());
     assert_eq!(first, again);
     let hours = first.hours_at_level.unwrap();
@@ -42,7 +42,7 @@ fn recorded_log() {
         eprintln!("skipped: TRACESCALE_DATA does not name the data folder");
         return;
     };
-    let load = read(&root, "nasa", 60, 1, 0).unwrap();
+    let load = read(&root, "nasa", 60, 1, Duration::ZERO).unwrap();
     let case = Contest { bench: &mut Bench::new(), load: &load, startup: 120.0 }.case().unwrap();
     assert!(case.saving_against_best().unwrap() > 0.05, "{case:?}");
 }
