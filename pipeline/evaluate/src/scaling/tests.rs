@@ -35,6 +35,40 @@ fn one_case_from_end_to_end() {
     assert!(hours > 0.9 * oracle && hours < 0.8 * constant, "{hours} {oracle} {constant}");
 }
 
+/// Counts how often it is asked.
+struct Asked(Duration, std::rc::Rc<std::cell::Cell<u32>>);
+
+impl Policy for Asked {
+    fn name(&self) -> String {
+        "asked".to_owned()
+    }
+
+    fn interval(&self) -> Duration {
+        self.0
+    }
+
+    fn tick(&mut self, _: Timestamp, _: &tracescale_simulate::policy::Telemetry) -> Option<u32> {
+        self.1.set(self.1.get() + 1);
+        None
+    }
+}
+
+/// Guarantees: every policy is asked as often as it asks for, KPA every 2 s and HPA every 15 s, whatever the step of the others.
+#[test]
+fn policies_look_as_often_as_they_do() {
+    let load = wave();
+    let part = Part { from: load.test.from, until: load.test.from + Duration::from_secs(3600) };
+    let mut bench = Bench::new();
+    for (interval, expected) in [(2, 1800), (5, 720), (15, 240)] {
+        let count = std::rc::Rc::default();
+        let policy = Asked(Duration::from_secs(interval), std::rc::Rc::clone(&count));
+        bench.run(&load, part, 30.0, 1, Box::new(policy)).unwrap();
+        assert_eq!(count.get(), expected, "{interval} s");
+    }
+    let kpa = baseline(Family::Kpa, 1.0, 0).unwrap();
+    assert_eq!(kpa.interval(), Duration::from_secs(2));
+}
+
 /// Guarantees: on the recorded web server's log the model needs fewer replica-hours than every calibrated baseline.
 #[test]
 fn recorded_log() {
