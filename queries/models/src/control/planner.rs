@@ -328,6 +328,9 @@ impl Planner {
         // What is worth keeping for the whole time may not be worth ordering for its end, which is all that an order reaches.
         let late = self.forecaster.late_peak()?;
         let (peak, wanted) = if wanted > ordered { (&late, self.cheapest(&late, bias).clamp(ordered, wanted)) } else { (peak, wanted) };
+        if ordered < self.least(peak, bias) {
+            return Some(wanted);
+        }
         let saving = self.cost(peak, bias, ordered) - self.cost(peak, bias, wanted);
         Some(if is_saving_worth(saving, 1.0 / 60.0, HOLD, self.change_price) { wanted } else { ordered })
     }
@@ -338,11 +341,15 @@ impl Planner {
         f64::from(replicas) + self.violation_price() * peak.exceedance(self.curve.rate(replicas) / bias)
     }
 
+    /// Replicas for the lowest peaks: what is below saves little and never recovers.
+    fn least(&self, peak: &Peak<'_>, bias: f64) -> u32 {
+        let lowest = peak.quantile(LOWEST).unwrap_or(peak.level);
+        self.needed(lowest * bias).max(self.settings.replicas_min)
+    }
+
     /// The number of replicas that costs least. Begins where a shortage is all but certain.
     fn cheapest(&self, peak: &Peak<'_>, bias: f64) -> u32 {
-        // What is below even the lowest peaks saves little and never recovers.
-        let lowest = peak.quantile(LOWEST).unwrap_or(peak.level);
-        let least = self.needed(lowest * bias).max(self.settings.replicas_min);
+        let least = self.least(peak, bias);
         let mut best = (f64::INFINITY, least);
         for replicas in least..=self.settings.replicas_max.max(least) {
             let cost = self.cost(peak, bias, replicas);

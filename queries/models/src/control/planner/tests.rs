@@ -165,3 +165,14 @@ fn changes_have_a_price() {
     assert_eq!([replicas(9.0, wanted + 1), replicas(11.0, wanted + 1), replicas(11.0, wanted + 2)], [wanted, wanted + 1, wanted]);
     assert_eq!([replicas(-1.0, wanted + 1), replicas(1e6, wanted - 1)], [wanted + 1, wanted - 1]);
 }
+
+/// Guarantees: where violations cost next to nothing, fewer than the lowest peaks need are still never kept: the price of a change
+/// does not hold what never recovers.
+#[test]
+fn cheap_violations_do_not_hold_too_few() {
+    let mut planner = planner(Settings { violation_price: 0.5, ..settings() }, 400.0);
+    planner.set_change_price(100.0);
+    let least = planner.plan(&Supply::default()).unwrap().replicas;
+    let kept = planner.plan(&Supply { ready: least / 2, ..Supply::default() }).unwrap().replicas;
+    assert!(kept >= least, "{least} {kept}");
+}
