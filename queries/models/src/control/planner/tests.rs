@@ -163,7 +163,16 @@ fn changes_have_a_price() {
     assert_eq!([replicas(0.0, wanted + 1), replicas(0.0, wanted - 1)], [wanted, wanted]);
     // One replica more costs ten replica-minutes in ten minutes.
     assert_eq!([replicas(9.0, wanted + 1), replicas(11.0, wanted + 1), replicas(11.0, wanted + 2)], [wanted, wanted + 1, wanted]);
-    assert_eq!([replicas(-1.0, wanted + 1), replicas(1e6, wanted - 1)], [wanted + 1, wanted - 1]);
+    assert_eq!(replicas(-1.0, wanted + 1), wanted + 1);
+    // Nothing is known of this load but its rate: what it may come to spans several replicas.
+    let mut unseen = Planner::new(settings(), Startups::default()).unwrap();
+    unseen.observe(&Window { end: 15.0, arrival_rate: Some(400.0), ..Window::default() });
+    let wanted = unseen.plan(&Supply::default()).unwrap().replicas;
+    let mut one_less = |price| {
+        unseen.set_change_price(price);
+        unseen.plan(&Supply { ready: wanted - 1, ..Supply::default() }).unwrap().replicas
+    };
+    assert_eq!([one_less(0.0), one_less(1e9)], [wanted, wanted - 1]);
 }
 
 /// Guarantees: where violations cost next to nothing, fewer than the lowest peaks need are still never kept: the price of a change
