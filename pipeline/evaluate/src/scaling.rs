@@ -9,7 +9,8 @@
 //! Every policy gets the same: a grid of settings and a knob, chosen on the training part as the cheapest that breaks the promise in
 //! at most the allowed share of the minutes. On the test part two things are compared: what each needs, in replica-hours, at exactly
 //! the allowed share (its knob moved until it breaks the promise as often, its other settings as chosen), and what the chosen
-//! setting itself came to. Both engines of the simulator use the same queueing model that the planner sizes with, so this
+//! setting itself came to. Beside that the bar is read literally: every baseline as calibrated, without hindsight, against what the
+//! model needs for exactly as many violations ([`Same`]). Both engines of the simulator use the same queueing model that the planner sizes with, so this
 //! measures forecasts, prices and reaction, not whether that model is right.
 
 mod candidates;
@@ -17,6 +18,7 @@ mod engines;
 mod frontier;
 mod learned;
 mod report;
+mod same;
 mod trial;
 mod workload;
 
@@ -35,6 +37,7 @@ pub use engines::EngineCheck;
 use frontier::Frontier;
 pub use learned::{Cost, LearnedCase};
 pub use report::{Case, PolicyCase, Report, Summary};
+pub use same::{Same, SameSummary};
 use trial::{Bench, Outcome, REPLICAS, service};
 use workload::{Part, Workload};
 
@@ -73,8 +76,6 @@ const ALLOWED: f64 = 0.01;
 const ALLOWED_SHORT: f64 = 0.05;
 /// Minutes of a test part below which a record is short.
 const SHORT_MINUTES: f64 = 300.0;
-/// A day.
-const DAY: Duration = Duration::from_secs(86_400);
 /// Seeds that the chosen settings are run with on the test part.
 const SEEDS: [u64; 3] = [1, 2, 3];
 /// Seconds beyond the start-up that the oracle looks ahead.
@@ -110,19 +111,19 @@ pub enum ScalingError {
 /// # Errors
 /// When a recording cannot be read.
 pub fn evaluate(data_root: &Path, quick: bool) -> Result<Report, ScalingError> {
-    evaluate_some(data_root, 0, |name| !quick || QUICK.contains(&name))
+    evaluate_some(data_root, Duration::ZERO, |name| !quick || QUICK.contains(&name))
 }
 
-/// The same on the series whose names are chosen, as if the records had ended so many days earlier: other training and test parts,
+/// The same on the series whose names are chosen, as if the records had ended so much earlier: other training and test parts,
 /// for those who want to know whether a policy was made for the usual ones.
 ///
 /// # Errors
 /// When a recording cannot be read.
-pub fn evaluate_some(data_root: &Path, days_earlier: u32, chosen: impl Fn(&str) -> bool) -> Result<Report, ScalingError> {
+pub fn evaluate_some(data_root: &Path, earlier: Duration, chosen: impl Fn(&str) -> bool) -> Result<Report, ScalingError> {
     let mut bench = Bench::new();
     let (mut cases, mut engines, mut learned) = (Vec::new(), Vec::new(), Vec::new());
     for (name, step, stretch) in SERIES.into_iter().filter(|(name, ..)| chosen(name)) {
-        let workload = read(data_root, name, step, stretch, days_earlier)?;
+        let workload = read(data_root, name, step, stretch, earlier)?;
         if name == ENGINES {
             engines = engines::check(&mut bench, &workload)?;
         }
@@ -136,8 +137,8 @@ pub fn evaluate_some(data_root: &Path, days_earlier: u32, chosen: impl Fn(&str) 
     Ok(Report::new(cases, engines, learned))
 }
 
-/// A series as a load, without its last days.
-fn read(data_root: &Path, name: &'static str, step: i64, stretch: u32, days_earlier: u32) -> Result<Workload, ScalingError> {
+/// A series as a load, without its end.
+fn read(data_root: &Path, name: &'static str, step: i64, stretch: u32, earlier: Duration) -> Result<Workload, ScalingError> {
     let none = || ScalingError::NoLoad { name, step };
     let series = load(data_root, name)?.resample(step).ok_or_else(none)?;
     // What was not recorded was probably like what came before.
@@ -148,7 +149,7 @@ fn read(data_root: &Path, name: &'static str, step: i64, stretch: u32, days_earl
         values.push(last);
     }
     let interval = Duration::from_secs(u64::try_from(step).unwrap_or(1)) * stretch;
-    let left_out = (DAY * days_earlier).as_nanos() / interval.as_nanos().max(1);
+    let left_out = earlier.as_nanos() / interval.as_nanos().max(1);
     values.truncate(values.len().saturating_sub(usize::try_from(left_out).unwrap_or(usize::MAX)));
     Workload::new(name, Timestamp::from_secs(series.start), interval, &values).ok_or_else(none)
 }
@@ -167,9 +168,17 @@ impl Contest<'_> {
         let (load, startup) = (self.load, self.startup);
         let minutes = load.test.seconds() / 60.0;
         let allowed = if minutes < SHORT_MINUTES { ALLOWED_SHORT } else { ALLOWED };
-        let mut policies = Vec::new();
-        for family in Family::ALL {
-            policies.push(self.policy(family, allowed)?);
+        let (own, mut frontier) = self.policy(Family::Tracescale, allowed)?;
+        let mut policies = vec![own];
+        let (knobs, planner) = (Family::Tracescale.knobs(), self.planner(Family::Tracescale, load.test)?);
+        for family in Family::BASELINES {
+            let (mut baseline, _) = self.policy(family, allowed)?;
+            let mut run = |place: usize| self.run(Family::Tracescale, planner.as_ref(), load.test, knobs[place], 0, SEEDS[0]);
+            if let Some(same) = &mut baseline.same {
+                frontier = frontier.refine(knobs.len(), same.violations, &mut run)?;
+                same.model_hours = frontier.hours;
+            }
+            policies.push(baseline);
         }
         Ok(Case {
             series: load.name.clone(),
@@ -182,7 +191,8 @@ impl Contest<'_> {
         })
     }
 
-    fn policy(&mut self, family: Family, allowed: f64) -> Result<PolicyCase, ScalingError> {
+    /// A policy, calibrated and judged, and its runs on the test part.
+    fn policy(&mut self, family: Family, allowed: f64) -> Result<(PolicyCase, Frontier), ScalingError> {
         let knobs = family.knobs();
         let train = self.planner(family, self.load.train)?;
         let mut best: Option<(f64, usize, usize)> = None;
@@ -207,7 +217,8 @@ impl Contest<'_> {
             }
         }
         let careful = found.runs.first().map_or_else(Outcome::default, |(_, outcome)| *outcome);
-        Ok(PolicyCase {
+        let same = plain.first().filter(|_| family != Family::Tracescale).map(Same::of);
+        let case = PolicyCase {
             policy: family.name(),
             setting: family.describe(knobs[place], other),
             hours_at_level: found.hours,
@@ -218,7 +229,9 @@ impl Contest<'_> {
             violations: mean(&plain, |outcome| outcome.violations),
             actions: mean(&plain, |outcome| f64::from(outcome.actions)),
             oscillations: mean(&plain, |outcome| f64::from(outcome.oscillations)),
-        })
+            same,
+        };
+        Ok((case, found))
     }
 
     /// A planner with the history of a part; none for baselines, which need no history.

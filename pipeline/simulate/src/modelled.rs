@@ -17,14 +17,16 @@ use crate::policy::{Policy, Telemetry};
 use crate::score::MINUTE_REQUESTS_MIN;
 use crate::world::Objective;
 
-/// Length of a window's slide.
-const SLIDE: Duration = Duration::from_secs(15);
+/// Length of a window,
+const WINDOW: Duration = Duration::from_secs(15);
+/// and of its slide.
+const SLIDE: Duration = Duration::from_secs(5);
 /// Age of the newest final window when a rule is evaluated: what batching, transport and lateness take.
 const PIPELINE_DELAY: Duration = Duration::from_secs(10);
 /// How often it looks whether a window became final: rules run when one does.
 const LOOK: Duration = Duration::from_secs(5);
 /// Windows that are caught up with at most after a pause; older ones are a gap.
-const WINDOWS_MOST: u32 = 40;
+const WINDOWS_MOST: u32 = 120;
 /// Replicas whose start was seen that are remembered at most.
 const STARTED_MOST: usize = 100_000;
 
@@ -137,7 +139,7 @@ impl Modelled {
         let oldest = visible - SLIDE * WINDOWS_MOST;
         let mut end = self.seen_until.map_or(visible, |seen| seen + SLIDE).max(oldest);
         while end <= visible {
-            if let Some(means) = seen.over(end - SLIDE, end) {
+            if let Some(means) = seen.over(end - WINDOW, end) {
                 let done = means.completion_rate;
                 self.planner.observe(&Window {
                     end: seconds(end),

@@ -46,8 +46,8 @@ const WINDOWS: [(u64, f64, u64); 3] = [(60, 200.0, 0), (60, 200.0, 300), (120, 1
 // === impl Family ===
 
 impl Family {
-    /// All of them, the model first.
-    pub(super) const ALL: [Self; 4] = [Self::Tracescale, Self::Hpa, Self::Kpa, Self::Keda];
+    /// Those that the model is compared with.
+    pub(super) const BASELINES: [Self; 3] = [Self::Hpa, Self::Kpa, Self::Keda];
 
     /// Name in reports.
     pub(super) fn name(self) -> &'static str {
@@ -169,7 +169,7 @@ pub(super) fn planner(load: &Workload, service: &ServiceSpec, from: Timestamp, s
         violation_price: 100.0,
         violation_budget: None,
         pipeline_delay: 10.0,
-        interval: 15.0,
+        interval: 5.0,
         drain: 60.0,
     };
     let mut planner = Planner::new(settings, starts)?;

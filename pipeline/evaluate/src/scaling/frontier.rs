@@ -19,7 +19,12 @@ pub(super) struct Frontier {
 impl Frontier {
     /// Halves a grid of `points` until neighbours are on both sides of `level`. Violations are taken to rise along the grid.
     pub(super) fn search<E>(points: usize, level: f64, mut run: impl FnMut(usize) -> Result<Outcome, E>) -> Result<Self, E> {
-        let mut found = Self::default();
+        Self::default().refine(points, level, &mut run)
+    }
+
+    /// The same for another level; runs that were made are not made again.
+    pub(super) fn refine<E>(&self, points: usize, level: f64, run: &mut impl FnMut(usize) -> Result<Outcome, E>) -> Result<Self, E> {
+        let mut found = Self { runs: self.runs.clone(), ..Self::default() };
         let mut at = |place: usize, found: &mut Self| {
             if let Some((_, known)) = found.runs.iter().find(|(other, _)| *other == place) {
                 return Ok(*known);

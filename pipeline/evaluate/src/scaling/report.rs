@@ -6,6 +6,7 @@ use serde::Serialize;
 
 use super::engines::EngineCheck;
 use super::learned::LearnedCase;
+use super::same::{self, Same, SameSummary};
 
 /// A saving that is worth the name.
 const MUCH: f64 = 0.15;
@@ -68,6 +69,8 @@ pub struct PolicyCase {
     pub actions: f64,
     /// Its changes of direction within ten minutes.
     pub oscillations: f64,
+    /// As calibrated, beside the model at the same violations; baselines only.
+    pub same: Option<Same>,
 }
 
 /// What all cases come to.
@@ -97,6 +100,8 @@ pub struct Summary {
     pub median_by_policy: Vec<(&'static str, Option<f64>)>,
     /// Cases in which a baseline needs fewer: series, start-up, policy, share that the model needs more.
     pub lost: Vec<(String, f64, &'static str, f64)>,
+    /// Each baseline as calibrated, against the model at the same violations.
+    pub same: Vec<SameSummary>,
 }
 
 // === impl Case ===
@@ -144,7 +149,7 @@ impl Case {
 
 impl Summary {
     fn of(cases: &[Case]) -> Self {
-        let mut summary = Self::default();
+        let mut summary = Self { same: SameSummary::all(cases), ..Self::default() };
         for case in cases {
             let reached = case.model().is_some_and(|model| model.hours_at_level.is_some());
             let others = case.baselines().any(|other| other.hours_at_level.is_some());
@@ -190,7 +195,7 @@ impl Summary {
     }
 }
 
-fn median(mut values: Vec<f64>) -> Option<f64> {
+pub(super) fn median(mut values: Vec<f64>) -> Option<f64> {
     values.sort_by(f64::total_cmp);
     let middle = values.len() / 2;
     let upper = *values.get(middle)?;
@@ -238,6 +243,7 @@ impl Report {
             }
             out += "\n";
         }
+        out += &same::text(&self.cases, &self.summary.same);
         out += &self.engines_text();
         out += &self.learned_text();
         out + &self.summary_text()
@@ -314,7 +320,7 @@ impl Report {
     }
 }
 
-fn percent(share: f64) -> String {
+pub(super) fn percent(share: f64) -> String {
     format!("{:.1} %", share * 100.0)
 }
 
@@ -334,6 +340,7 @@ mod tests {
             paced: None,
             actions: 0.0,
             oscillations: 0.0,
+            same: None,
         });
         let policies = policies.collect();
         Case { series: series.to_owned(), startup, test_minutes: 1.0, allowed: 0.01, oracle_hours: 1.0, static_hours: 2.0, policies }

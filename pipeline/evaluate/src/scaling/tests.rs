@@ -27,12 +27,46 @@ fn parts_of_a_load() {
 fn one_case_from_end_to_end() {
     let load = wave();
     let mut bench = Bench::new();
-    let mut case = || Contest { bench: &mut bench, load: &load, startup: 30.0 }.policy(Family::Tracescale, ALLOWED).unwrap();
+    let mut case = || Contest { bench: &mut bench, load: &load, startup: 30.0 }.policy(Family::Tracescale, ALLOWED).unwrap().0;
     let (first, again) = (case(), case());
     assert_eq!(first, again);
     let hours = first.hours_at_level.unwrap();
     let (oracle, constant) = (bench.oracle(&load, load.test, 90.0), bench.constant(&load, load.test));
     assert!(hours > 0.9 * oracle && hours < 0.8 * constant, "{hours} {oracle} {constant}");
+}
+
+/// Counts how often it is asked.
+struct Asked(Duration, std::rc::Rc<std::cell::Cell<u32>>);
+
+impl Policy for Asked {
+    fn name(&self) -> String {
+        "asked".to_owned()
+    }
+
+    fn interval(&self) -> Duration {
+        self.0
+    }
+
+    fn tick(&mut self, _: Timestamp, _: &tracescale_simulate::policy::Telemetry) -> Option<u32> {
+        self.1.set(self.1.get() + 1);
+        None
+    }
+}
+
+/// Guarantees: every policy is asked as often as it asks for, KPA every 2 s and HPA every 15 s, whatever the step of the others.
+#[test]
+fn policies_look_as_often_as_they_do() {
+    let load = wave();
+    let part = Part { from: load.test.from, until: load.test.from + Duration::from_secs(3600) };
+    let mut bench = Bench::new();
+    for (interval, expected) in [(2, 1800), (5, 720), (15, 240)] {
+        let count = std::rc::Rc::default();
+        let policy = Asked(Duration::from_secs(interval), std::rc::Rc::clone(&count));
+        bench.run(&load, part, 30.0, 1, Box::new(policy)).unwrap();
+        assert_eq!(count.get(), expected, "{interval} s");
+    }
+    let kpa = baseline(Family::Kpa, 1.0, 0).unwrap();
+    assert_eq!(kpa.interval(), Duration::from_secs(2));
 }
 
 /// Guarantees: on the recorded web server's log the model needs fewer replica-hours than every calibrated baseline.
@@ -42,7 +76,7 @@ fn recorded_log() {
         eprintln!("skipped: TRACESCALE_DATA does not name the data folder");
         return;
     };
-    let load = read(&root, "nasa", 60, 1, 0).unwrap();
+    let load = read(&root, "nasa", 60, 1, Duration::ZERO).unwrap();
     let case = Contest { bench: &mut Bench::new(), load: &load, startup: 120.0 }.case().unwrap();
     assert!(case.saving_against_best().unwrap() > 0.05, "{case:?}");
 }

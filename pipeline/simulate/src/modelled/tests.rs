@@ -27,7 +27,7 @@ fn planner(startup: f64) -> Planner {
         violation_price: 100.0,
         violation_budget: None,
         pipeline_delay: 10.0,
-        interval: 15.0,
+        interval: 5.0,
         drain: 60.0,
     };
     let mut starts = Startups::default();

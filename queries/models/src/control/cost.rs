@@ -17,11 +17,11 @@ pub fn newsvendor_quantile(shortage: f64, excess: f64) -> Option<f64> {
     (valid(shortage) && valid(excess)).then(|| shortage / (shortage + excess))
 }
 
-/// Whether it pays to give replicas back: what they cost (`per_second` each) over the seconds that they are likely to stay away
-/// must exceed what the change itself costs (a start later on, lost connections).
+/// Whether a change of replicas pays: what is saved (replicas, or what violations are worth in them, at `per_second` each) over the
+/// seconds that it is likely to last must exceed what the change itself costs (a start later on, lost connections).
 #[must_use]
-pub fn is_saving_worth(replicas: f64, per_second: f64, seconds_away: f64, change: f64) -> bool {
-    replicas * per_second * seconds_away > change
+pub fn is_saving_worth(replicas: f64, per_second: f64, seconds: f64, change: f64) -> bool {
+    replicas * per_second * seconds > change
 }
 
 // === impl Prices ===

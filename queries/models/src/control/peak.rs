@@ -3,40 +3,29 @@
 //! Level, slopes and what the same time of day brought are regressed on the logarithm of that peak. How far past peaks were from
 //! their forecasts, in units of how restless the load was at the time, says how far this one may be: quantiles without a law,
 //! calibrated on the last days (Vovk, Gammerman and Shafer, 2005; the scaling makes quiet hours cheap and restless ones safe).
+//! Where replicas start slowly, what comes at the end of that time is forecast by itself: a peak that is over before an order
+//! serves is a reason to keep replicas, and none to order them.
 
 mod features;
+mod head;
+mod prior;
 mod regression;
 
-use std::collections::VecDeque;
-
-use features::{COUNT, Features, Record, SPREAD_COUNT, Spread};
-use regression::Regression;
+use features::Record;
+use head::{Basis, Head};
 
 /// Seconds of one sample.
 pub(super) const SAMPLE: f64 = 15.0;
 /// Samples of a day.
 const DAY: usize = 5_760;
-/// Samples between outcomes: neighbours of 15 s say the same.
-const OUTCOME_EVERY: usize = 4;
-/// Outcomes kept: four days.
-const OUTCOMES_MOST: usize = 4 * DAY / OUTCOME_EVERY;
-/// With fewer outcomes every sample makes one.
-const OUTCOMES_FEW: usize = 480;
-/// With fewer outcomes the prior has a say beside them: a day's.
-const OUTCOMES_ENOUGH: usize = DAY / OUTCOME_EVERY;
-/// Samples between two sortings of few, of some and of enough outcomes.
-const SORT_EVERY: [usize; 3] = [4, 20, 240];
 /// Longest horizon: six hours.
 const HORIZON_MOST: f64 = 21_600.0;
-/// Forecasts further than this from the level, in logarithms, are not believed.
-const CHANGE: (f64, f64) = (-0.5, 1.0);
-/// Errors below this say nothing of the spread.
-const ERROR_LEAST: f64 = 0.003;
-/// Least and largest spread that is expected.
-const SCALE: (f64, f64) = (0.002, 2.0);
-/// What is assumed of `ln(peak / level)` before anything was seen: shares of cases that stay below.
-const PRIOR: [f64; 20] =
-    [-0.05, 0.0, 0.0, 0.02, 0.04, 0.06, 0.08, 0.1, 0.12, 0.14, 0.16, 0.18, 0.2, 0.22, 0.25, 0.28, 0.32, 0.36, 0.41, 0.69];
+/// Samples before the horizon that an order is for: a minute.
+const LATE: usize = 4;
+/// Horizons of at most so many samples are no longer than what an order is for, by and large.
+const LATE_FROM: usize = 8;
+/// Rates between samples that are kept, one per phase: more often than every second nobody looks.
+const BETWEEN_MOST: usize = 15;
 
 /// Forecasts peaks of one arrival rate from a sample every 15 s.
 #[derive(Clone, Debug)]
@@ -44,36 +33,18 @@ pub struct PeakForecaster {
     /// Samples until an order helps.
     horizon: usize,
     record: Record,
-    change: Regression<COUNT>,
-    /// Logarithm of how far forecasts are off.
-    spread: Regression<SPREAD_COUNT>,
-    /// Forecasts whose peak is not known yet, oldest first.
-    open: VecDeque<Open>,
-    /// How far peaks were from their forecasts, in order of time.
-    outcomes: VecDeque<Outcome>,
-    /// The same in units of what was expected, in order of size, as of the last sorting.
-    sorted: Vec<f64>,
+    whole: Head,
+    /// What comes at the end of long horizons.
+    late: Option<Head>,
     samples: usize,
     /// Samples since the last gap.
     unbroken: usize,
-}
-
-/// A forecast.
-#[derive(Clone, Copy, Debug)]
-struct Open {
-    features: Features,
-    /// Logarithm of the level it was made from.
+    /// What the forecast after the last sample was made from.
+    basis: Option<Basis>,
+    /// Rates that were seen between the last two samples and since: seconds after the sample, rate.
+    between: Vec<(f64, f64)>,
+    /// Requests per second now.
     level: f64,
-    /// Logarithm of the forecast peak.
-    centre: f64,
-    spread: Spread,
-}
-
-/// How far a peak was from its forecast, in logarithms, and what spoke for that beforehand. Half precision is plenty.
-#[derive(Clone, Copy, Debug)]
-struct Outcome {
-    error: f32,
-    spread: [f32; SPREAD_COUNT],
 }
 
 /// What the highest rate before the horizon may be.
@@ -83,7 +54,7 @@ pub struct Peak<'a> {
     scale: f64,
     outcomes: &'a [f64],
     offset: f64,
-    /// Requests per second now: the mean of the last two samples.
+    /// Requests per second now: the mean of the last 30 s.
     pub level: f64,
     /// True while the prior has more to say than outcomes.
     pub is_prior: bool,
@@ -97,16 +68,17 @@ impl PeakForecaster {
     #[must_use]
     pub fn new(horizon: f64, offset: f64) -> Option<Self> {
         let valid = horizon > 0.0 && horizon <= HORIZON_MOST && offset > 0.0 && offset.is_finite();
+        let horizon = samples_in(horizon);
         valid.then(|| Self {
-            horizon: samples_in(horizon),
+            horizon,
             record: Record::new(offset),
-            change: Regression::default(),
-            spread: Regression::default(),
-            open: VecDeque::new(),
-            outcomes: VecDeque::new(),
-            sorted: Vec::new(),
+            whole: Head::new(horizon, horizon - 1),
+            late: (horizon > LATE_FROM).then(|| Head::new(horizon, LATE)),
             samples: 0,
             unbroken: 0,
+            basis: None,
+            between: Vec::new(),
+            level: 0.0,
         })
     }
 
@@ -121,7 +93,7 @@ impl PeakForecaster {
     /// Seconds that are looked ahead: the horizon, rounded up to samples.
     #[must_use]
     pub fn horizon(&self) -> f64 {
-        (0..self.horizon).fold(0.0, |seconds, _| seconds + SAMPLE)
+        SAMPLE * real(self.horizon)
     }
 
     /// Takes the mean rate of the next 15 s; `None` (or what is no rate) for a gap, after which nothing is learned until all
@@ -131,72 +103,51 @@ impl PeakForecaster {
         self.unbroken = if measured.is_some() { self.unbroken.saturating_add(1) } else { 0 };
         self.record.push(measured);
         self.samples = self.samples.saturating_add(1);
-        if self.open.len() >= self.horizon
-            && let Some(open) = self.open.pop_front()
-            && self.unbroken > self.horizon + 2
-        {
-            self.learn(&open);
+        self.level = self.record.level();
+        let (features, spread) = (self.record.features(self.horizon), self.record.spread(self.horizon));
+        let basis = Basis { features, spread, level: self.record.log(self.level) };
+        self.basis = Some(basis);
+        if measured.is_none() {
+            self.between.clear();
         }
-        if self.change.is_due(self.samples) {
-            self.change.fit();
-        }
-        if self.spread.is_due(self.samples) {
-            self.spread.fit();
-        }
-        let (level, features) = (self.record.level_log(), self.record.features(self.horizon));
-        let change = self.change.predict(&features).clamp(CHANGE.0, CHANGE.1);
-        self.open.push_back(Open { features, level, centre: level + change, spread: self.record.spread(self.horizon) });
-        let often = match self.outcomes.len() {
-            0..OUTCOMES_FEW => SORT_EVERY[0],
-            OUTCOMES_FEW..OUTCOMES_ENOUGH => SORT_EVERY[1],
-            _ => SORT_EVERY[2],
-        };
-        if self.samples.is_multiple_of(often) || self.samples == 1 {
-            self.sort();
+        let is_whole = self.unbroken > self.horizon + 2;
+        for head in std::iter::once(&mut self.whole).chain(&mut self.late) {
+            head.observe(&self.record, &basis, self.samples, is_whole);
         }
     }
 
-    /// Brings the outcomes into the units of what is expected now, and in order; few of them together with the prior.
-    fn sort(&mut self) {
-        let spread = &self.spread;
-        let outcome = |outcome: &Outcome| f64::from(outcome.error) / scale(spread, &outcome.spread.map(f64::from));
-        self.sorted.clear();
-        self.sorted.extend(self.outcomes.iter().map(outcome));
-        if let Some(open) = self.open.back().filter(|_| self.outcomes.len() < OUTCOMES_ENOUGH) {
-            let now = scale(spread, &open.spread);
-            self.sorted.extend(PRIOR.iter().map(|change| change / now));
-        }
-        self.sorted.sort_by(f64::total_cmp);
-    }
-
-    /// What a forecast came to.
-    #[expect(clippy::cast_possible_truncation, reason = "seven digits of a logarithm are enough, and half the memory")]
-    fn learn(&mut self, open: &Open) {
-        let peak = self.record.peak_log(self.horizon);
-        self.change.learn(&open.features, peak - open.level);
-        let error = peak - open.centre;
-        self.spread.learn(&open.spread, (error.abs() + ERROR_LEAST).ln());
-        if self.samples.is_multiple_of(OUTCOME_EVERY) || self.outcomes.len() < OUTCOMES_FEW {
-            if self.outcomes.len() >= OUTCOMES_MOST {
-                self.outcomes.pop_front();
+    /// Looks again between two samples, `passed` seconds after the last one: takes the mean rate of the last 15 s, which that
+    /// sample overlaps. Nothing is learned from it; the level is newer. Ignored without a rate, and before the first sample.
+    pub fn look(&mut self, passed: f64, rate: Option<f64>) {
+        let Some((rate, basis)) = rate.filter(|rate| *rate >= 0.0 && rate.is_finite()).zip(self.basis) else { return };
+        // The level is a mean of 30 s, of which the first half was seen a sample ago.
+        let before = match self.between.iter_mut().find(|(at, _)| (at - passed).abs() < 0.5) {
+            Some((_, seen)) => std::mem::replace(seen, rate),
+            None => {
+                if self.between.len() < BETWEEN_MOST {
+                    self.between.push((passed, rate));
+                }
+                self.record.level()
             }
-            self.outcomes.push_back(Outcome { error: error as f32, spread: open.spread.map(|value| value as f32) });
+        };
+        self.level = 0.5 * (rate + before);
+        let basis = basis.at(self.record.log(self.level));
+        for head in std::iter::once(&mut self.whole).chain(&mut self.late) {
+            head.look(&basis);
         }
     }
 
     /// The forecast as of the last sample; `None` before the first.
     #[must_use]
     pub fn peak(&self) -> Option<Peak<'_>> {
-        let open = self.open.back()?;
-        let (offset, level) = (self.record.offset(), self.record.level());
-        let is_prior = self.outcomes.len() < PRIOR.len();
-        Some(Peak { centre: open.centre, scale: scale(&self.spread, &open.spread), outcomes: &self.sorted, offset, level, is_prior })
+        self.whole.peak(self.level, self.record.offset())
     }
-}
 
-/// How far a forecast is likely to be off, in logarithms.
-fn scale(spread: &Regression<SPREAD_COUNT>, features: &Spread) -> f64 {
-    spread.predict(features).exp().clamp(SCALE.0, SCALE.1)
+    /// The same of the last minute before the horizon alone: what an order made now is for. As [`Self::peak`] for short horizons.
+    #[must_use]
+    pub fn late_peak(&self) -> Option<Peak<'_>> {
+        self.late.as_ref().unwrap_or(&self.whole).peak(self.level, self.record.offset())
+    }
 }
 
 /// Samples in a stretch of time, rounded up; at least two.

@@ -1,5 +1,6 @@
 //! Forecast, sizing and prices put together for one service: observe windows, ask for a plan.
 
+use super::cost::is_saving_worth;
 use super::curve::Curve;
 use super::peak::{Peak, PeakForecaster, SAMPLE};
 use super::startup::Startups;
@@ -14,6 +15,8 @@ const LEAD_CHANGE: f64 = 0.25;
 const HALF_LIFE: f64 = 3_600.0;
 /// The offset of the forecaster as a share of what a replica takes.
 const OFFSET: f64 = 0.02;
+/// A window that ends so many seconds too early is the next sample all the same.
+const SAMPLE_EARLY: f64 = 1.0;
 /// Samples that a gap of telemetry is filled with at most: a day.
 const GAP_MOST: u32 = 5_760;
 /// What a minute's surprise moves the logarithm of the price by, and how far it may be moved in all.
@@ -21,6 +24,10 @@ const PACE: f64 = 0.1;
 const PACE_MOST: f64 = 3.0;
 /// Share of the peaks below which nobody plans, whatever the price.
 const LOWEST: f64 = 0.05;
+/// Seconds that a number of replicas is taken to stay,
+const HOLD: f64 = 600.0;
+/// and what changing it costs, in replica-minutes: starts, connections, and people who look at it.
+const CHANGE_PRICE: f64 = 4.0;
 /// Completions that the service time given at the start counts for.
 const PRIOR_COMPLETIONS: f64 = 200.0;
 
@@ -50,7 +57,8 @@ pub struct Settings {
     pub drain: f64,
 }
 
-/// What telemetry says of 15 s.
+/// What telemetry says of 15 s. Windows may overlap: those that end 15 s after each other are learned from, and those between say
+/// earlier what the load is.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Window {
     /// End, in seconds on any clock that does not go back.
@@ -125,11 +133,15 @@ pub struct Planner {
     service: Measured,
     /// Logarithm of what the price is multiplied by to keep the budget.
     pace: f64,
+    /// What a change costs, in replica-minutes.
+    change_price: f64,
     /// A quantile to cover, instead of a price.
     quantile: Option<f64>,
     /// Highest utilization, beside that of the curve.
     utilization_max: f64,
     last: Option<Window>,
+    /// End of the last window that was learned from.
+    learned: f64,
 }
 
 /// A mean service time and the completions behind it.
@@ -158,9 +170,11 @@ impl Planner {
             starts,
             service,
             pace: 0.0,
+            change_price: CHANGE_PRICE,
             quantile: None,
             utilization_max: 1.0,
             last: None,
+            learned: 0.0,
         })
     }
 
@@ -168,6 +182,14 @@ impl Planner {
     pub fn set_violation_price(&mut self, replica_minutes: f64) {
         if replica_minutes > 0.0 {
             self.settings.violation_price = replica_minutes;
+        }
+    }
+
+    /// Another price of a change from now on, in replica-minutes: replicas are changed when that saves more in ten minutes, violations
+    /// included. Zero follows every saving. Ignored when negative or unbounded.
+    pub fn set_change_price(&mut self, replica_minutes: f64) {
+        if replica_minutes >= 0.0 && replica_minutes.is_finite() {
+            self.change_price = replica_minutes;
         }
     }
 
@@ -222,9 +244,15 @@ impl Planner {
         if passed.is_nan() || passed <= 0.0 {
             return;
         }
-        let missed = (2..=GAP_MOST).take_while(|count| f64::from(*count) * SAMPLE <= passed + 0.5 * SAMPLE).count();
-        (0..missed).for_each(|_| self.forecaster.observe(None));
-        self.forecaster.observe(window.arrival_rate);
+        let since = if self.last.is_some() { window.end - self.learned } else { SAMPLE };
+        if since > SAMPLE - SAMPLE_EARLY {
+            let missed = (2..=GAP_MOST).take_while(|count| f64::from(*count) * SAMPLE <= since + 0.5 * SAMPLE).count();
+            (0..missed).for_each(|_| self.forecaster.observe(None));
+            self.forecaster.observe(window.arrival_rate);
+            self.learned = window.end;
+        } else {
+            self.forecaster.look(since, window.arrival_rate);
+        }
         self.measure(window, passed);
         if let Some((budget, violated)) = self.settings.violation_budget.zip(window.violated) {
             let surprise = if violated { 1.0 - budget } else { -budget };
@@ -237,7 +265,7 @@ impl Planner {
     fn measure(&mut self, window: &Window, passed: f64) {
         let rate = window.completion_rate.filter(|rate| *rate > 0.0 && rate.is_finite());
         let Some((seconds, rate)) = window.service_time.filter(|seconds| *seconds > 0.0 && seconds.is_finite()).zip(rate) else { return };
-        let (kept, new) = (self.service.completions * 0.5_f64.powf(passed / HALF_LIFE), rate * SAMPLE);
+        let (kept, new) = (self.service.completions * 0.5_f64.powf(passed / HALF_LIFE), rate * passed.min(SAMPLE));
         self.service = Measured { seconds: (self.service.seconds * kept + seconds * new) / (kept + new), completions: kept + new };
         let factor = self.service.seconds / self.curve.service_time();
         if factor.ln().abs() < SERVICE_TIME_CHANGE {
@@ -260,6 +288,7 @@ impl Planner {
             Some(quantile) => self.needed(peak.quantile(quantile)?.max(peak.level) * bias),
             None => self.cheapest(&peak, bias).max(if self.utilization_max < 1.0 { self.needed(median * bias) } else { 0 }),
         };
+        let wanted = if self.quantile.is_some() { wanted } else { self.settled(&peak, bias, wanted, supply.ordered())? };
         let reason = if peak.is_prior { Reason::Prior } else { Reason::Forecast };
         let backlog = window.backlog.filter(|backlog| *backlog >= 1.0 && backlog.is_finite()).unwrap_or(0.0);
         let (draining, catch_up) = if backlog > 0.0 { self.draining(&peak, bias, backlog) } else { (0, 0.0) };
@@ -301,22 +330,44 @@ impl Planner {
         self.curve.replicas(rate).max(whole(servers / self.settings.station.servers))
     }
 
-    /// The number of replicas that costs least: each its minute, and the price of a violation by the probability that the peak is
-    /// more than they take. Begins where a shortage is all but certain.
-    fn cheapest(&self, peak: &Peak<'_>, bias: f64) -> u32 {
-        // What is below even the lowest peaks saves little and never recovers.
+    /// The same between what is there and what is wanted, as far as a change pays. Without knowing what is there, what is wanted.
+    fn settled(&self, peak: &Peak<'_>, bias: f64, wanted: u32, ordered: u32) -> Option<u32> {
+        if ordered == 0 || ordered == wanted {
+            return Some(wanted);
+        }
+        // What is worth keeping for the whole time may not be worth ordering for its end, which is all that an order reaches.
+        let late = self.forecaster.late_peak()?;
+        let (peak, wanted) = if wanted > ordered { (&late, self.cheapest(&late, bias).clamp(ordered, wanted)) } else { (peak, wanted) };
+        if ordered < self.least(peak, bias) {
+            return Some(wanted);
+        }
+        let saving = self.cost(peak, bias, ordered) - self.cost(peak, bias, wanted);
+        Some(if is_saving_worth(saving, 1.0 / 60.0, HOLD, self.change_price) { wanted } else { ordered })
+    }
+
+    /// What a number of replicas costs in a minute, in replica-minutes: itself, and the price of a violation by the probability that
+    /// the peak is more than it takes.
+    fn cost(&self, peak: &Peak<'_>, bias: f64, replicas: u32) -> f64 {
+        f64::from(replicas) + self.violation_price() * peak.exceedance(self.curve.rate(replicas) / bias)
+    }
+
+    /// Replicas for the lowest peaks: what is below saves little and never recovers.
+    fn least(&self, peak: &Peak<'_>, bias: f64) -> u32 {
         let lowest = peak.quantile(LOWEST).unwrap_or(peak.level);
-        let least = self.needed(lowest * bias).max(self.settings.replicas_min);
+        self.needed(lowest * bias).max(self.settings.replicas_min)
+    }
+
+    /// The number of replicas that costs least. Begins where a shortage is all but certain.
+    fn cheapest(&self, peak: &Peak<'_>, bias: f64) -> u32 {
+        let least = self.least(peak, bias);
         let mut best = (f64::INFINITY, least);
-        let price = self.violation_price();
         for replicas in least..=self.settings.replicas_max.max(least) {
-            let shortage = peak.exceedance(self.curve.rate(replicas) / bias);
-            let cost = f64::from(replicas) + price * shortage;
+            let cost = self.cost(peak, bias, replicas);
             if cost < best.0 {
                 best = (cost, replicas);
             }
             // One more replica costs more than is left to avoid.
-            if price * shortage < 1.0 {
+            if cost < f64::from(replicas) + 1.0 {
                 break;
             }
         }

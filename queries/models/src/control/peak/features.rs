@@ -1,11 +1,13 @@
 //! What is known of a load at a moment: level, slopes over minutes, and what followed this time of day before.
 
-use super::{DAY, SAMPLE};
+use super::{DAY, SAMPLE, real};
 
 /// Features of a forecast.
 pub(super) const COUNT: usize = 9;
 /// Their values.
 pub(super) type Features = [f64; COUNT];
+/// Which of them are slopes: how far the level is above what was before.
+pub(super) const SLOPES: std::ops::RangeInclusive<usize> = 1..=5;
 /// What says how far a forecast may be off.
 pub(super) const SPREAD_COUNT: usize = 5;
 /// Its values, logarithms all but the first.
@@ -16,15 +18,17 @@ const LEVEL: usize = 2;
 /// Samples that are remembered: a week and a day for the season of a week.
 const REMEMBERED: usize = 8 * DAY;
 /// Slopes need so many samples.
-const SLOPES_FROM: usize = 300;
+const SLOPES_FROM: usize = 8;
 /// Samples over which a season is smoothed: two minutes.
 const SMOOTH: usize = 9;
 /// Largest change that a season announces, in logarithms.
 const SEASON_MOST: f64 = 1.5;
 /// Changes of the level are looked at over a minute.
 const MINUTE: usize = 4;
-/// No load is calmer than this mean change in a minute.
+/// No load is calmer than this mean change in a minute,
 const CALM: f64 = 0.002;
+/// and in minutes that were not seen it is taken for as restless as this.
+const UNSEEN: f64 = 0.2;
 
 /// The remembered samples of a rate.
 #[derive(Clone, Debug)]
@@ -67,14 +71,10 @@ impl Record {
         self.mean(0, LEVEL)
     }
 
-    /// Logarithm of the level.
-    pub(super) fn level_log(&self) -> f64 {
-        self.level_at(0)
-    }
-
-    /// Logarithm of the highest level of the last `samples`, those that share a sample with what was before left out.
+    /// Logarithm of the highest of the last `samples` levels. Of a forecast that is `samples` old, the oldest shares a sample with
+    /// what was before.
     pub(super) fn peak_log(&self, samples: usize) -> f64 {
-        (0..samples.saturating_sub(1)).map(|back| self.level_at(back)).fold(f64::NEG_INFINITY, f64::max)
+        (0..samples).map(|back| self.level_at(back)).fold(f64::NEG_INFINITY, f64::max)
     }
 
     /// How restless the load is: over the last hour and the last quarter of an hour, by the noise of counting alone, and over the
@@ -90,8 +90,9 @@ impl Record {
     /// Mean change of the level from one minute to the next, over minutes of which the last ended `back` samples ago.
     fn restlessness(&self, back: usize, minutes: usize) -> f64 {
         let change = |minute: usize| (self.level_at(back + minute * MINUTE) - self.level_at(back + (minute + 1) * MINUTE)).abs();
-        let (sum, count) = (0..minutes).map(change).fold((0.0, 0.0), |(sum, count), change| (sum + change, count + 1.0));
-        CALM + if count > 0.0 { sum / count } else { 0.0 }
+        let seen = minutes.min(self.levels.len().saturating_sub(back + 1) / MINUTE);
+        let sum = (0..seen).map(change).sum::<f64>() + UNSEEN * real(minutes - seen);
+        CALM + if minutes > 0 { sum / real(minutes) } else { UNSEEN }
     }
 
     /// Features of a forecast `horizon` samples ahead. What there is no past for is zero.
@@ -99,7 +100,7 @@ impl Record {
         let mut features = [0.0; COUNT];
         features[0] = 1.0;
         if self.rates.len() > SLOPES_FROM {
-            let level = self.level_log();
+            let level = self.level_at(0);
             let spans = [(2, 2), (4, 4), (12, 8), (0, 60), (0, 240)];
             for (place, (back, samples)) in (1..).zip(spans) {
                 features[place] = level - self.log(self.mean(back, samples));
@@ -137,7 +138,8 @@ impl Record {
         self.levels.get(place).copied().map_or(0.0, f64::from)
     }
 
-    fn log(&self, rate: f64) -> f64 {
+    /// Logarithm of a rate.
+    pub(super) fn log(&self, rate: f64) -> f64 {
         (rate + self.offset).ln()
     }
 }

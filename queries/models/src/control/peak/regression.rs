@@ -1,11 +1,13 @@
-//! Ridge regression that is learned sample by sample and solved now and then.
+//! Ridge regression that is learned sample by sample and solved now and then, from weights that are usual elsewhere.
 
 use super::{DAY, real};
 
-/// Weight of the prior that nothing matters, per sample.
+/// Weight of the prior, per sample,
 const RIDGE: f64 = 1e-4;
-/// Samples between two solutions: an hour at first, six hours later on.
-const SOLVE_FIRST: usize = 240;
+/// and in all: what a few minutes of samples weigh.
+const RIDGE_LEAST: f64 = 10.0;
+/// Samples between two solutions: ten minutes at first, six hours later on.
+const SOLVE_FIRST: usize = 40;
 const SOLVE_EVERY: usize = DAY / 4;
 /// What each solution forgets, so that half is forgotten in nine days.
 const KEPT: f64 = 0.98;
@@ -16,19 +18,19 @@ pub(super) struct Regression<const COUNT: usize> {
     squares: [[f64; COUNT]; COUNT],
     products: [f64; COUNT],
     weights: [f64; COUNT],
+    /// Weights without any sample.
+    prior: [f64; COUNT],
     last: usize,
 }
 
 // === impl Regression ===
 
-impl<const COUNT: usize> Default for Regression<COUNT> {
-    /// Predicts zero.
-    fn default() -> Self {
-        Self { squares: [[0.0; COUNT]; COUNT], products: [0.0; COUNT], weights: [0.0; COUNT], last: 0 }
-    }
-}
-
 impl<const COUNT: usize> Regression<COUNT> {
+    /// Predicts by these weights until samples say otherwise.
+    pub(super) fn new(prior: [f64; COUNT]) -> Self {
+        Self { squares: [[0.0; COUNT]; COUNT], products: [0.0; COUNT], weights: prior, prior, last: 0 }
+    }
+
     pub(super) fn learn(&mut self, features: &[f64; COUNT], target: f64) {
         for (row, one) in features.iter().enumerate() {
             self.products[row] += one * target;
@@ -51,9 +53,10 @@ impl<const COUNT: usize> Regression<COUNT> {
     /// Solves for the weights by elimination; the ridge keeps the matrix positive definite.
     pub(super) fn fit(&mut self) {
         let (mut matrix, mut right) = (self.squares, self.products);
-        let ridge = RIDGE * self.squares[0][0] + 1e-6;
+        let ridge = RIDGE * self.squares[0][0] + RIDGE_LEAST;
         for (pivot, row) in matrix.iter_mut().enumerate() {
             row[pivot] += ridge;
+            right[pivot] += ridge * self.prior[pivot];
         }
         for pivot in 0..COUNT {
             let row = matrix[pivot];

@@ -130,3 +130,58 @@ fn quantiles_and_utilizations() {
     let (usual, careful, odd) = (replicas(Some(0.9), 1.0), replicas(Some(0.9), 0.5), replicas(Some(0.9), 7.0));
     assert!((20..=21).contains(&careful) && usual < careful && odd == careful, "{usual} {careful} {odd}");
 }
+
+/// Guarantees: windows that overlap are learned from every 15 s, and say every 5 s what the load is.
+#[test]
+fn overlapping_windows() {
+    let (mut often, mut seldom) = (planner(settings(), 400.0), planner(settings(), 400.0));
+    for step in 1..=360 {
+        let end = 7200.0 + f64::from(step) * 5.0;
+        let window = Window { end, arrival_rate: Some(400.0), ..Window::default() };
+        often.observe(&window);
+        if step % 3 == 0 {
+            seldom.observe(&window);
+        }
+    }
+    assert_eq!(often.plan(&Supply::default()), seldom.plan(&Supply::default()));
+    let before = often.plan(&Supply::default()).unwrap();
+    often.observe(&Window { end: 9005.0, arrival_rate: Some(800.0), ..Window::default() });
+    let after = often.plan(&Supply::default()).unwrap();
+    assert!((after.level - 600.0).abs() < 1e-6 && after.replicas > before.replicas + 3, "{before:?} {after:?}");
+}
+
+/// Guarantees: replicas are not changed for less than a change costs, in either direction, and are when it costs nothing; without
+/// knowing what is there, the plan is what is wanted.
+#[test]
+fn changes_have_a_price() {
+    let mut planner = planner(settings(), 400.0);
+    let mut replicas = |price, ready| {
+        planner.set_change_price(price);
+        planner.plan(&Supply { ready, ..Supply::default() }).unwrap().replicas
+    };
+    let wanted = replicas(0.0, 0);
+    assert_eq!([replicas(0.0, wanted + 1), replicas(0.0, wanted - 1)], [wanted, wanted]);
+    // One replica more costs ten replica-minutes in ten minutes.
+    assert_eq!([replicas(9.0, wanted + 1), replicas(11.0, wanted + 1), replicas(11.0, wanted + 2)], [wanted, wanted + 1, wanted]);
+    assert_eq!(replicas(-1.0, wanted + 1), wanted + 1);
+    // Nothing is known of this load but its rate: what it may come to spans several replicas.
+    let mut unseen = Planner::new(settings(), Startups::default()).unwrap();
+    unseen.observe(&Window { end: 15.0, arrival_rate: Some(400.0), ..Window::default() });
+    let wanted = unseen.plan(&Supply::default()).unwrap().replicas;
+    let mut one_less = |price| {
+        unseen.set_change_price(price);
+        unseen.plan(&Supply { ready: wanted - 1, ..Supply::default() }).unwrap().replicas
+    };
+    assert_eq!([one_less(0.0), one_less(1e9)], [wanted, wanted - 1]);
+}
+
+/// Guarantees: where violations cost next to nothing, fewer than the lowest peaks need are still never kept: the price of a change
+/// does not hold what never recovers.
+#[test]
+fn cheap_violations_do_not_hold_too_few() {
+    let mut planner = planner(Settings { violation_price: 0.5, ..settings() }, 400.0);
+    planner.set_change_price(100.0);
+    let least = planner.plan(&Supply::default()).unwrap().replicas;
+    let kept = planner.plan(&Supply { ready: least / 2, ..Supply::default() }).unwrap().replicas;
+    assert!(kept >= least, "{least} {kept}");
+}
