@@ -171,8 +171,6 @@ pub struct Controller {
     unanswered: Troubles<()>,
     /// What the models know.
     advised: Advice,
-    /// Whether that may have changed.
-    advice_due: bool,
     draining: bool,
     now: Timestamp,
 }
@@ -200,7 +198,6 @@ impl Controller {
             straying: Troubles::default(),
             unanswered: Troubles::default(),
             advised: advice_of_targets(described.targets.iter()),
-            advice_due: false,
             draining: false,
             now,
         };
@@ -220,7 +217,6 @@ impl Controller {
         let is_same = |target: &Target| target.spec.reference == last.inputs.target.reference;
         if self.targets.get(&last.target).is_some_and(is_same) {
             self.decider.resume(last, ended.map(|ended| (ended.at, ended.result.applied())));
-            self.advice_due = true;
         }
     }
 
@@ -237,6 +233,8 @@ impl Controller {
             self.step_back(now);
         }
         self.now = now;
+        // Many things happen between two windows, and models are asked only then.
+        let tells = matches!(event, Event::Advanced { .. } | Event::Reloaded(_));
         let mut effects = match event {
             Event::Advanced { emissions, snapshot } => self.advanced(now, &emissions, &snapshot),
             Event::Evaluated { rule, version, asked_at, answers } => self.evaluated(now, &rule, version, asked_at, answers),
@@ -254,7 +252,9 @@ impl Controller {
         let (warnings, record) = self.ruleset.take_news();
         effects.extend(warnings.into_iter().map(Effect::Warn));
         effects.extend(record.map(|record| Effect::Keep(Box::new(record))));
-        effects.extend(self.advise());
+        if tells {
+            effects.extend(self.advise());
+        }
         effects
     }
 
@@ -291,7 +291,6 @@ impl Controller {
         targets.values_mut().for_each(|target| target.proposals.retain(|(rule, _), _| rules.contains_key(rule)));
         self.decider.retain(|name| targets.contains_key(name));
         self.diagnoses.retain(|name| targets.contains_key(name));
-        self.advice_due = true;
         self.failing.retain(|(name, _)| rules.contains_key(name));
         self.straying.retain(|name| rules.contains_key(name));
     }

@@ -49,6 +49,19 @@ pub struct Advice {
     pub promises: BTreeMap<ServiceName, Promise>,
     /// How long their last replicas took to start.
     pub startups: BTreeMap<ServiceName, Startups>,
+    /// The replicas that they have, and those that were ordered.
+    pub capacities: BTreeMap<ServiceName, Capacity>,
+}
+
+/// Replicas of a service.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Capacity {
+    /// Those that it is asked to have.
+    pub desired: u32,
+    /// Those that serve; `None` when nobody says.
+    pub ready: Option<u32>,
+    /// When the last of them were ordered that do not serve yet; `None` when that was not seen.
+    pub ordered_at: Option<Timestamp>,
 }
 
 /// Name and namespace of a service; a name without a namespace stands for that name in any.

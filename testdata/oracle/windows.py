@@ -10,7 +10,7 @@ from dataclasses import dataclass
 NANOS = 1_000_000_000
 SIZE, SLIDE = 60 * NANOS, 5 * NANOS
 SECONDS = SIZE / NANOS
-# The windows of service_pulse, which do not overlap.
+# The length of the windows of service_pulse.
 PULSE = 15 * NANOS
 QUANTILES = {"p50": 0.50, "p90": 0.90, "p95": 0.95, "p99": 0.99, "p999": 0.999}
 # Columns that come from a histogram whose values are within 1 % of the samples.
@@ -36,10 +36,10 @@ class Call:
     wait: float | None
 
 
-def windows_of(time):
-    """Starts of the windows [start, start + SIZE) that hold an instant."""
+def windows_of(time, size=SIZE):
+    """Starts of the windows [start, start + size) that hold an instant."""
     last = time - time % SLIDE
-    return range(last, last - SIZE, -SLIDE)
+    return range(last, last - size, -SLIDE)
 
 
 def windows_over(start, end):
@@ -114,19 +114,23 @@ def latency(spans, key):
     return table
 
 
-def tumbling(spans, key, size):
+def tumbling(spans, key):
     """Entry spans by (key, window start) of their end, in windows that do not overlap."""
     groups = defaultdict(list)
     for span in spans:
         if span.is_entry:
-            groups[key(span), span.end - span.end % size].append(span)
+            groups[key(span), span.end - span.end % SIZE].append(span)
     return groups
 
 
 def pulse(spans, key):
-    """service_pulse: what was answered, quarter minute by quarter minute."""
-    table = {}
-    for at, rows in tumbling(spans, key, PULSE).items():
+    """service_pulse: what was answered in the last quarter minute."""
+    table, groups = {}, defaultdict(list)
+    for span in spans:
+        if span.is_entry:
+            for start in windows_of(span.end, PULSE):
+                groups[key(span), start].append(span)
+    for at, rows in groups.items():
         weights = [span.weight for span in rows]
         table[at] = {"samples": len(rows), "completion_rate": sum(weights) / (PULSE / NANOS), "n_eff": n_eff(weights)}
         table[at]["mean"] = mean([(duration(span), span.weight) for span in rows])
@@ -136,7 +140,7 @@ def pulse(spans, key):
 def sojourn(spans, key):
     """service_sojourn: how many requests ended in a minute, and failed."""
     table = {}
-    for at, rows in tumbling(spans, key, SIZE).items():
+    for at, rows in tumbling(spans, key).items():
         weights = [span.weight for span in rows]
         failed = sum(span.weight for span in rows if span.is_error)
         table[at] = {"samples": len(rows), "requests": sum(weights), "errors": failed, "n_eff": n_eff(weights)}
@@ -146,7 +150,7 @@ def sojourn(spans, key):
 def distribution(spans, key):
     """What the distributions of service_sojourn hold."""
     table = {}
-    for at, rows in tumbling(spans, key, SIZE).items():
+    for at, rows in tumbling(spans, key).items():
         ordered = sorted((duration(span), span.weight) for span in rows)
         total = sum(weight for _, weight in ordered)
         table[at] = {"counted": total} | {name: quantile(ordered, QUANTILES[name]) for name in ("p50", "p90", "p99")}

@@ -2,9 +2,9 @@
 
 use tracescale_core::decide::Starts;
 use tracescale_core::target::{TargetName, TargetSpec};
-use tracescale_queries::judgement::{Advice, Promise, Startups};
+use tracescale_queries::judgement::{Advice, Capacity, Promise, Startups};
 
-use super::{Controller, Effect};
+use super::{Controller, Effect, Target};
 
 /// Starts that a policy's own word counts for: as many as are remembered, so that nothing else does.
 const CERTAIN: usize = 50;
@@ -30,12 +30,14 @@ pub fn of_targets<'a>(targets: impl Iterator<Item = &'a TargetSpec>) -> Advice {
 impl Controller {
     /// What is to be told, when it is something else than before.
     pub(super) fn advise(&mut self) -> Option<Effect> {
-        if !std::mem::take(&mut self.advice_due) {
-            return None;
-        }
         let mut advice = of_targets(self.targets.values().map(|target| &*target.spec));
         for (name, target) in &self.targets {
             let service = &target.spec.service;
+            if target.spec.objective.is_some()
+                && let Some(capacity) = self.capacity(target)
+            {
+                let _ = advice.capacities.insert((service.service_name.clone(), service.service_namespace.clone()), capacity);
+            }
             if let Some(startups) = self.startups(name) {
                 let _ = advice.startups.insert((service.service_name.clone(), service.service_namespace.clone()), startups);
             }
@@ -45,6 +47,13 @@ impl Controller {
         }
         self.advised = advice.clone();
         Some(Effect::Advise(Box::new(advice)))
+    }
+
+    /// The replicas of a target; `None` while nobody knows them.
+    fn capacity(&self, target: &Target) -> Option<Capacity> {
+        let observed = target.observed.as_ref().ok()?;
+        let orders = self.decider.state(&target.spec.name).map(|state| &state.starts.orders[..]).unwrap_or_default();
+        Some(Capacity { desired: observed.desired, ready: observed.ready, ordered_at: orders.last().map(|order| order.at) })
     }
 
     /// The start-ups of a target's replicas, as its policies say or as they were seen; `None` when nothing is known.

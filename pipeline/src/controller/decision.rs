@@ -75,7 +75,6 @@ impl Controller {
             ..context(&self.diagnoses, target, &rules, now)
         };
         let decision = self.decider.decide_in(now, &target.spec, &target.observed, &rules, &proposals, context);
-        self.advice_due |= self.decider.state(name).is_some_and(|state| state.starts.seconds != decision.inputs.state.starts.seconds);
         target.wish = decision.wish().filter(|_| decision.mode == Mode::Enforce);
         let is_rollback = decision.steps.iter().any(|step| step.reason == Reason::RolledBack);
         if let Some(lowered) = target.lowered.take_if(|_| is_rollback) {

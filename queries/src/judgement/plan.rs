@@ -8,12 +8,12 @@ use arrow::array::RecordBatch;
 use arrow::datatypes::Schema;
 use arrow::error::ArrowError;
 use tracescale_core::time::Timestamp;
-use tracescale_models::control::{Plan, Planner, Reason, Settings, Startups, Supply, Window};
+use tracescale_models::control::{Plan, Planner, Reason, Settings, Starting, Startups, Supply, Window};
 use tracescale_models::sizing::{Objective, ServiceTime, Station};
 
 use super::memory::Memory;
 use super::rows::{Layout, ServiceKey, seconds, services};
-use super::{Advice, Promise};
+use super::{Advice, Capacity, Promise};
 use crate::histogram::Histogram;
 use crate::model::{Column, Model, Seen};
 use crate::window::WINDOW_END;
@@ -29,7 +29,7 @@ const VIOLATION_BUDGET: f64 = 0.01;
 /// Seconds from an event to the window that shows it: batches of the sender, and lateness.
 const PIPELINE_DELAY: f64 = 15.0;
 /// Seconds between windows.
-const INTERVAL: f64 = 15.0;
+const INTERVAL: f64 = 5.0;
 /// Seconds in which a backlog is worked off where no price says it.
 const DRAIN: f64 = 60.0;
 /// Requests that a minute needs to break or keep a promise.
@@ -232,7 +232,8 @@ impl Model for Plans {
             let instances = beside.instances.get(&key).copied();
             if let Some(service) = self.services.get_mut(&key) {
                 if window.is_final {
-                    service.plan = service.planner.plan(&Supply { ready: whole(instances), ..Supply::default() });
+                    let said = Advice::of(&self.advice.capacities, &key.name, key.namespace.as_deref());
+                    service.plan = service.planner.plan(&supply(said, instances, window.end));
                 }
                 if let Some(plan) = &service.plan {
                     rows.add(&key, numbers(plan, service.planner.violation_price(), instances), [Some(reason(plan.reason))]);
@@ -261,6 +262,17 @@ impl Model for Plans {
             }
         }
     }
+}
+
+/// What there is and what was ordered: as the controller says, or else what spans show.
+fn supply(said: Option<&Capacity>, instances: Option<f64>, end: Timestamp) -> Supply {
+    let Some(Capacity { desired, ready, ordered_at }) = said.copied() else {
+        return Supply { ready: whole(instances), ..Supply::default() };
+    };
+    let ready = ready.unwrap_or(desired).min(desired);
+    let age = ordered_at.map_or(0.0, |at| end.since(at).as_secs_f64());
+    let starting = (desired > ready).then(|| Starting { count: desired - ready, age });
+    Supply { ready, starting: starting.into_iter().collect(), draining: 0 }
 }
 
 fn planner(promise: Promise, known: &Known, starts: Startups) -> Option<Planner> {

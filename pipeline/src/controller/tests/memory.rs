@@ -54,12 +54,24 @@ fn models_hear_of_objectives() {
 #[test]
 fn models_hear_of_starts() {
     let mut controller = controller();
-    let (_, effects) = scale_up(&mut controller, 100, 1, 45);
-    let told = advice(&effects).unwrap();
+    let _ = scale_up(&mut controller, 100, 1, 45);
+    let told = advice(&controller.handle(at(200), Event::Reloaded(with_objective("")))).unwrap();
     assert_eq!(told.startups[&("cart".to_owned(), None)].count(), 1);
-    let told = advice(&controller.handle(at(200), Event::Reloaded(with_objective("startup: 20s, ")))).unwrap();
+    let told = advice(&controller.handle(at(210), Event::Reloaded(with_objective("startup: 20s, ")))).unwrap();
     let said = &told.startups[&("cart".to_owned(), None)];
     assert!(said.count() == 50 && (said.p90() - 20.0).abs() < 6.0, "{said:?}");
+}
+
+/// Guarantees: models hear which replicas were ordered and do not serve yet, with the next windows.
+#[tokio::test]
+async fn models_hear_what_was_ordered() {
+    let mut controller = Controller::new(with_objective(""), Discovery::default());
+    let _ = scale_up(&mut controller, 100, 1, 45);
+    let _ = see(&mut controller, 160, 4, 2);
+    let windows = Event::Advanced { emissions: Vec::new(), snapshot: snapshot().await };
+    let told = advice(&controller.handle(at(161), windows)).unwrap();
+    let capacity = told.capacities[&("cart".to_owned(), None)];
+    assert_eq!((capacity.desired, capacity.ready, capacity.ordered_at), (4, Some(2), None), "somebody else ordered two more");
 }
 
 /// Guarantees: a controller that goes on from the last decision remembers what the one before it did: here that it scaled, and
