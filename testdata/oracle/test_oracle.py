@@ -37,10 +37,10 @@ class Windows(unittest.TestCase):
         self.assertAlmostEqual(row["completion_rate"], 6 / 60)
         self.assertAlmostEqual(row["n_eff"], 36 / 18)
 
-    def test_pulse_and_sojourn_do_not_overlap(self):
+    def test_pulses_overlap_and_sojourns_do_not(self):
         given = [span(60, 74, 4.0), span(60, 75, 1.0, True), span(60, 119, 1.0), span(119, 120)]
         pulse = windows.pulse(given, lambda one: one.service)
-        self.assertEqual({start // NANOS: row["samples"] for (_, start), row in pulse.items()}, {60: 1, 75: 1, 105: 1, 120: 1})
+        self.assertEqual({start // NANOS: row["samples"] for (_, start), row in pulse.items()}, {60: 1, 65: 2, 70: 2, 75: 1, 105: 1, 110: 2, 115: 2, 120: 1})
         self.assertAlmostEqual(pulse["s", 60 * NANOS]["completion_rate"], 4 / 15)
         minute = windows.sojourn(given, lambda one: one.service)["s", 60 * NANOS]
         self.assertEqual((minute["samples"], minute["requests"], minute["errors"]), (3, 6.0, 1.0))
