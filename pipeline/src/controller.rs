@@ -215,7 +215,9 @@ impl Controller {
     /// Goes on from the last decision about a target that an earlier process wrote down, and what became of its order.
     pub fn remember(&mut self, last: &Decision, ended: Option<&Conclusion>) {
         let is_same = |target: &Target| target.spec.reference == last.inputs.target.reference;
-        if self.targets.get(&last.target).is_some_and(is_same) {
+        // What was discovered will be discovered again.
+        let is_to_come = self.discovery.enabled && last.inputs.target.discovered && !self.targets.contains_key(&last.target);
+        if is_to_come || self.targets.get(&last.target).is_some_and(is_same) {
             self.decider.resume(last, ended.map(|ended| (ended.at, ended.result.applied())));
         }
     }

@@ -57,6 +57,28 @@ async fn nothing_acknowledged_is_lost() {
     assert!(wrong.stderr.contains("no_such"), "{}", wrong.stderr);
 }
 
+/// Guarantees: after a kill, decisions go on from the last one that was written down.
+#[tokio::test]
+async fn decisions_go_on_after_a_kill() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut counts = Vec::new();
+    for signal in ["-KILL", "-TERM"] {
+        let (process, grpc, _) = Process::start(dir.path(), &[]);
+        let now = this_second();
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        send(grpc, (now..now + 1).map(|second| request("cart", second, 30, Duration::from_millis(50)))).await;
+        process.wait_for(|line| line["type"] == "decision");
+        process.signal(signal);
+        drop(process);
+        counts.push(rows(dir.path(), "SELECT record FROM decisions ORDER BY at"));
+    }
+    let state = |row: &Value| serde_json::from_str::<Value>(row["record"].as_str().unwrap()).unwrap()["inputs"]["state"].clone();
+    let (first, all) = (&counts[0], &counts[1]);
+    assert!(state(&all[0])["lastDecision"].is_null() && all.len() > first.len() && !first.is_empty(), "{} {}", first.len(), all.len());
+    let next = state(&all[first.len()]);
+    assert!(!next["lastDecision"].is_null(), "{next}");
+}
+
 /// Guarantees: a log that lost its name is not archived a second time under another, and one that is damaged is not taken for a
 /// short one.
 #[tokio::test]
