@@ -111,9 +111,15 @@ impl Rollup {
     }
 
     fn emission(&self, end: Timestamp, rows: &RecordBatch, histories: &BTreeMap<String, History>) -> Result<Emission, ArrowError> {
-        let read: Vec<&Arc<Window>> = self.reads.iter().filter_map(|name| histories.get(name)?.get(end)).collect();
+        let mut read: Vec<&Arc<Window>> = self.reads.iter().filter_map(|name| histories.get(name)?.get(end)).collect();
+        let is_model = matches!(self.content, Content::Model(_));
+        // Of longer windows that end with its own, a model takes the newest final one: that this one is not complete says nothing.
+        if let Some(driver) = read.first().copied().filter(|_| is_model) {
+            let start = start_of(&driver.rows);
+            read.retain(|window| start_of(&window.rows) == start);
+        }
         // What a model says of a window stands when the view that has it is final: it will not be asked again.
-        let deciding = if let Content::Model(_) = self.content { &read[..read.len().min(1)] } else { &read[..] };
+        let deciding = if is_model { &read[..read.len().min(1)] } else { &read[..] };
         let is_final = !deciding.is_empty() && deciding.iter().all(|window| window.is_final);
         let before = histories.get(&self.name).and_then(|history| history.get(end)).filter(|before| is_final && before.is_final);
         let revision = before.map_or(0, |before| before.revision + 1);

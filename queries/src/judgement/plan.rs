@@ -146,6 +146,7 @@ impl Plans {
             && let Some(left) = changes.checked_sub(1)
         {
             (*changes, service.service_time) = (left, known.service_time);
+            service.planner.set_service_time(known.service_time);
         }
         Some(service)
     }
@@ -165,7 +166,7 @@ impl Plans {
                 end: seconds(end),
                 arrival_rate: rate,
                 completion_rate: rate,
-                service_time: Some(service.service_time),
+                service_time: None,
                 backlog: beside.concurrency.get(&key).map(waiting),
                 violated: beside.violated.get(&key).copied(),
                 announced: beside.announced.get(&key).copied(),

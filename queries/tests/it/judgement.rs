@@ -80,7 +80,11 @@ fn by_mode(second: i64, shares: &[f64]) -> RecordBatch {
 }
 
 async fn engine() -> Engine {
-    let (parts, _) = shipped::parts(&streams::Config::default(), &judgement::Settings::default(), Vec::new());
+    engine_with(&judgement::Settings::default()).await
+}
+
+async fn engine_with(settings: &judgement::Settings) -> Engine {
+    let (parts, _) = shipped::parts(&streams::Config::default(), settings, Vec::new());
     Engine::with_parts(EngineConfig::default(), parts).await.unwrap_or_else(|problems| panic!("{problems:?}"))
 }
 
@@ -240,4 +244,25 @@ async fn an_idle_service_has_no_variation() {
     let [mean, scv] = ["mean", "scv"].map(|name| own.column_by_name(name).unwrap());
     assert!(mean.null_count() > 0 && mean.null_count() < own.num_rows(), "{own:?}");
     assert_eq!(mean.logical_nulls(), scv.logical_nulls());
+}
+
+/// Guarantees: a service that was promised something has a plan, which is as complete as the pulse that it follows, though longer
+/// windows that end with it are not; and a promise that is taken back leaves none.
+#[tokio::test]
+async fn plans_are_as_complete_as_their_pulse() {
+    let promise = judgement::Promise { latency: 0.5, quantile: 0.99, servers: 2.0 };
+    let advice = judgement::Advice { promises: [(("cart".to_owned(), None), promise)].into(), ..judgement::Advice::default() };
+    let mut engine = engine_with(&judgement::Settings { advice, ..judgement::Settings::default() }).await;
+    feed(&mut engine, 0, 300, |_| 2).await;
+    let newest = "(SELECT max(window_end) FROM service_plan WHERE is_final)";
+    let sql = format!("SELECT * FROM service_plan WHERE is_final AND window_end = {newest}");
+    let plan = rows(&engine, &sql).await;
+    assert_eq!(text(&plan, &["service_name", "plan_reason"]), ["cart prior"], "{plan:?}");
+    assert!((number(&plan, "completeness", 0) - 1.0).abs() < 1e-9 && number(&plan, "replicas", 0) >= 1.0, "{plan:?}");
+    engine.advise(&judgement::Advice::default());
+    let count = "SELECT count(*) + 0.0 AS count FROM service_plan";
+    let before = number(&rows(&engine, count).await, "count", 0);
+    feed(&mut engine, 300, 330, |_| 2).await;
+    let after = number(&rows(&engine, count).await, "count", 0);
+    assert!(before > 0.0 && after <= before, "{before} {after}");
 }

@@ -261,12 +261,24 @@ impl Planner {
         self.last = Some(*window);
     }
 
+    /// The mean service time from now on, of those who follow it themselves; windows then bring none. Ignored unless positive.
+    pub fn set_service_time(&mut self, seconds: f64) {
+        if seconds > 0.0 && seconds.is_finite() {
+            self.service.seconds = seconds;
+            self.follow_service_time();
+        }
+    }
+
     /// Follows the service time, and the curve with it when that has moved.
     fn measure(&mut self, window: &Window, passed: f64) {
         let rate = window.completion_rate.filter(|rate| *rate > 0.0 && rate.is_finite());
         let Some((seconds, rate)) = window.service_time.filter(|seconds| *seconds > 0.0 && seconds.is_finite()).zip(rate) else { return };
         let (kept, new) = (self.service.completions * 0.5_f64.powf(passed / HALF_LIFE), rate * passed.min(SAMPLE));
         self.service = Measured { seconds: (self.service.seconds * kept + seconds * new) / (kept + new), completions: kept + new };
+        self.follow_service_time();
+    }
+
+    fn follow_service_time(&mut self) {
         let factor = self.service.seconds / self.curve.service_time();
         if factor.ln().abs() < SERVICE_TIME_CHANGE {
             return;
