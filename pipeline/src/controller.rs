@@ -18,7 +18,7 @@ use std::time::Duration;
 use arrow::array::RecordBatch;
 use tracescale_core::budget::Budget;
 use tracescale_core::capacity::{Capacity, Observed};
-use tracescale_core::decide::{Decider, Decision, Mode};
+use tracescale_core::decide::{Applied, Decider, Decision, Mode};
 use tracescale_core::policy::RuleName;
 use tracescale_core::rollout::Version;
 use tracescale_core::target::{TargetName, TargetSpec};
@@ -218,7 +218,9 @@ impl Controller {
         // What was discovered will be discovered again.
         let is_to_come = self.discovery.enabled && last.inputs.target.discovered && !self.targets.contains_key(&last.target);
         if is_to_come || self.targets.get(&last.target).is_some_and(is_same) {
-            self.decider.resume(last, ended.map(|ended| (ended.at, ended.result.applied())));
+            // An answer to the process before will not come: its order may have been carried out or not.
+            let ended = ended.map_or((last.at, Applied::Unknown), |ended| (ended.at, ended.result.applied()));
+            self.decider.resume(last, ended);
         }
     }
 

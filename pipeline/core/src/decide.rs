@@ -271,15 +271,12 @@ impl Decider {
         self.targets.retain(|name, _| keep(name));
     }
 
-    /// Goes on from the last decision that an earlier process wrote down for a target, and from what became of its order, where
-    /// that is known.
-    pub fn resume(&mut self, last: &Decision, ended: Option<(Timestamp, Applied)>) {
+    /// Goes on from the last decision that an earlier process wrote down for a target, and from when its order ended and how.
+    pub fn resume(&mut self, last: &Decision, (at, outcome): (Timestamp, Applied)) {
         let mut state = last.inputs.state.clone();
         let _ = evaluate::evaluate(&mut state, last.inputs.clone());
         let _ = self.targets.insert(last.target.clone(), state);
-        if let Some((at, outcome)) = ended {
-            self.applied(at, &last.target, outcome);
-        }
+        self.applied(at, &last.target, outcome);
     }
 
     /// What is remembered of a target.

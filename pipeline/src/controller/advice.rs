@@ -6,9 +6,6 @@ use tracescale_queries::judgement::{Advice, Capacity, Promise, Startups};
 
 use super::{Controller, Effect, Target};
 
-/// Starts that a policy's own word counts for: as many as are remembered, so that nothing else does.
-const CERTAIN: usize = 50;
-
 /// What targets say of their services.
 #[must_use]
 pub fn of_targets<'a>(targets: impl Iterator<Item = &'a TargetSpec>) -> Advice {
@@ -59,14 +56,12 @@ impl Controller {
     /// The start-ups of a target's replicas, as its policies say or as they were seen; `None` when nothing is known.
     fn startups(&self, target: &TargetName) -> Option<Startups> {
         let said = self.ruleset.serving(target).filter_map(|edition| edition.spec.policy.spec().control.startup).max();
-        let mut startups = Startups::default();
-        match said {
-            Some(startup) => (0..CERTAIN).for_each(|_| startups.record(startup.as_secs_f64())),
-            None => {
-                let Starts { seconds, .. } = &self.decider.state(target)?.starts;
-                seconds.iter().for_each(|seconds| startups.record(f64::from(*seconds)));
-            }
+        if let Some(startup) = said {
+            return Some(Startups::said(startup.as_secs_f64()));
         }
+        let Starts { seconds, .. } = &self.decider.state(target)?.starts;
+        let mut startups = Startups::default();
+        seconds.iter().for_each(|seconds| startups.record(f64::from(*seconds)));
         (startups.count() > 0).then_some(startups)
     }
 }

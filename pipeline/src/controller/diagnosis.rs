@@ -193,13 +193,19 @@ impl Diagnoses {
 
     fn flow(&mut self, emission: &Emission, services: &Services<'_>) {
         let rows = &emission.rows;
+        let mut worst: BTreeMap<&TargetName, Option<f64>> = BTreeMap::new();
         for row in 0..rows.num_rows() {
             let called = number(rows, "called_rate", row).filter(|called| *called >= CALLED_MIN);
             // A service without any telemetry is missing, and treated as such.
-            let heard = number(rows, "arrival_rate", row).zip(called).map(|(own, called)| (emission.window_end, own / called));
+            let heard = number(rows, "arrival_rate", row).zip(called).map(|(own, called)| own / called);
             for spec in services.of(rows, SERVICE, row) {
-                self.services.entry(spec.name.clone()).or_default().heard = heard;
+                // A target of several namespaces is only heard where all of them are.
+                let known = worst.entry(&spec.name).or_default();
+                *known = known.map_or(heard, |known| Some(heard.map_or(known, |heard| heard.min(known))));
             }
+        }
+        for (target, heard) in worst {
+            self.services.entry(target.clone()).or_default().heard = heard.map(|heard| (emission.window_end, heard));
         }
     }
 

@@ -28,6 +28,9 @@ const FAILING: f64 = 0.05;
 const STORM: f64 = 1.1;
 /// Seconds after which an edge without calls is forgotten.
 const FORGET: f64 = 86_400.0;
+/// Seconds in which half of what is known of the usual share of calls that are reported is forgotten: far longer than telemetry is
+/// lost, so that a loss does not become usual.
+const REPORTED_HALF_LIFE: f64 = 7.0 * 86_400.0;
 /// Share of a service's requests from outside, of late, below which it is no front door.
 const DOOR: f64 = 0.05;
 /// Seconds in which half of what is known of that share is forgotten.
@@ -51,7 +54,7 @@ pub struct Minute {
 pub struct Calls {
     /// Who calls.
     pub from: String,
-    /// Who is called.
+    /// Who is called; empty when nobody knows.
     pub to: String,
     /// Calls per second.
     pub rate: f64,
@@ -85,6 +88,10 @@ pub struct Flow {
     edges: BTreeMap<(String, String), Edge>,
     /// Share of each service's requests that come from outside.
     doors: BTreeMap<String, Door>,
+    /// Calls per request of each caller that lead to nobody that is known, as they usually are.
+    unmatched: BTreeMap<String, f64>,
+    /// Requests of each service per call to it, as they usually are: batches of messages are one request for many.
+    reported: BTreeMap<String, f64>,
     end: Option<f64>,
 }
 
@@ -121,9 +128,12 @@ impl Flow {
             return;
         }
         self.end = Some(minute.end);
-        for calls in &minute.calls {
+        // A storm is over when nothing tells of it any more.
+        self.edges.values_mut().for_each(|edge| edge.is_storm = false);
+        for calls in minute.calls.iter().filter(|calls| !calls.to.is_empty()) {
             self.follow(minute, calls, passed.min(PAUSE_MOST));
         }
+        self.see_reports(minute, passed.min(PAUSE_MOST));
         self.see_doors(minute, passed.min(PAUSE_MOST));
         self.edges.retain(|_, edge| minute.end - edge.seen < FORGET);
         self.doors.retain(|_, door| minute.end - door.seen < FORGET);
@@ -148,11 +158,27 @@ impl Flow {
         }
     }
 
-    fn see_doors(&mut self, minute: &Minute, passed: f64) {
-        let mut called: BTreeMap<&str, f64> = BTreeMap::new();
-        for calls in minute.calls.iter().filter(|calls| calls.rate > 0.0 && calls.from != calls.to) {
-            *called.entry(&calls.to).or_default() += calls.rate;
+    fn see_reports(&mut self, minute: &Minute, passed: f64) {
+        let kept = 0.5_f64.powf(passed / REPORTED_HALF_LIFE);
+        let follow = |known: Option<&f64>, new: f64| known.map_or(new, |known| known * kept + new * (1.0 - kept));
+        for (from, lost) in unmatched(minute) {
+            let value = follow(self.unmatched.get(&from), lost);
+            let _ = self.unmatched.insert(from, value);
         }
+        for (to, called) in rates(minute) {
+            if let Some(arrivals) = minute.arrivals.get(to).filter(|_| called >= RATE_MIN) {
+                // More requests than calls come from elsewhere.
+                let value = follow(self.reported.get(to), (arrivals / called).min(1.0));
+                let _ = self.reported.insert(to.to_owned(), value);
+            }
+        }
+        let doors = &self.doors;
+        self.unmatched.retain(|name, _| doors.is_empty() || doors.contains_key(name));
+        self.reported.retain(|name, _| doors.is_empty() || doors.contains_key(name));
+    }
+
+    fn see_doors(&mut self, minute: &Minute, passed: f64) {
+        let called = rates(minute);
         let kept = 0.5_f64.powf(passed / DOOR_HALF_LIFE);
         for (name, rate) in minute.arrivals.iter().filter(|(_, rate)| **rate >= RATE_MIN) {
             let inside = called.get(name.as_str()).copied().unwrap_or(0.0);
@@ -182,15 +208,24 @@ impl Flow {
         storms.reduce(f64::max)
     }
 
-    /// Requests per second at each service that its callers account for: what came to them, times the calls that they usually
-    /// make. Services that only others called, of which nothing was heard, are among them.
+    /// Requests per second at each service that its callers account for in a window: the calls to it, and those calls that lead to
+    /// nobody that is known and usually do not, up to as many as the callers usually make to it; each as many requests as the
+    /// service usually reports for a call. Callers that call less account for less.
     #[must_use]
-    pub fn called(&self, arrivals: &BTreeMap<String, f64>) -> BTreeMap<&str, f64> {
+    pub fn called(&self, window: &Minute) -> BTreeMap<&str, f64> {
+        let lost = unmatched(window);
+        let mut measured: BTreeMap<(&str, &str), f64> = BTreeMap::new();
+        for calls in window.calls.iter().filter(|calls| calls.rate > 0.0) {
+            *measured.entry((&calls.from, &calls.to)).or_default() += calls.rate;
+        }
         let mut called: BTreeMap<&str, f64> = BTreeMap::new();
         for ((from, to), edge) in &self.edges {
-            if let Some(rate) = arrivals.get(from).filter(|rate| rate.is_finite() && **rate > 0.0) {
-                *called.entry(to).or_default() += rate * edge.ratio.value();
-            }
+            let Some(rate) = window.arrivals.get(from).filter(|rate| rate.is_finite() && **rate > 0.0) else { continue };
+            let usual = self.unmatched.get(from).copied().unwrap_or(0.0);
+            let stray = (lost.get(from).copied().unwrap_or(0.0) - usual).max(0.0) * rate;
+            let seen = measured.get(&(from.as_str(), to.as_str())).copied().unwrap_or(0.0);
+            let account = seen.max((seen + stray).min(rate * edge.ratio.value()));
+            *called.entry(to).or_default() += account * self.reported.get(to).copied().unwrap_or(1.0);
         }
         called
     }
@@ -288,6 +323,25 @@ impl Flow {
         let calls = self.edges.iter().map(call).collect();
         Graph { names, places, calls }
     }
+}
+
+/// Calls per second to each service.
+fn rates(minute: &Minute) -> BTreeMap<&str, f64> {
+    let mut rates: BTreeMap<&str, f64> = BTreeMap::new();
+    for calls in minute.calls.iter().filter(|calls| calls.rate > 0.0 && calls.from != calls.to) {
+        *rates.entry(&calls.to).or_default() += calls.rate;
+    }
+    rates
+}
+
+/// Calls per request of each caller to nobody that is known.
+fn unmatched(minute: &Minute) -> BTreeMap<String, f64> {
+    let mut stray: BTreeMap<&str, f64> = BTreeMap::new();
+    for calls in minute.calls.iter().filter(|calls| calls.rate > 0.0 && !minute.arrivals.contains_key(&calls.to)) {
+        *stray.entry(&calls.from).or_default() += calls.rate;
+    }
+    let callers = minute.arrivals.iter().filter(|(_, rate)| **rate >= RATE_MIN && rate.is_finite());
+    callers.map(|(name, rate)| (name.clone(), stray.get(name.as_str()).copied().unwrap_or(0.0) / rate)).collect()
 }
 
 #[cfg(test)]

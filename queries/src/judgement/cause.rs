@@ -162,7 +162,7 @@ fn edges(calls: &RecordBatch, seconds: f64) -> Vec<Edge> {
             wait_floor: floor.number(row),
         })
     };
-    ends(calls).filter_map(edge).collect()
+    ends(calls).filter(|(_, _, server)| !server.is_empty()).filter_map(edge).collect()
 }
 
 #[cfg(test)]

@@ -87,7 +87,9 @@ impl Model for Flows {
         if window.is_final {
             self.learn(window, &arrivals);
         }
-        let called = self.flow.called(&arrivals);
+        let calls = window.rows("calls").map(edges).unwrap_or_default();
+        let seen = Minute { end: seconds(window.end), arrivals, calls };
+        let called = self.flow.called(&seen);
         let mut rows = LAYOUT.rows();
         for (row, key) in services(window.driver) {
             let name = key.full_name();

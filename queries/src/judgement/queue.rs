@@ -239,6 +239,12 @@ impl Model for Queues {
 
     fn advise(&mut self, advice: &Advice) {
         self.servers.clone_from(&advice.servers);
+        let said = |key: &ServiceKey| Advice::of(&advice.servers, &key.name, key.namespace.as_deref()).copied();
+        for (key, service) in self.services.iter_mut() {
+            if let Some(servers) = said(key).filter(|servers| *servers > 0.0) {
+                service.calibration.servers.prior = servers;
+            }
+        }
     }
 }
 

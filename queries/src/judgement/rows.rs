@@ -44,7 +44,7 @@ pub(super) fn services(rows: &RecordBatch) -> impl Iterator<Item = (usize, Servi
     (0..rows.num_rows()).filter_map(key)
 }
 
-/// Caller and callee of each row of `calls` that has both names, with their full names.
+/// Caller and callee of each row of `calls` with a caller, with their full names; the callee's is empty where nobody knows it.
 pub(super) fn ends(calls: &RecordBatch) -> impl Iterator<Item = (usize, String, String)> {
     let column = |name| Column::of(calls, name);
     let names = ["client_service", "client_namespace", "server_service", "server_namespace"].map(column);
@@ -53,7 +53,7 @@ pub(super) fn ends(calls: &RecordBatch) -> impl Iterator<Item = (usize, String, 
         Some(ServiceKey { name, namespace: namespace.text(row).map(str::to_owned) }.full_name())
     };
     let [client, client_namespace, server, server_namespace] = names;
-    let of = move |row| Some((row, name(client, client_namespace, row)?, name(server, server_namespace, row)?));
+    let of = move |row| Some((row, name(client, client_namespace, row)?, name(server, server_namespace, row).unwrap_or_default()));
     (0..calls.num_rows()).filter_map(of)
 }
 

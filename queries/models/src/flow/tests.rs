@@ -80,14 +80,33 @@ fn what_saturates_first() {
     assert!(close(limits["batch"].growth, 3.0) && close(limits["web"].growth, 3.0), "{limits:?}");
 }
 
-/// Guarantees: callers account for the load of a service that is not heard of any more.
+/// Guarantees: callers account for the load of a service whose spans are lost, because their calls then lead to nobody; not for that
+/// of one that they call less or not at all; and batches of many messages are as many requests as they usually are.
 #[test]
 fn what_callers_account_for() {
     let flow = learned();
-    let heard = BTreeMap::from([("web".to_owned(), 10.0)]);
-    let called = flow.called(&heard);
-    assert!(close(called["cart"], 20.0) && !called.contains_key("db"), "{called:?}");
-    assert!(close(flow.called(&minute(11.0, 10.0).arrivals)["db"], 60.0));
+    assert!(close(flow.called(&minute(11.0, 10.0))["db"], 60.0));
+    let mut lost = minute(11.0, 10.0);
+    let _ = lost.arrivals.insert("cart".to_owned(), 1.0);
+    lost.calls = vec![calls("web", "cart", 1.0), calls("web", "", 19.0), calls("cart", "db", 3.0)];
+    assert!(close(flow.called(&lost)["cart"], 20.0), "{:?}", flow.called(&lost));
+    let mut gone = minute(11.0, 10.0);
+    gone.calls = vec![calls("web", "10.0.0.7", 20.0), calls("cart", "db", 60.0)];
+    let _ = gone.arrivals.remove("cart");
+    assert!(close(flow.called(&gone)["cart"], 20.0));
+    let mut less = minute(11.0, 10.0);
+    less.calls[0].rate = 2.0;
+    assert!(close(flow.called(&less)["cart"], 2.0));
+    less.calls.clear();
+    assert!(close(flow.called(&less)["cart"], 0.0));
+    let mut batches = Flow::default();
+    let batch = |number: f64| Minute {
+        end: 60.0 * number,
+        arrivals: [("producer".to_owned(), 20.0), ("consumer".to_owned(), 2.0)].into(),
+        calls: vec![calls("producer", "consumer", 20.0)],
+    };
+    (1..=5).for_each(|number| batches.learn(&batch(f64::from(number))));
+    assert!(close(batches.called(&batch(6.0))["consumer"], 2.0));
 }
 
 /// Guarantees: more calls per request that fail are retries and no demand; without failures they are followed, slowly; few
@@ -105,6 +124,10 @@ fn retries_are_no_demand() {
     flow.learn(&more);
     let followed = flow.calls_per_request("web", "cart").unwrap();
     assert!(flow.retries("cart").is_none() && followed > 2.0 && followed < 2.05, "{followed}");
+    flow.learn(&Minute { end: 60.0 * 12.5, ..storm.clone() });
+    assert!(flow.retries("cart").is_some());
+    flow.learn(&Minute { end: 60.0 * 12.7, calls: Vec::new(), ..storm });
+    assert!(flow.retries("cart").is_none(), "nothing tells of it any more");
     let few = Calls { samples: 3.0, ..calls("web", "new", 5.0) };
     let quiet = calls("nobody", "new", 5.0);
     flow.learn(&Minute { calls: vec![few, quiet], ..minute(13.0, 10.0) });

@@ -10,7 +10,7 @@ use crate::queue::overload;
 use crate::queue::scalability::Scalability;
 
 /// Places of a finite queue that are answered: sums run over them, row by row.
-const PLACES_MAX: u32 = 100_000;
+const PLACES_MAX: u32 = 10_000;
 
 /// Replicas that keep the share `quantile` of the requests below `latency` (seconds) at `arrival_rate` (requests per second) of
 /// mean `service_time` (seconds) and squared coefficient of variation `service_scv`, with `servers` servers per replica shared by
