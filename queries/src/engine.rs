@@ -211,7 +211,7 @@ impl Engine {
     /// The emitted rows of every view, for queries elsewhere.
     #[must_use]
     pub fn tables(&self) -> Snapshot {
-        Snapshot { views: Arc::new(self.catalog.histories.clone()), functions: self.functions.clone() }
+        Snapshot { views: Arc::new(self.catalog.histories.clone()), functions: self.functions.clone(), now: self.now }
     }
 
     fn admit(&mut self, stream: Stream, batch: &RecordBatch, arrival: Arrival<'_>) -> Result<(), EngineError> {

@@ -33,18 +33,22 @@ pub(crate) struct Planned {
     plan: Arc<dyn ExecutionPlan>,
     slots: BTreeMap<String, Slot>,
     latest: Arc<AtomicI64>,
+    now: Arc<AtomicI64>,
     context: Arc<TaskContext>,
     per_window: bool,
 }
 
-/// `latest()`: the newest window end that every view of the query has.
+/// A function without arguments whose answer each run gives: `latest()`, the newest window end that every view of the query has, and
+/// `now()`, which planning once would otherwise freeze.
 #[derive(Debug)]
-struct Latest {
+struct Moment {
+    name: &'static str,
+    aliases: Vec<String>,
     signature: Signature,
     value: Arc<AtomicI64>,
 }
 
-/// "No window yet" in [`Latest`].
+/// "No such moment" in [`Moment`].
 const NONE: i64 = i64::MIN;
 
 // === impl Planned ===
@@ -68,8 +72,13 @@ impl Planned {
         let providers = slots.iter().map(|(name, slot)| Ok((name.clone(), slot.table()?))).collect::<Result<_, DataFusionError>>()?;
         let latest = Arc::new(AtomicI64::new(NONE));
         let mut functions = functions.clone();
-        let udf = Latest { signature: Signature::nullary(Volatility::Volatile), value: Arc::clone(&latest) };
-        functions.scalar.push(Arc::new(ScalarUDF::new_from_impl(udf)));
+        let now = Arc::new(AtomicI64::new(NONE));
+        let moment = |name, aliases: &[&str], value: &Arc<AtomicI64>| {
+            let aliases = aliases.iter().map(|alias| (*alias).to_owned()).collect();
+            let signature = Signature::nullary(Volatility::Volatile);
+            Arc::new(ScalarUDF::new_from_impl(Moment { name, aliases, signature, value: Arc::clone(value) }))
+        };
+        functions.scalar.extend([moment("latest", &[], &latest), moment("now", &["current_timestamp"], &now)]);
         let context = SessionContext::new_with_state(session::history(&functions, Arc::new(HistoryPlanner { tables: providers }), runtime));
         for (name, slot) in &slots {
             context.register_table(name.as_str(), slot.table()?)?;
@@ -78,7 +87,7 @@ impl Planned {
         let plan = state.optimize(&session::plan(&state, query).await?)?;
         let per_window = relations.windowed.is_empty() && is_per_window(&plan);
         let plan = state.create_physical_plan(&plan).await?;
-        Ok(Self { plan, slots, latest, context: context.task_ctx(), per_window })
+        Ok(Self { plan, slots, latest, now, context: context.task_ctx(), per_window })
     }
 
     pub(crate) fn schema(&self) -> SchemaRef {
@@ -95,13 +104,14 @@ impl Planned {
         self.slots.keys().map(String::as_str)
     }
 
-    /// Runs the query on the rows that `rows` gives for each table.
+    /// Runs the query on the rows that `rows` gives for each table, at a time.
     pub(crate) async fn run(
         &mut self,
-        latest: Option<Timestamp>,
+        (latest, now): (Option<Timestamp>, Option<Timestamp>),
         rows: impl Fn(&str) -> Vec<RecordBatch>,
     ) -> Result<Vec<RecordBatch>, DataFusionError> {
         self.latest.store(latest.map_or(NONE, Timestamp::as_nanos), Ordering::Relaxed);
+        self.now.store(now.map_or(NONE, Timestamp::as_nanos), Ordering::Relaxed);
         for (name, slot) in &self.slots {
             slot.put(rows(name));
         }
@@ -116,7 +126,9 @@ impl Planned {
 /// Gives a session `latest()` with a fixed answer.
 pub(crate) fn register_latest(state: &mut SessionState, newest: Option<Timestamp>) -> Result<(), DataFusionError> {
     let value = Arc::new(AtomicI64::new(newest.map_or(NONE, Timestamp::as_nanos)));
-    let _ = state.register_udf(Arc::new(ScalarUDF::new_from_impl(Latest { signature: Signature::nullary(Volatility::Stable), value })))?;
+    let signature = Signature::nullary(Volatility::Stable);
+    let latest = Moment { name: "latest", aliases: Vec::new(), signature, value };
+    let _ = state.register_udf(Arc::new(ScalarUDF::new_from_impl(latest)))?;
     Ok(())
 }
 
@@ -150,25 +162,29 @@ fn keeps_end(expression: &Expr) -> bool {
     }
 }
 
-// === impl Latest ===
+// === impl Moment ===
 
-impl PartialEq for Latest {
+impl PartialEq for Moment {
     fn eq(&self, other: &Self) -> bool {
         Arc::ptr_eq(&self.value, &other.value)
     }
 }
 
-impl Eq for Latest {}
+impl Eq for Moment {}
 
-impl Hash for Latest {
+impl Hash for Moment {
     fn hash<H: Hasher>(&self, state: &mut H) {
         Arc::as_ptr(&self.value).hash(state);
     }
 }
 
-impl ScalarUDFImpl for Latest {
+impl ScalarUDFImpl for Moment {
     fn name(&self) -> &'static str {
-        "latest"
+        self.name
+    }
+
+    fn aliases(&self) -> &[String] {
+        &self.aliases
     }
 
     fn signature(&self) -> &Signature {

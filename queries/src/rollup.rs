@@ -94,7 +94,7 @@ impl Rollup {
                     Some(history) => history.batches(Face::All),
                     None => Vec::new(),
                 };
-                planned.run(latest, rows).await?
+                planned.run((latest, ends.last().copied()), rows).await?
             }
             Content::Model(model) => {
                 let seen = |end: &Timestamp| Seen::of(self.reads.first()?, *end, histories);

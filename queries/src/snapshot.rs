@@ -21,6 +21,8 @@ use crate::statement;
 pub struct Snapshot {
     pub(crate) views: Arc<BTreeMap<String, History>>,
     pub(crate) functions: Functions,
+    /// When it was taken, for `now()`.
+    pub(crate) now: Option<Timestamp>,
 }
 
 /// What one query may take.
@@ -180,7 +182,7 @@ impl Prepared {
                 (None, _) => brought,
             }
         };
-        match tokio::time::timeout(limit, self.planned.run(latest, rows)).await {
+        match tokio::time::timeout(limit, self.planned.run((latest, snapshot.now.or(latest)), rows)).await {
             Ok(result) => result.map_err(QueryError::running),
             Err(_) => Err(QueryError::TimedOut { limit }),
         }
@@ -194,7 +196,7 @@ impl Prepared {
 /// [`QueryError`] says where the SQL is wrong, or what failed.
 pub async fn history_query(sql: &str, tables: &[(&str, RecordBatch)]) -> Result<Vec<RecordBatch>, QueryError> {
     let functions = Functions::new(Vec::new(), Vec::new());
-    Snapshot { views: Arc::default(), functions }.query(sql, tables).await
+    Snapshot { views: Arc::default(), functions, now: None }.query(sql, tables).await
 }
 
 fn runtime(memory: usize) -> Result<Arc<RuntimeEnv>, QueryError> {

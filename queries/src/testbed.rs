@@ -119,7 +119,7 @@ impl Testbed {
             let history = rows.and_then(|rows| history(name, schema, &rows));
             let _ = views.insert(name.clone(), history.map_err(|error| QueryError::running(error.into()))?);
         }
-        Ok(Snapshot { views: Arc::new(views), functions: self.snapshot.functions.clone() })
+        Ok(Snapshot { views: Arc::new(views), functions: self.snapshot.functions.clone(), now: self.snapshot.now })
     }
 
     /// The newest window end of all views, or [`DEFAULT_END`].

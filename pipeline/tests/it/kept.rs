@@ -61,22 +61,30 @@ async fn nothing_acknowledged_is_lost() {
 #[tokio::test]
 async fn decisions_go_on_after_a_kill() {
     let dir = tempfile::tempdir().unwrap();
+    let decisions = || -> Vec<Value> {
+        let journal = fs::read_to_string(dir.path().join(".tracescale/decisions-000001.jsonl")).unwrap_or_default();
+        let records = journal.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
+        records.filter(|record| record["inputs"].is_object()).collect()
+    };
     let mut counts = Vec::new();
-    for signal in ["-KILL", "-TERM"] {
+    for _ in 0..2 {
         let (process, grpc, _) = Process::start(dir.path(), &[]);
         let now = this_second();
         tokio::time::sleep(Duration::from_secs(1)).await;
         send(grpc, (now..now + 1).map(|second| request("cart", second, 30, Duration::from_millis(50)))).await;
         process.wait_for(|line| line["type"] == "decision");
-        process.signal(signal);
+        let known = counts.last().copied().unwrap_or(0);
+        while decisions().len() == known {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        process.signal("-KILL");
         drop(process);
-        counts.push(rows(dir.path(), "SELECT record FROM decisions ORDER BY at"));
+        counts.push(decisions().len());
     }
-    let state = |row: &Value| serde_json::from_str::<Value>(row["record"].as_str().unwrap()).unwrap()["inputs"]["state"].clone();
-    let (first, all) = (&counts[0], &counts[1]);
-    assert!(state(&all[0])["lastDecision"].is_null() && all.len() > first.len() && !first.is_empty(), "{} {}", first.len(), all.len());
-    let next = state(&all[first.len()]);
-    assert!(!next["lastDecision"].is_null(), "{next}");
+    let (all, first) = (decisions(), counts[0]);
+    let last = |record: &Value| record["inputs"]["state"]["lastDecision"].clone();
+    assert!(last(&all[0]).is_null() && all.len() > first, "{first} {}", all.len());
+    assert!(!last(&all[first]).is_null(), "{}", all[first]);
 }
 
 /// Guarantees: a log that lost its name is not archived a second time under another, and one that is damaged is not taken for a

@@ -266,3 +266,22 @@ async fn plans_are_as_complete_as_their_pulse() {
     let after = number(&rows(&engine, count).await, "count", 0);
     assert!(before > 0.0 && after <= before, "{before} {after}");
 }
+
+/// Guarantees: in a query that is planned once, `now()` is the time of the snapshot that it runs on, by any of its names.
+#[tokio::test]
+async fn now_is_when_a_query_runs() {
+    let mut engine = engine().await;
+    feed(&mut engine, 0, 60, |_| 2).await;
+    let first = engine.tables();
+    let sql =
+        "SELECT extract(epoch FROM now()) + 0.0 AS now, extract(epoch FROM current_timestamp) + 0.0 AS same FROM service_load LIMIT 1";
+    let mut prepared = first.prepare(sql, &[]).await.unwrap_or_else(|error| panic!("{error:?}"));
+    let before = prepared.run(&first, &[]).await.unwrap();
+    feed(&mut engine, 60, 120, |_| 2).await;
+    let after = prepared.run(&engine.tables(), &[]).await.unwrap();
+    for (rows, second) in [(&before[0], 59 + 2), (&after[0], 119 + 2)] {
+        #[expect(clippy::cast_precision_loss, reason = "seconds")]
+        let expected = (START + second) as f64;
+        assert!((number(rows, "now", 0) - expected).abs() < 1e-3 && (number(rows, "same", 0) - expected).abs() < 1e-3, "{rows:?}");
+    }
+}
