@@ -145,9 +145,15 @@ fn open(dir: &Path, number: u64) -> io::Result<File> {
 fn files(dir: &Path) -> io::Result<Vec<(u64, PathBuf)>> {
     let mut files = Vec::new();
     for entry in fs::read_dir(dir)? {
-        let path = entry?.path();
+        let entry = entry?;
+        // What somebody else left under such a name (a folder, a pipe, a link to a device) is none of ours.
+        if !entry.file_type()?.is_file() {
+            continue;
+        }
+        let path = entry.path();
         let name = path.file_name().and_then(|name| name.to_str());
-        let number = name.and_then(|name| name.strip_prefix("decisions-")?.strip_suffix(".jsonl")?.parse().ok());
+        let digits = name.and_then(|name| name.strip_prefix("decisions-")?.strip_suffix(".jsonl"));
+        let number = digits.filter(|digits| digits.bytes().all(|byte| byte.is_ascii_digit())).and_then(|digits| digits.parse().ok());
         files.extend(number.map(|number| (number, path)));
     }
     files.sort();
@@ -172,6 +178,21 @@ mod tests {
         assert_eq!(find(dir.path(), |n: &u32| n.is_multiple_of(7)).unwrap(), Some(14));
         assert_eq!(find(dir.path(), |n: &u32| *n == 3).unwrap(), Some(3));
         assert_eq!(find(dir.path(), |n: &u32| *n > 99).unwrap(), None);
+    }
+
+    /// Guarantees: folders and odd names among the files do no harm.
+    #[test]
+    fn what_is_no_journal_is_left_alone() {
+        let dir = tempfile::tempdir().unwrap();
+        fs::create_dir(dir.path().join("decisions-000000.jsonl")).unwrap();
+        fs::create_dir(dir.path().join("decisions-000009.jsonl")).unwrap();
+        fs::write(dir.path().join("decisions-+8.jsonl"), "8\n").unwrap();
+        let mut journal = Journal::open(dir.path()).unwrap();
+        journal.append(&1_u32).unwrap();
+        journal.flush().unwrap();
+        let mut seen = Vec::new();
+        assert_eq!(newest(dir.path(), 2, |n: u32| seen.push(n)).unwrap(), 0);
+        assert_eq!(seen, [1]);
     }
 
     /// Guarantees: a second writer is turned away while the first one lives.

@@ -10,7 +10,7 @@ use super::{Controller, Effect, Target};
 #[must_use]
 pub fn of_targets<'a>(targets: impl Iterator<Item = &'a TargetSpec>) -> Advice {
     let mut advice = Advice::default();
-    for target in targets {
+    for target in targets.filter(|target| target.objective.is_some() || target.servers.is_some()) {
         let name = (target.service.service_name.clone(), target.service.service_namespace.clone());
         let servers = target.servers.map(|servers| f64::from(servers.get()));
         if let Some(objective) = target.objective {
@@ -28,11 +28,10 @@ impl Controller {
     /// What is to be told, when it is something else than before.
     pub(super) fn advise(&mut self) -> Option<Effect> {
         let mut advice = of_targets(self.targets.values().map(|target| &*target.spec));
-        for (name, target) in &self.targets {
+        // Plans are for services that were promised something.
+        for (name, target) in self.targets.iter().filter(|(_, target)| target.spec.objective.is_some()) {
             let service = &target.spec.service;
-            if target.spec.objective.is_some()
-                && let Some(capacity) = self.capacity(target)
-            {
+            if let Some(capacity) = self.capacity(target) {
                 let _ = advice.capacities.insert((service.service_name.clone(), service.service_namespace.clone()), capacity);
             }
             if let Some(startups) = self.startups(name) {

@@ -60,7 +60,10 @@ impl Controller {
         let serving = self.ruleset.serving(&target.spec.name);
         let rules: Vec<RuleRef> = serving.map(|edition| edition.reference(target, self.discovery.acts)).collect();
         let state = self.decider.state(&target.spec.name);
-        let startup = |rule: &RuleRef| state.map_or(STARTUP, |state| state.startup(&rule.policy.spec().control));
+        let startup = |rule: &RuleRef| {
+            let control = &rule.policy.spec().control;
+            state.map_or(control.startup.unwrap_or(STARTUP), |state| state.startup(control))
+        };
         let startup = rules.iter().map(startup).max().unwrap_or(Duration::ZERO);
         let least = if rules.is_empty() { 0 } else { effective_bounds(&rules, now).bounds.min };
         Some(Standing { current, ready: observed.ready, least, wish: target.wish.unwrap_or(current), startup })

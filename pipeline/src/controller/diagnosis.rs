@@ -35,9 +35,9 @@ const MINUTES: usize = 4;
 const HISTORY: usize = 120;
 /// Versions of a service that are remembered, and for how long after they were last seen: one that comes back later is new.
 const VERSIONS: usize = 16;
+const VERSION_LIMIT: Duration = Duration::from_secs(3600);
 /// Requests per second that callers must account for before it means something that fewer are reported.
 const CALLED_MIN: f64 = 1.0;
-const VERSION_LIMIT: Duration = Duration::from_secs(3600);
 
 /// The shipped views that a diagnosis needs; a query that names them keeps them.
 pub(super) const VIEWS: [&str; 5] = [SOJOURN, CAUSE, QUEUE, FLOW, WORKLOADS];

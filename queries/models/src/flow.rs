@@ -133,10 +133,13 @@ impl Flow {
         for calls in minute.calls.iter().filter(|calls| !calls.to.is_empty()) {
             self.follow(minute, calls, passed.min(PAUSE_MOST));
         }
-        self.see_reports(minute, passed.min(PAUSE_MOST));
-        self.see_doors(minute, passed.min(PAUSE_MOST));
+        let called = rates(minute);
+        self.see_doors(minute, &called, passed.min(PAUSE_MOST));
+        self.see_reports(minute, &called, passed.min(PAUSE_MOST));
         self.edges.retain(|_, edge| minute.end - edge.seen < FORGET);
         self.doors.retain(|_, door| minute.end - door.seen < FORGET);
+        self.unmatched.retain(|name, _| self.doors.contains_key(name));
+        self.reported.retain(|name, _| self.doors.contains_key(name));
     }
 
     fn follow(&mut self, minute: &Minute, calls: &Calls, passed: f64) {
@@ -158,27 +161,23 @@ impl Flow {
         }
     }
 
-    fn see_reports(&mut self, minute: &Minute, passed: f64) {
+    fn see_reports(&mut self, minute: &Minute, called: &BTreeMap<&str, f64>, passed: f64) {
         let kept = 0.5_f64.powf(passed / REPORTED_HALF_LIFE);
         let follow = |known: Option<&f64>, new: f64| known.map_or(new, |known| known * kept + new * (1.0 - kept));
         for (from, lost) in unmatched(minute) {
             let value = follow(self.unmatched.get(&from), lost);
             let _ = self.unmatched.insert(from, value);
         }
-        for (to, called) in rates(minute) {
-            if let Some(arrivals) = minute.arrivals.get(to).filter(|_| called >= RATE_MIN) {
+        for (to, called) in called {
+            if let Some(arrivals) = minute.arrivals.get(*to).filter(|_| *called >= RATE_MIN) {
                 // More requests than calls come from elsewhere.
-                let value = follow(self.reported.get(to), (arrivals / called).min(1.0));
-                let _ = self.reported.insert(to.to_owned(), value);
+                let value = follow(self.reported.get(*to), (arrivals / called).min(1.0));
+                let _ = self.reported.insert((*to).to_owned(), value);
             }
         }
-        let doors = &self.doors;
-        self.unmatched.retain(|name, _| doors.is_empty() || doors.contains_key(name));
-        self.reported.retain(|name, _| doors.is_empty() || doors.contains_key(name));
     }
 
-    fn see_doors(&mut self, minute: &Minute, passed: f64) {
-        let called = rates(minute);
+    fn see_doors(&mut self, minute: &Minute, called: &BTreeMap<&str, f64>, passed: f64) {
         let kept = 0.5_f64.powf(passed / DOOR_HALF_LIFE);
         for (name, rate) in minute.arrivals.iter().filter(|(_, rate)| **rate >= RATE_MIN) {
             let inside = called.get(name.as_str()).copied().unwrap_or(0.0);
@@ -200,12 +199,16 @@ impl Flow {
         self.doors.get(service).map(|door| door.share)
     }
 
-    /// By how much the callers of a service call it more often than usual while their calls fail: retries, most likely. `None`
-    /// while nothing looks like that. The load without them is the rate divided by this.
+    /// By how much the callers of services call them more often than usual while their calls fail: retries, most likely. Services
+    /// of which nothing looks like that are not among them. The load without retries is the rate divided by this.
     #[must_use]
-    pub fn retries(&self, service: &str) -> Option<f64> {
-        let storms = self.edges.iter().filter(|((_, to), edge)| to == service && edge.is_storm).map(|(_, edge)| edge.amplification);
-        storms.reduce(f64::max)
+    pub fn retries(&self) -> BTreeMap<&str, f64> {
+        let mut retries: BTreeMap<&str, f64> = BTreeMap::new();
+        for ((_, to), edge) in self.edges.iter().filter(|(_, edge)| edge.is_storm) {
+            let most = retries.entry(to).or_default();
+            *most = most.max(edge.amplification);
+        }
+        retries
     }
 
     /// Requests per second at each service that its callers account for in a window: the calls to it, and those calls that lead to
@@ -280,7 +283,7 @@ impl Flow {
             outside[*place] = door.mean * share;
             let Ok(traffic) = network::traffic(&outside, &graph.calls) else { continue };
             totals.iter_mut().zip(&traffic.rates).for_each(|(total, rate)| *total += rate);
-            parts.push((self.doors.get_key_value(name).map_or("", |(name, _)| name), traffic.rates));
+            parts.push((graph.names[*place], traffic.rates));
         }
         let busy = |place: usize| utilization.get(graph.names[place]).copied().filter(|share| *share > 0.0 && share.is_finite());
         let limit = |(door, rates): (_, Vec<f64>)| {

@@ -38,12 +38,9 @@ pub(super) struct Flows {
 // === impl Flows ===
 
 impl Flows {
-    fn learn(&mut self, window: &Seen<'_>, arrivals: &BTreeMap<String, f64>) {
-        let Some(calls) = window.rows("calls") else { return };
-        if self
-            .learned
-            .is_some_and(|last| window.end.as_nanos().abs_diff(last.as_nanos()) < APART.as_nanos().try_into().unwrap_or(u64::MAX))
-        {
+    fn learn(&mut self, window: &Seen<'_>, minute: &Minute) {
+        let between = self.learned.map_or(APART, |last| window.end.since(last).max(last.since(window.end)));
+        if between < APART || window.rows("calls").is_none() {
             return;
         }
         // After the clock stepped back the graph is learned anew.
@@ -51,7 +48,7 @@ impl Flows {
             self.flow = Flow::default();
         }
         self.learned = Some(window.end);
-        self.flow.learn(&Minute { end: seconds(window.end), arrivals: arrivals.clone(), calls: edges(calls) });
+        self.flow.learn(minute);
         let named = |(name, value): (&str, f64)| (name.to_owned(), value);
         self.visits = self.flow.visits().into_iter().map(named).collect();
         let forecasts = window.newest_final("service_forecast").map(|(_, rows)| forecasts(rows)).unwrap_or_default();
@@ -84,12 +81,12 @@ impl Model for Flows {
         let rates = Rates::of(window.driver);
         let heard = |(row, key): (usize, super::rows::ServiceKey)| Some((key.full_name(), rates.get(row)?));
         let arrivals: BTreeMap<String, f64> = services(window.driver).filter_map(heard).collect();
-        if window.is_final {
-            self.learn(window, &arrivals);
-        }
         let calls = window.rows("calls").map(edges).unwrap_or_default();
         let seen = Minute { end: seconds(window.end), arrivals, calls };
-        let called = self.flow.called(&seen);
+        if window.is_final {
+            self.learn(window, &seen);
+        }
+        let (called, retries) = (self.flow.called(&seen), self.flow.retries());
         let mut rows = LAYOUT.rows();
         for (row, key) in services(window.driver) {
             let name = key.full_name();
@@ -101,7 +98,7 @@ impl Model for Flows {
                 self.visits.get(&name).copied(),
                 announced.map(|announced| announced.mean),
                 announced.map(|announced| announced.upper),
-                self.flow.retries(&name),
+                retries.get(name.as_str()).copied(),
                 limit.map(|(_, growth)| *growth),
             ];
             rows.add(&key, numbers, [limit.map(|(service, _)| service.as_str())]);

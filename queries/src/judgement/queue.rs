@@ -99,10 +99,8 @@ impl Default for Queues {
 }
 
 impl Queues {
-    /// Requests that a replica works on at once.
     fn servers(&self, key: &ServiceKey) -> f64 {
-        let said = Advice::of(&self.servers, &key.name, key.namespace.as_deref()).copied();
-        said.filter(|servers| *servers > 0.0).unwrap_or(1.0)
+        servers(&self.servers, key)
     }
 
     /// Learns from a final window.
@@ -239,11 +237,8 @@ impl Model for Queues {
 
     fn advise(&mut self, advice: &Advice) {
         self.servers.clone_from(&advice.servers);
-        let said = |key: &ServiceKey| Advice::of(&advice.servers, &key.name, key.namespace.as_deref()).copied();
         for (key, service) in self.services.iter_mut() {
-            if let Some(servers) = said(key).filter(|servers| *servers > 0.0) {
-                service.calibration.servers.prior = servers;
-            }
+            service.calibration.servers.prior = servers(&self.servers, key);
         }
     }
 }
@@ -295,6 +290,12 @@ impl Figures {
             confidence: number("confidence"),
         })
     }
+}
+
+/// Requests that a replica works on at once: as somebody says, or one.
+fn servers(said: &BTreeMap<ServiceName, f64>, key: &ServiceKey) -> f64 {
+    let said = Advice::of(said, &key.name, key.namespace.as_deref()).copied();
+    said.filter(|servers| *servers > 0.0).unwrap_or(1.0)
 }
 
 /// The 95th percentile of the own time of each service.

@@ -146,6 +146,18 @@ fn a_new_version_delays_the_way_down() {
     }
 }
 
+/// Guarantees: a service that reports far less than its callers sent does not go down, and may go up.
+#[test]
+fn lost_telemetry_is_no_lost_load() {
+    for (heard, desired) in [(Some(0.39), 8), (Some(0.41), 4), (None, 4)] {
+        let mut fixture = patient(open(), 8);
+        let reported = Diagnosis { heard, ..Diagnosis::new(fixture.now, secs(WINDOW)) };
+        let decision = fixture.decide_in(4.0, context(reported.clone()));
+        assert_eq!((decision.desired, decision.reason == Reason::RequestsUnheard), (Some(desired), desired == 8), "{heard:?}");
+        assert_eq!(patient(open(), 8).decide_in(9.0, context(reported)).desired, Some(9));
+    }
+}
+
 /// Guarantees: replicas that do not start within three start-ups are replaced, within bounds; those that start are not.
 #[test]
 fn lost_starts_are_replaced() {
