@@ -42,8 +42,8 @@ pub struct Settings {
 /// What people and the controller say of services. It changes while models run.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Advice {
-    /// Requests that a replica of a service (name, namespace; any namespace where there is none) works on at once. One where
-    /// nothing is said.
+    /// Requests that a replica of a service (name, namespace; any namespace where there is none) works on at once. Where nothing is
+    /// said it is learned.
     pub servers: BTreeMap<ServiceName, f64>,
     /// What was promised of services.
     pub promises: BTreeMap<ServiceName, Promise>,
@@ -74,8 +74,6 @@ pub struct Promise {
     pub latency: f64,
     /// Share of the requests, 0..1.
     pub quantile: f64,
-    /// Requests that a replica works on at once.
-    pub servers: f64,
 }
 
 /// Tells the local time of an instant, in seconds since the epoch as if the clock on the wall showed UTC.

@@ -8,6 +8,7 @@ SELECT window_start, window_end, server_service AS service_name, server_namespac
        quantile(self_time, 0.50, adjusted_count) AS p50,
        quantile(self_time, 0.95, adjusted_count) AS p95,
        quantile(self_time, 0.99, adjusted_count) AS p99,
+       histogram(self_time, adjusted_count) AS distribution,
        max(self_time) AS max,
        sum(self_time * adjusted_count) / nullif(sum(server_duration * adjusted_count), 0) AS self_share,
        effective_samples(sum(adjusted_count), sum(adjusted_count * adjusted_count)) AS n_eff,

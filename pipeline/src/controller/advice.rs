@@ -15,7 +15,7 @@ pub fn of_targets<'a>(targets: impl Iterator<Item = &'a TargetSpec>) -> Advice {
         let servers = target.servers.map(|servers| f64::from(servers.get()));
         if let Some(objective) = target.objective {
             let (latency, quantile) = (objective.latency.as_secs_f64(), objective.share());
-            let _ = advice.promises.insert(name.clone(), Promise { latency, quantile, servers: servers.unwrap_or(1.0) });
+            let _ = advice.promises.insert(name.clone(), Promise { latency, quantile });
         }
         if let Some(servers) = servers {
             let _ = advice.servers.insert(name, servers);

@@ -41,7 +41,7 @@ pub(super) fn measure() -> anyhow::Result<Report> {
 }
 
 async fn run() -> anyhow::Result<Report> {
-    let promise = judgement::Promise { latency: 0.6, quantile: 0.99, servers: 2.0 };
+    let promise = judgement::Promise { latency: 0.6, quantile: 0.99 };
     let promises = (0..SERVICES).map(|service| ((format!("s{service}"), None), promise)).collect();
     let advice = judgement::Advice { promises, ..judgement::Advice::default() };
     let settings = judgement::Settings { advice, ..judgement::Settings::default() };

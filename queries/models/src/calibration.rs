@@ -1,7 +1,8 @@
 //! How far the model is off, learned from what it predicted before.
 //!
 //! ```text
-//! quiet windows ─▶ service time, variation, servers ─┐
+//! all windows ───▶ servers ──────────────────────────┐
+//! all, less wait ▶ service time, variation ──────────┤
 //! busy windows ──▶ pooling ──────────────────────────┼─▶ Station ─▶ prediction ─▶ compared with what happened
 //!        ▲                                           │                              │            │
 //!        └───────────────────────────────────────────┴──────── load bias ◀──────────┘            ▼
@@ -13,9 +14,11 @@
 //! last step integrates its own delay.
 
 mod posterior;
+mod servers;
 mod trust;
 
 pub use posterior::{PRIOR_SAMPLES, Posterior, SAMPLES_MAX};
+pub use servers::{Busy, Servers, Source};
 pub use trust::Trust;
 
 use crate::queue::pooling::observed_pooling;
@@ -34,14 +37,18 @@ const STEP_MAX: f64 = 0.1;
 const SAMPLES_MIN: f64 = 300.0;
 /// Excess over the service time, as a share of it, below which nothing can be read from it.
 const EXCESS_MIN: f64 = 0.05;
-/// Utilization up to which latency is nearly service time.
-const QUIET: f64 = 0.3;
-/// Utilization from which pool and random split differ enough to tell them apart.
-const BUSY: f64 = 0.5;
+/// How far apart (as a logarithm) the service times behind a latency may be, depending on how the balancer pools, for a window to
+/// count half: what is read from a busy window depends on what is believed of the balancer.
+const DOUBT: f64 = 0.05;
+/// How far a random split is above one pool, as a share of it, for a window to tell them apart fully; nearer, it counts for less.
+const APART: f64 = 0.3;
+/// Weight of a window below which it says nothing of pooling.
+const WEIGHT_MIN: f64 = 0.01;
 /// Seconds in which half of the evidence on pooling is forgotten.
 const POOLING_HALF_LIFE: f64 = 3600.0;
-/// What the first window on pooling counts as, in seconds.
+/// What the first window on pooling counts as, in seconds, and what one after a long silence counts as at most.
 const FIRST_WINDOW: f64 = 60.0;
+const WINDOW_MOST: f64 = 600.0;
 
 /// What is known of a service beyond its configuration. Plain data, to be stored as it is.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -50,8 +57,6 @@ pub struct Calibration {
     pub service_time: Posterior,
     /// Squared coefficient of variation of the service time.
     pub service_scv: Posterior,
-    /// Servers per replica.
-    pub servers: Posterior,
     /// How far the replicas are from one pool.
     pub pooling: f64,
     /// When pooling was last observed, in seconds.
@@ -81,6 +86,17 @@ pub struct Comparison {
     pub utilization: f64,
 }
 
+/// The service time behind the latency of a window, in seconds ([`crate::sizing::service_time_behind`]).
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Behind {
+    /// As the balancer is believed to pool the replicas.
+    pub service_time: f64,
+    /// If they were one pool.
+    pub pooled: f64,
+    /// If requests were split at random.
+    pub split: f64,
+}
+
 /// What a comparison led to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Feedback {
@@ -99,14 +115,13 @@ pub enum Feedback {
 // === impl Calibration ===
 
 impl Calibration {
-    /// What configuration says: mean service time in seconds, its squared coefficient of variation, servers per replica, and the
-    /// pooling of the balancer.
+    /// What is believed at first: mean service time in seconds, its squared coefficient of variation, and the pooling of the
+    /// balancer.
     #[must_use]
-    pub fn new(service_time: f64, service_scv: f64, servers: f64, pooling: f64) -> Self {
+    pub fn new(service_time: f64, service_scv: f64, pooling: f64) -> Self {
         Self {
             service_time: Posterior::new(service_time),
             service_scv: Posterior::new(service_scv),
-            servers: Posterior::new(servers),
             pooling,
             pooling_at: None,
             log_bias: 0.0,
@@ -127,20 +142,22 @@ impl Calibration {
         self.trust.demoted
     }
 
-    /// Learns the service time from a window. Only from a quiet one, because the latency of a busy one contains the wait that the
-    /// model adds itself. Says whether it did.
-    pub fn observe_service(&mut self, mean: f64, scv: f64, samples: f64, utilization: f64) -> bool {
-        let quiet = (0.0..=QUIET).contains(&utilization);
-        quiet && mean > 0.0 && self.service_time.observe(mean, samples) && self.service_scv.observe(scv, samples)
+    /// Learns the service time from a window: the more, the less it depends on what is believed of the balancer, which is in quiet
+    /// windows, or with many servers. Says whether it did.
+    pub fn observe_service(&mut self, behind: &Behind, scv: f64, samples: f64) -> bool {
+        let doubt = (behind.pooled / behind.split).ln() / DOUBT;
+        let samples = samples / (1.0 + doubt * doubt);
+        behind.service_time > 0.0 && self.service_time.observe(behind.service_time, samples) && self.service_scv.observe(scv, samples)
     }
 
-    /// Learns how the balancer pools the replicas from a busy window that ended at `at`: an observed latency, and the same as
-    /// predicted for one pool and for a random split. Says whether it did.
-    pub fn observe_pooling(&mut self, at: f64, observed: f64, pooled: f64, split: f64, utilization: f64) -> bool {
-        let elapsed = self.pooling_at.map_or(FIRST_WINDOW, |last| at - last);
-        let valid = utilization > BUSY && utilization < 1.0 && elapsed > 0.0 && at.is_finite();
+    /// Learns how the balancer pools the replicas from a window that ended at `at`: an observed latency, and the same as predicted
+    /// for one pool and for a random split; the more, the further these are apart. Says whether it did.
+    pub fn observe_pooling(&mut self, at: f64, observed: f64, pooled: f64, split: f64) -> bool {
+        let elapsed = self.pooling_at.map_or(FIRST_WINDOW, |last| (at - last).min(WINDOW_MOST));
+        let weight = ((split - pooled) / pooled / APART).clamp(0.0, 1.0).powi(2);
+        let valid = weight >= WEIGHT_MIN && elapsed > 0.0 && at.is_finite();
         let Some(factor) = valid.then(|| observed_pooling(observed, pooled, split)).flatten() else { return false };
-        let kept = decayed(elapsed, POOLING_HALF_LIFE);
+        let kept = decayed(elapsed * weight, POOLING_HALF_LIFE);
         self.pooling = self.pooling * kept + factor * (1.0 - kept);
         self.pooling_at = Some(at);
         true
@@ -213,7 +230,7 @@ mod tests {
     /// hours, at one step per dead time, and without overshooting or swinging.
     #[test]
     fn a_wrong_service_time_is_learned() {
-        let mut calibration = Calibration::new(0.05, 1.0, 2.0, 1.0);
+        let mut calibration = Calibration::new(0.05, 1.0, 1.0);
         let (observed, _) = latency(0.065, 230.0);
         let mut biases = Vec::new();
         for minute in 1..=240 {
@@ -237,7 +254,7 @@ mod tests {
     /// not blamed for it.
     #[test]
     fn what_is_no_queue_is_demoted() {
-        let mut calibration = Calibration::new(0.05, 1.0, 2.0, 1.0);
+        let mut calibration = Calibration::new(0.05, 1.0, 1.0);
         for minute in 1..=60 {
             let rate = 300.0 + 40.0 * f64::from(minute % 3);
             let observed = quantile_alone(0.05) * 1.02;
@@ -258,7 +275,7 @@ mod tests {
     /// Guarantees: noise of the observation moves the bias little, and no single window moves it far.
     #[test]
     fn noise_is_damped() {
-        let mut calibration = Calibration::new(0.05, 1.0, 2.0, 1.0);
+        let mut calibration = Calibration::new(0.05, 1.0, 1.0);
         let (truth, _) = latency(0.05, 300.0);
         for minute in 1..=600 {
             let noise = if minute % 7 < 3 { 1.2 } else { 0.85 };
@@ -269,7 +286,7 @@ mod tests {
         }
         assert!((calibration.bias(600.0 * MINUTE) - 1.0).abs() < 0.08, "{}", calibration.bias(600.0 * MINUTE));
         let endless = |observed: f64| {
-            let mut calibration = Calibration::new(0.05, 1.0, 2.0, 1.0);
+            let mut calibration = Calibration::new(0.05, 1.0, 1.0);
             for minute in 1..=2000 {
                 let at = MINUTE * f64::from(minute);
                 let comparison = Comparison { at, samples: 1e4, observed, predicted: 1.0, service: 0.2, utilization: 0.5 };
@@ -280,34 +297,46 @@ mod tests {
         assert!((endless(100.0) - BIAS_MAX).abs() < 1e-9 && (endless(0.22) - BIAS_MIN).abs() < 1e-9);
     }
 
-    /// Guarantees: the service time is learned from quiet windows only, because a busy one would count the wait twice.
+    /// Guarantees: a window counts by how little its service time depends on the balancer, and one without a service time not.
     #[test]
-    fn service_times_come_from_quiet_windows() {
-        let mut calibration = Calibration::new(0.05, 1.0, 2.0, 1.0);
-        assert!(!calibration.observe_service(0.2, 1.0, 1000.0, 0.8) && !calibration.observe_service(0.2, 1.0, 1000.0, f64::NAN));
+    fn service_times_count_by_their_certainty() {
+        let quiet = Behind { service_time: 0.065, pooled: 0.065, split: 0.065 };
+        let busy = Behind { service_time: 0.03, pooled: 0.045, split: 0.03 };
+        let mut calibration = Calibration::new(0.05, 1.0, 1.0);
+        assert!(!calibration.observe_service(&Behind { service_time: f64::NAN, ..quiet }, 1.0, 1000.0));
+        assert!(!calibration.observe_service(&Behind { split: 0.0, ..quiet }, 1.0, 1000.0));
         assert!((calibration.service_time.value() - 0.05).abs() < 1e-12);
         for _ in 0..20 {
-            assert!(calibration.observe_service(0.065, 2.0, 400.0, 0.2));
+            assert!(calibration.observe_service(&quiet, 2.0, 400.0) && calibration.observe_service(&busy, 2.0, 400.0));
         }
-        assert!((calibration.service_time.value() - 0.065).abs() < 0.001 && (calibration.service_scv.value() - 2.0).abs() < 0.06);
+        assert!((calibration.service_time.value() - 0.064).abs() < 0.001 && (calibration.service_scv.value() - 2.0).abs() < 0.06);
+        // With nothing else to learn from, busy windows are what there is.
+        (0..4000).for_each(|_| assert!(calibration.observe_service(&busy, 2.0, 400.0)));
+        assert!((calibration.service_time.value() - 0.031).abs() < 0.001);
     }
 
-    /// Guarantees: pooling moves half the way within its half-life, from busy windows only and never back in time.
+    /// Guarantees: pooling moves half the way within its half-life, the slower the less pool and split differ, and never back in
+    /// time.
     #[test]
     fn pooling_is_learned() {
-        let mut calibration = Calibration::new(0.05, 1.0, 1.0, 1.0);
-        assert!(!calibration.observe_pooling(0.0, 2.0, 1.0, 6.0, 0.4));
+        let mut calibration = Calibration::new(0.05, 1.0, 1.0);
+        assert!(!calibration.observe_pooling(0.0, 1.01, 1.0, 1.02));
+        let mut slow = calibration;
         for minute in 1..=60 {
-            assert!(calibration.observe_pooling(MINUTE * f64::from(minute), 2.0, 1.0, 6.0, 0.85));
+            assert!(calibration.observe_pooling(MINUTE * f64::from(minute), 2.0, 1.0, 6.0));
+            assert!(slow.observe_pooling(MINUTE * f64::from(minute), 1.03, 1.0, 1.15));
         }
         assert!((calibration.pooling - 0.6).abs() < 0.01, "{}", calibration.pooling);
-        assert!(!calibration.observe_pooling(MINUTE, 2.0, 1.0, 6.0, 0.85) && !calibration.observe_pooling(1e9, 2.0, 1.0, 1.0, 0.85));
+        assert!((0.85..0.9).contains(&slow.pooling), "{}", slow.pooling);
+        assert!(!calibration.observe_pooling(MINUTE, 2.0, 1.0, 6.0) && !calibration.observe_pooling(1e9, 2.0, 1.0, 1.0));
+        // One window after a long silence is one window.
+        assert!(calibration.observe_pooling(1e9, 1.0, 1.0, 6.0) && calibration.pooling > 0.5);
     }
 
     /// Guarantees: thin, old and senseless windows are told apart and change nothing.
     #[test]
     fn windows_that_say_nothing() {
-        let mut calibration = Calibration::new(0.05, 1.0, 1.0, 1.0);
+        let mut calibration = Calibration::new(0.05, 1.0, 1.0);
         let good = Comparison { at: 60.0, samples: 1000.0, observed: 1.0, predicted: 0.8, service: 0.2, utilization: 0.7 };
         assert_eq!(calibration.compare(&good, 60.0), Feedback::Corrected);
         let before = calibration;

@@ -1,9 +1,9 @@
 //! Estimates from spans and metrics: rates, demand, servers, variability, fan-out, and whether the data suffice.
 //!
 //! ```text
-//! spans    ─▶ rate, wait, servers, fan_out ─┐
-//! counters ─▶ demand ───────────────────────┼─▶ gate ─▶ queue models, decisions
-//! counts   ─▶ variability ──────────────────┘
+//! spans    ─▶ rate, wait, servers, load_curve, fan_out ─┐
+//! counters ─▶ demand ───────────────────────────────────┼─▶ gate ─▶ queue models, decisions
+//! counts   ─▶ variability ──────────────────────────────┘
 //! ```
 //!
 //! Self time, the critical path and clock offsets are in [`crate::interval`], intervals of counts in [`crate::confidence`].
@@ -13,6 +13,7 @@ pub mod demand;
 pub mod fan_out;
 pub mod gate;
 pub mod least_squares;
+pub mod load_curve;
 pub mod rate;
 pub mod servers;
 pub mod variability;

@@ -3,18 +3,21 @@
 //! ```text
 //! measured service time ─▶ ServiceTime ─┐
 //! configuration ─▶ Discipline, servers ─┼─▶ Station ─▶ predict(rate, replicas) ─▶ Prediction
-//! calibration ─▶ pooling ───────────────┘      └─────▶ size(rate, objective)  ─▶ Sizing
+//! calibration ─▶ pooling ───────────────┘      ├─────▶ size(rate, objective)  ─▶ Sizing
+//!                                              └─◀─── service_time_behind(latency, rate, replicas), servers_behind(…)
 //! ```
 //!
 //! The number is the smallest that keeps the latency *and* stays below a utilization, because a stationary model that knows its
 //! load exactly would run a large pool at 99 %. An objective that the service time alone misses is told apart: no replica helps.
 
+mod behind;
 pub mod function;
 mod prediction;
 mod search;
 mod service_time;
 mod utilization;
 
+pub use behind::{servers_behind, service_time_behind};
 pub use prediction::{Prediction, Stable, predict};
 pub use search::{Sizing, size};
 pub use service_time::ServiceTime;

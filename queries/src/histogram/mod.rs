@@ -188,6 +188,12 @@ impl Histogram {
         Ok(Self { entries })
     }
 
+    /// The middle of each bucket and the weight in it, ascending.
+    pub(crate) fn points(&self) -> Vec<(f64, f64)> {
+        let point = |(key, count): &(i32, u64)| (middle(*key), float(u128::from(*count)) / float(u128::from(UNIT)));
+        self.entries.iter().map(point).collect()
+    }
+
     fn total(&self) -> u128 {
         self.entries.iter().map(|(_, count)| u128::from(*count)).sum()
     }

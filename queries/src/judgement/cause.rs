@@ -10,7 +10,7 @@ use tracescale_core::time::Timestamp;
 use tracescale_models::cause::{Baseline, Edge, Help, Service, Verdict, Window, judge};
 
 use super::rows::{Layout, ServiceKey, ends, services};
-use super::utilization::{Utilization, of_service, throttled, utilizations};
+use super::utilization::{ByService, throttled, utilizations};
 use crate::model::{Column, Model, Seen};
 use crate::window::WINDOW_START;
 
@@ -26,6 +26,7 @@ const WINDOWS_MIN: usize = 5;
 const LAYOUT: Layout = Layout {
     numbers: &["cause_share", "cause_score", "cause_added", "queue_share", "utilization"],
     texts: &["cause", "cause_kind", "more_helps", "blocked_by"],
+    bytes: &[],
 };
 
 /// What is normal of every service and call, and what differs.
@@ -64,7 +65,7 @@ impl Model for Causes {
     }
 
     fn reads(&self) -> &'static [&'static str] {
-        &["service_summary", "calls", "metric_gauges", "metric_rates"]
+        &["service_summary", "calls", "metric_gauges", "metric_rates", "service_queue"]
     }
 
     fn keys(&self) -> &'static [&'static str] {
@@ -113,15 +114,13 @@ fn observed(seen: &Seen<'_>, summary: &RecordBatch) -> Window {
     let [completions, samples, sojourn, self_time, errors, presence] =
         ["completion_rate", "n_eff", "mean_sojourn", "self_time", "error_ratio", "presence"].map(column);
     let seconds = length(seen, summary);
-    let busy: BTreeMap<ServiceKey, Utilization> = seen.rows("metric_gauges").map(utilizations).unwrap_or_default();
-    let held_back = seen.rows("metric_rates").map(throttled).unwrap_or_default();
-    let mut names: BTreeMap<String, usize> = BTreeMap::new();
-    services(summary).for_each(|(_, key)| *names.entry(key.name).or_default() += 1);
+    let busy = ByService::new(seen.rows("metric_gauges").map(utilizations).unwrap_or_default(), summary);
+    let held_back = ByService::new(seen.rows("metric_rates").map(throttled).unwrap_or_default(), summary);
+    let safe = seen.rows("service_queue").map(safe_utilizations).unwrap_or_default();
     let service = |(row, key): (usize, ServiceKey)| {
         // The verdict wants numbers of requests: few show nothing.
         let requests = completions.number(row)? * seconds;
-        let is_alone = names.get(&key.name) == Some(&1);
-        let utilization = of_service(&busy, &key, is_alone);
+        let utilization = busy.get(&key);
         (presence.text(row) != Some("missing")).then(|| Service {
             name: key.full_name(),
             requests,
@@ -130,8 +129,8 @@ fn observed(seen: &Seen<'_>, summary: &RecordBatch) -> Window {
             self_time: self_time.number(row),
             utilization: utilization.map(|of| of.mean),
             peak_utilization: utilization.map(|of| of.peak),
-            safe_utilization: None,
-            throttled: of_service(&held_back, &key, is_alone),
+            safe_utilization: safe.get(&key).copied(),
+            throttled: held_back.get(&key),
             error_share: errors.number(row),
         })
     };
@@ -139,6 +138,12 @@ fn observed(seen: &Seen<'_>, summary: &RecordBatch) -> Window {
         services: services(summary).filter_map(service).collect(),
         edges: seen.rows("calls").map(|calls| edges(calls, seconds)).unwrap_or_default(),
     }
+}
+
+/// How busy services may be that promised something.
+fn safe_utilizations(queue: &RecordBatch) -> BTreeMap<ServiceKey, f64> {
+    let safe = Column::of(queue, "safe_utilization");
+    services(queue).filter_map(|(row, key)| Some((key, safe.number(row)?))).collect()
 }
 
 /// Length of a window, in seconds.

@@ -23,6 +23,7 @@ const P90: f64 = 1.281_551_565_545;
 const LAYOUT: Layout = Layout {
     numbers: &["arrival_rate", "called_rate", "outside_share", "visits", "announced", "announced_p90", "retry_factor", "growth_most"],
     texts: &["bottleneck"],
+    bytes: &[],
 };
 
 /// The call graph, and what was made of it in the last minute.

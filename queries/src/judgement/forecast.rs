@@ -22,8 +22,11 @@ pub(super) const LEADS: [i64; 5] = [60, 180, 300, 600, 3600];
 /// Silence after which a service is forgotten.
 const FORGET: Duration = Duration::from_secs(14 * 24 * 3600);
 
-const LAYOUT: Layout =
-    Layout { numbers: &["horizon", "arrival_rate", "forecast", "p50", "p90", "p95", "p99", "loss", "changing"], texts: &["model"] };
+const LAYOUT: Layout = Layout {
+    numbers: &["horizon", "arrival_rate", "forecast", "p50", "p90", "p95", "p99", "loss", "changing"],
+    texts: &["model"],
+    bytes: &[],
+};
 
 /// Forecasts of every service.
 #[derive(Debug)]

@@ -12,6 +12,7 @@ use tracescale_models::control::{Plan, Planner, Reason, Settings, Starting, Star
 use tracescale_models::sizing::{Objective, ServiceTime, Station};
 
 use super::memory::Memory;
+use super::queue;
 use super::rows::{Layout, ServiceKey, seconds, services};
 use super::{Advice, Capacity, Promise};
 use crate::histogram::Histogram;
@@ -38,8 +39,9 @@ const MINUTE_REQUESTS_MIN: f64 = 10.0;
 const PLANS_MAX: usize = 200;
 /// Services in a window for which that is found anew, because they are new or take another time: the windows of all wait for it.
 const CHANGES_MOST: usize = 4;
-/// Relative change of the service time below which it is not worth it.
-const SERVICE_TIME_CHANGE: f64 = 0.03;
+/// Changes below which it is not worth it: of service time and servers, relative; and of the pooling.
+const CHANGE: f64 = 0.03;
+const POOLING_CHANGE: f64 = 0.05;
 /// Silence after which a service is forgotten.
 const FORGET: Duration = Duration::from_secs(9 * 24 * 3600);
 
@@ -57,6 +59,7 @@ const LAYOUT: Layout = Layout {
         "instances",
     ],
     texts: &["plan_reason"],
+    bytes: &[],
 };
 
 /// Planners of every service that has an objective.
@@ -73,18 +76,21 @@ pub(super) struct Plans {
 struct Service {
     planner: Planner,
     promise: Promise,
-    /// The service time that the planner was last told.
-    service_time: f64,
+    /// The station that the planner was last told.
+    told: Known,
     plan: Option<Plan>,
 }
 
 /// What `service_queue` knows of a service.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 struct Known {
     service_time: f64,
     service_scv: f64,
+    servers: f64,
     pooling: f64,
     load_bias: f64,
+    /// The distribution of the service time, whatever its mean; `None` until it is known.
+    distribution: Option<Vec<u8>>,
 }
 
 /// What the newest windows say besides the pulse.
@@ -114,19 +120,11 @@ impl Plans {
     }
 
     fn learn_stations(&mut self, queue: &RecordBatch) {
-        let column = |name| Column::of(queue, name);
-        let [time, scv, pooling, bias] = ["service_time", "service_scv", "pooling", "load_bias"].map(column);
-        for (row, key) in services(queue).filter(|(_, key)| self.promise(key).is_some()).collect::<Vec<_>>() {
-            let known = || {
-                Some(Known {
-                    service_time: time.number(row)?,
-                    service_scv: scv.number(row)?,
-                    pooling: pooling.number(row)?,
-                    load_bias: bias.number(row)?,
-                })
-            };
-            if let Some(known) = known() {
-                let _ = self.stations.insert(key, known);
+        for (row, key) in services(queue) {
+            if self.promise(&key).is_some()
+                && let Some(row) = queue::Known::read(queue, row)
+            {
+                let _ = self.stations.insert(key, Known::of(&row));
             }
         }
     }
@@ -139,14 +137,14 @@ impl Plans {
         let make = || {
             *changes = changes.checked_sub(1)?;
             let planner = planner(promise, known, starts.cloned().unwrap_or_default())?;
-            Some(Service { planner, promise, service_time: known.service_time, plan: None })
+            Some(Service { planner, promise, told: known.clone(), plan: None })
         };
         let service = self.services.due(key, end, make)?;
-        if (known.service_time / service.service_time).ln().abs() > SERVICE_TIME_CHANGE
-            && let Some(left) = changes.checked_sub(1)
+        if known.differs(&service.told)
+            && let Some((left, station)) = changes.checked_sub(1).zip(known.station())
         {
-            (*changes, service.service_time) = (left, known.service_time);
-            service.planner.set_service_time(known.service_time);
+            (*changes, service.told) = (left, known.clone());
+            let _ = service.planner.set_station(station);
         }
         Some(service)
     }
@@ -157,7 +155,7 @@ impl Plans {
         let [ends, rates, presence] = [WINDOW_END, "completion_rate", "presence"].map(column);
         for (row, key) in services(pulse) {
             let Some(end) = ends.time(row) else { continue };
-            let known = self.stations.get(&key).copied();
+            let bias = self.stations.get(&key).map(|known| known.load_bias);
             let rate = rates.number(row).filter(|_| presence.text(row) != Some("missing"));
             let Some(service) = self.service(&key, end, &mut changes) else { continue };
             // More than come within the promised latency cannot all be answered within it.
@@ -170,7 +168,7 @@ impl Plans {
                 backlog: beside.concurrency.get(&key).map(waiting),
                 violated: beside.violated.get(&key).copied(),
                 announced: beside.announced.get(&key).copied(),
-                bias: known.map(|known| known.load_bias),
+                bias,
             });
         }
     }
@@ -185,6 +183,38 @@ impl Plans {
             Some((key, slow > 1.0 - promise.quantile))
         };
         services(minute).filter_map(judged).collect()
+    }
+}
+
+// === impl Known ===
+
+impl Known {
+    fn of(row: &queue::Known<'_>) -> Self {
+        Self {
+            service_time: row.service_time,
+            service_scv: row.service_scv,
+            servers: row.servers,
+            pooling: row.pooling,
+            load_bias: row.load_bias,
+            distribution: row.distribution.map(<[u8]>::to_vec),
+        }
+    }
+
+    /// Whether plans would be others.
+    fn differs(&self, told: &Self) -> bool {
+        let apart = |one: f64, other: f64| (one / other).ln().abs() > CHANGE;
+        apart(self.service_time, told.service_time)
+            || apart(self.servers, told.servers)
+            || (self.pooling - told.pooling).abs() > POOLING_CHANGE
+            || self.distribution.is_some() != told.distribution.is_some()
+    }
+
+    fn station(&self) -> Option<Station> {
+        let points = self.distribution.as_ref().and_then(|bytes| Histogram::from_bytes(bytes).ok()).map(|known| known.points());
+        let shape = points.and_then(|points| ServiceTime::from_points(&points));
+        let measured = shape.and_then(|shape| shape.scaled(self.service_time / shape.mean()));
+        let time = measured.or_else(|| ServiceTime::from_moments(self.service_time, self.service_scv))?;
+        Some(Station { pooling: self.pooling, ..Station::new(time, self.servers) })
     }
 }
 
@@ -277,10 +307,9 @@ fn supply(said: Option<&Capacity>, instances: Option<f64>, end: Timestamp) -> Su
 }
 
 fn planner(promise: Promise, known: &Known, starts: Startups) -> Option<Planner> {
-    let time = ServiceTime::from_moments(known.service_time, known.service_scv)?;
     let settings = Settings {
         objective: Objective { latency: promise.latency, quantile: promise.quantile },
-        station: Station { pooling: known.pooling, ..Station::new(time, promise.servers) },
+        station: known.station()?,
         utilization_max: UTILIZATION_MAX,
         replicas_min: 1,
         replicas_max: REPLICAS_MAX,

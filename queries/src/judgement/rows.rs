@@ -2,7 +2,9 @@
 
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, Float64Builder, RecordBatch, StringBuilder, StringDictionaryBuilder, TimestampNanosecondArray};
+use arrow::array::{
+    ArrayRef, BinaryBuilder, Float64Builder, RecordBatch, StringBuilder, StringDictionaryBuilder, TimestampNanosecondArray,
+};
 use arrow::datatypes::{DataType, Field, Int32Type, Schema};
 use arrow::error::ArrowError;
 use tracescale_core::time::Timestamp;
@@ -17,11 +19,12 @@ pub(super) struct ServiceKey {
     pub(super) namespace: Option<String>,
 }
 
-/// A model's own columns, by name, numbers before texts.
+/// A model's own columns, by name: numbers, then texts, then bytes.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Layout {
     pub(super) numbers: &'static [&'static str],
     pub(super) texts: &'static [&'static str],
+    pub(super) bytes: &'static [&'static str],
 }
 
 /// Rows on their way.
@@ -31,6 +34,7 @@ pub(super) struct Rows {
     namespaces: StringDictionaryBuilder<Int32Type>,
     numbers: Vec<Float64Builder>,
     texts: Vec<StringBuilder>,
+    bytes: Vec<BinaryBuilder>,
     count: usize,
 }
 
@@ -104,7 +108,8 @@ impl Layout {
     pub(super) fn schema(self) -> Schema {
         let numbers = self.numbers.iter().map(|name| Field::new(*name, DataType::Float64, true));
         let texts = self.texts.iter().map(|name| Field::new(*name, DataType::Utf8, true));
-        Schema::new(window_columns().into_iter().chain(numbers).chain(texts).collect::<Vec<_>>())
+        let bytes = self.bytes.iter().map(|name| Field::new(*name, DataType::Binary, true));
+        Schema::new(window_columns().into_iter().chain(numbers).chain(texts).chain(bytes).collect::<Vec<_>>())
     }
 
     pub(super) fn rows(self) -> Rows {
@@ -114,6 +119,7 @@ impl Layout {
             namespaces: StringDictionaryBuilder::new(),
             numbers: self.numbers.iter().map(|_| Float64Builder::new()).collect(),
             texts: self.texts.iter().map(|_| StringBuilder::new()).collect(),
+            bytes: self.bytes.iter().map(|_| BinaryBuilder::new()).collect(),
             count: 0,
         }
     }
@@ -124,7 +130,18 @@ impl Layout {
 impl Rows {
     /// Adds a row; numbers that are none are NULL.
     pub(super) fn add<const N: usize, const T: usize>(&mut self, key: &ServiceKey, numbers: [Option<f64>; N], texts: [Option<&str>; T]) {
-        debug_assert_eq!((N, T), (self.layout.numbers.len(), self.layout.texts.len()));
+        self.add_with_bytes(key, numbers, texts, []);
+    }
+
+    /// The same with bytes.
+    pub(super) fn add_with_bytes<const N: usize, const T: usize, const B: usize>(
+        &mut self,
+        key: &ServiceKey,
+        numbers: [Option<f64>; N],
+        texts: [Option<&str>; T],
+        bytes: [Option<Vec<u8>>; B],
+    ) {
+        debug_assert_eq!((N, T, B), (self.layout.numbers.len(), self.layout.texts.len(), self.layout.bytes.len()));
         self.names.append_value(&key.name);
         self.namespaces.append_option(key.namespace.as_deref());
         for (column, number) in self.numbers.iter_mut().zip(numbers) {
@@ -132,6 +149,9 @@ impl Rows {
         }
         for (column, text) in self.texts.iter_mut().zip(texts) {
             column.append_option(text);
+        }
+        for (column, bytes) in self.bytes.iter_mut().zip(bytes) {
+            column.append_option(bytes);
         }
         self.count += 1;
     }
@@ -145,6 +165,7 @@ impl Rows {
         columns.push(Arc::new(self.namespaces.finish()));
         columns.extend(self.numbers.iter_mut().map(|column| -> ArrayRef { Arc::new(column.finish()) }));
         columns.extend(self.texts.iter_mut().map(|column| -> ArrayRef { Arc::new(column.finish()) }));
+        columns.extend(self.bytes.iter_mut().map(|column| -> ArrayRef { Arc::new(column.finish()) }));
         RecordBatch::try_new(Arc::new(self.layout.schema()), columns)
     }
 }

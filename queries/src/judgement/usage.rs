@@ -40,6 +40,7 @@ const LAYOUT: Layout = Layout {
         "history_days",
     ],
     texts: &[],
+    bytes: &[],
 };
 
 /// Usage of every service.

@@ -35,6 +35,14 @@ pub(super) struct Utilization {
     pub(super) peak: f64,
 }
 
+/// Figures by service, for the services of a window.
+#[derive(Debug)]
+pub(super) struct ByService<T> {
+    figures: BTreeMap<ServiceKey, T>,
+    /// How many services have a name.
+    names: BTreeMap<String, usize>,
+}
+
 /// The utilization of each service, from rows of `metric_gauges`.
 pub(super) fn utilizations(gauges: &RecordBatch) -> BTreeMap<ServiceKey, Utilization> {
     let [names, presence, most] = ["metric_name", "presence", "max"].map(|name| Column::of(gauges, name));
@@ -82,16 +90,28 @@ pub(super) fn throttled(rates: &RecordBatch) -> BTreeMap<ServiceKey, f64> {
     counts.into_iter().filter_map(share).collect()
 }
 
-/// The utilization of a service, whose name is nobody else's if `is_alone`: then gauges count also where only they have a
-/// namespace, or only its spans do, since agents on a node often know no namespaces.
-pub(super) fn of_service<T: Copy>(shares: &BTreeMap<ServiceKey, T>, key: &ServiceKey, is_alone: bool) -> Option<T> {
-    if let Some(share) = shares.get(key) {
-        return Some(*share);
+// === impl ByService ===
+
+impl<T: Copy> ByService<T> {
+    /// Figures for the services of `rows`.
+    pub(super) fn new(figures: BTreeMap<ServiceKey, T>, rows: &RecordBatch) -> Self {
+        let mut names = BTreeMap::new();
+        services(rows).for_each(|(_, key)| *names.entry(key.name).or_default() += 1);
+        Self { figures, names }
     }
-    let first = ServiceKey { name: key.name.clone(), namespace: None };
-    let mut named = shares.range(first..).take_while(|(other, _)| other.name == key.name);
-    let (other, share) = named.next().filter(|_| is_alone)?;
-    (named.next().is_none() && (other.namespace.is_none() || key.namespace.is_none())).then_some(*share)
+
+    /// The figure of a service. Where no other has its name, one counts also if only it has a namespace, or only the service does,
+    /// since agents on a node often know no namespaces.
+    pub(super) fn get(&self, key: &ServiceKey) -> Option<T> {
+        if let Some(figure) = self.figures.get(key) {
+            return Some(*figure);
+        }
+        let is_alone = self.names.get(&key.name) == Some(&1);
+        let first = ServiceKey { name: key.name.clone(), namespace: None };
+        let mut named = self.figures.range(first..).take_while(|(other, _)| other.name == key.name);
+        let (other, figure) = named.next().filter(|_| is_alone)?;
+        (named.next().is_none() && (other.namespace.is_none() || key.namespace.is_none())).then_some(*figure)
+    }
 }
 
 #[cfg(test)]
@@ -163,8 +183,8 @@ mod tests {
     #[test]
     fn namespaces_may_be_missing_on_one_side() {
         let of_service = |shares: &[(ServiceKey, f64)], key: &ServiceKey, is_alone| {
-            let utilization = |(key, share): &(ServiceKey, f64)| (key.clone(), Utilization { mean: *share, peak: 1.0 });
-            of_service(&shares.iter().map(utilization).collect(), key, is_alone).map(|of| of.mean)
+            let names = BTreeMap::from([(key.name.clone(), if is_alone { 1 } else { 2 })]);
+            ByService { figures: shares.iter().cloned().collect(), names }.get(key)
         };
         let shares = [(key("cart", None), 0.9), (key("pay", Some("shop")), 0.8), (key("web", Some("a")), 0.1)];
         assert_eq!(of_service(&shares, &key("cart", Some("shop")), true), Some(0.9));

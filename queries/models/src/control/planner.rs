@@ -261,12 +261,13 @@ impl Planner {
         self.last = Some(*window);
     }
 
-    /// The mean service time from now on, of those who follow it themselves; windows then bring none. Ignored unless positive.
-    pub fn set_service_time(&mut self, seconds: f64) {
-        if seconds > 0.0 && seconds.is_finite() {
-            self.service.seconds = seconds;
-            self.follow_service_time();
-        }
+    /// The service as a queue from now on, of those who follow it themselves; windows then bring no service time. Says whether any
+    /// number of replicas keeps the promise: when none does, plans follow the last one that did, with enough servers for the load.
+    pub fn set_station(&mut self, station: Station) -> bool {
+        let curve = Curve::new(&station, &self.settings.objective, self.settings.utilization_max, self.settings.replicas_max);
+        self.service.seconds = station.service_time.mean();
+        self.settings.station = station;
+        curve.map(|curve| self.curve = curve).is_some()
     }
 
     /// Follows the service time, and the curve with it when that has moved.

@@ -125,7 +125,8 @@ impl Law {
         }
     }
 
-    fn mean(&self) -> f64 {
+    /// Mean sojourn.
+    pub(super) fn mean(&self) -> f64 {
         match self {
             Self::Sharing(slowdown) => slowdown.mean,
             Self::Fifo(wait) => 1.0 + wait.mean,

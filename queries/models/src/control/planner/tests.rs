@@ -84,6 +84,27 @@ fn follows_the_service_time() {
     assert!(plan.replicas.abs_diff(2 * before) <= 3, "{before} {plan:?}");
 }
 
+/// Guarantees: another station is planned with from then on, its servers and its balancer too; one that cannot keep the promise is
+/// told, and has the servers that its load needs.
+#[test]
+fn follows_the_station() {
+    let mut planner = planner(settings(), 400.0);
+    let replicas = |planner: &Planner| planner.plan(&Supply::default()).unwrap().replicas;
+    let before = replicas(&planner);
+    let station = settings().station;
+    assert!(planner.set_station(Station { servers: 2.0 * station.servers, ..station.clone() }));
+    let wide = replicas(&planner);
+    assert!(wide < before, "{wide} {before}");
+    assert!(planner.set_station(Station { pooling: 0.0, ..station.clone() }));
+    assert!(replicas(&planner) < before);
+    assert!(planner.set_station(station.clone()));
+    assert_eq!(replicas(&planner), before);
+    let slow = Station { service_time: station.service_time.scaled(20.0).unwrap(), ..station.clone() };
+    assert!(!planner.set_station(slow.clone()));
+    assert!(slow.load(350.0) / slow.servers > f64::from(settings().replicas_max));
+    assert_eq!(planner.plan(&Supply::default()).unwrap().reason, Reason::Most);
+}
+
 /// Guarantees: starts that take longer lengthen the look ahead; late and repeated windows change nothing.
 #[test]
 fn lead_time_and_order() {

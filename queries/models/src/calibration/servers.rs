@@ -1,0 +1,197 @@
+//! How many servers a replica has, by the best that is known: what somebody says, else what busy replicas show.
+
+use super::Posterior;
+use crate::estimate::load_curve::LoadCurve;
+use crate::sizing::{Station, servers_behind};
+
+/// Servers where nothing is known: what follows is careful, because one server bears least.
+const ASSUMED: f64 = 1.0;
+/// Utilizations from which servers can be read: below, what runs beside the requests counts; above, queues hide the servers.
+const UTILIZATION_MIN: f64 = 0.1;
+const UTILIZATION_MAX: f64 = 0.7;
+/// Requests that a measurement needs.
+const SAMPLES_MIN: f64 = 300.0;
+/// Seconds between two fits of the load curve.
+const FIT_INTERVAL: f64 = 600.0;
+
+/// What is known of the servers of a service.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Servers {
+    said: Option<f64>,
+    measured: Option<Posterior>,
+    curve: LoadCurve,
+    fitted: Option<f64>,
+    fitted_at: Option<f64>,
+}
+
+/// Where the number of servers comes from, the best first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Source {
+    /// Somebody says it.
+    Said,
+    /// Utilization and requests under way.
+    Utilization,
+    /// Latency at different loads.
+    LoadCurve,
+    /// Nobody knows: one.
+    Assumed,
+}
+
+/// A window from which servers may be learned.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Busy {
+    /// End in seconds.
+    pub at: f64,
+    /// Requests per second on all replicas.
+    pub arrival_rate: f64,
+    /// Replicas.
+    pub replicas: u32,
+    /// Mean latency in seconds that the servers are responsible for.
+    pub latency: f64,
+    /// Effective number of requests that this is the mean of.
+    pub samples: f64,
+    /// Share of the time that the replicas used their processors, where something measures it.
+    pub utilization: Option<f64>,
+}
+
+// === impl Servers ===
+
+impl Servers {
+    /// Takes note of what somebody says, or no longer says.
+    pub fn say(&mut self, servers: Option<f64>) {
+        self.said = servers.filter(|servers| *servers > 0.0 && servers.is_finite());
+    }
+
+    /// Takes what was known before as it was known then.
+    pub fn recall(&mut self, servers: f64, source: Source) {
+        match source {
+            Source::Utilization => {
+                let mut measured = Posterior::new(servers);
+                let _ = measured.observe(servers, SAMPLES_MIN);
+                self.measured = Some(measured);
+            }
+            Source::LoadCurve => self.fitted = Some(servers),
+            Source::Said | Source::Assumed => {}
+        }
+    }
+
+    /// Learns from a window, for replicas that share requests as those of the station do.
+    pub fn observe(&mut self, window: &Busy, station: &Station) {
+        let Busy { at, arrival_rate, replicas, latency, samples, utilization } = *window;
+        self.curve.observe(at, arrival_rate, replicas, latency, samples);
+        let utilization = utilization.filter(|share| (UTILIZATION_MIN..=UTILIZATION_MAX).contains(share) && samples >= SAMPLES_MIN);
+        if let Some(servers) = utilization.and_then(|share| servers_behind(station, latency, arrival_rate, replicas, share)) {
+            let _ = self.measured.get_or_insert_with(|| Posterior::new(servers)).observe(servers, samples);
+        }
+        // Who is told or measures need not fit.
+        let is_due = self.fitted_at.is_none_or(|last| (at - last).abs() >= FIT_INTERVAL);
+        if self.said.is_none() && self.measured.is_none() && is_due {
+            self.fitted_at = Some(at);
+            self.fitted = self.curve.servers(at, station).or(self.fitted);
+        }
+    }
+
+    /// The servers of a replica.
+    #[must_use]
+    pub fn value(&self) -> f64 {
+        self.known().map_or(ASSUMED, |(servers, _)| servers)
+    }
+
+    /// Where [`Servers::value`] comes from.
+    #[must_use]
+    pub fn source(&self) -> Source {
+        self.known().map_or(Source::Assumed, |(_, source)| source)
+    }
+
+    fn known(&self) -> Option<(f64, Source)> {
+        let measured = || self.measured.as_ref().map(|measured| (measured.value(), Source::Utilization));
+        let fitted = || self.fitted.map(|servers| (servers, Source::LoadCurve));
+        self.said.map(|servers| (servers, Source::Said)).or_else(measured).or_else(fitted)
+    }
+}
+
+// === impl Source ===
+
+impl Source {
+    /// All of them.
+    pub const ALL: [Self; 4] = [Self::Said, Self::Utilization, Self::LoadCurve, Self::Assumed];
+
+    /// Its name in tables.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Said => "said",
+            Self::Utilization => "utilization",
+            Self::LoadCurve => "load-curve",
+            Self::Assumed => "assumed",
+        }
+    }
+
+    /// The one of that name.
+    #[must_use]
+    pub fn of(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|source| source.as_str() == name)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sizing::{Prediction, ServiceTime, predict};
+
+    /// A window of a service with `servers` per replica, and the utilization as it is seen from outside.
+    fn window(servers: f64, minute: u32, load: f64, is_measured: bool) -> (Busy, Station) {
+        let station = Station::new(ServiceTime::from_moments(0.05, 1.0).unwrap(), servers);
+        let arrival_rate = load * servers * 3.0 / 0.05;
+        let Some(Prediction::Stable(stable)) = predict(&station, arrival_rate, 3) else { panic!("{load}") };
+        let utilization = is_measured.then_some(stable.utilization());
+        let busy = Busy { at: 60.0 * f64::from(minute), arrival_rate, replicas: 3, latency: stable.mean(), samples: 900.0, utilization };
+        (busy, station)
+    }
+
+    fn observe(servers: &mut Servers, truth: f64, minute: u32, load: f64, is_measured: bool) {
+        let (busy, station) = window(truth, minute, load, is_measured);
+        servers.observe(&busy, &Station { servers: servers.value(), ..station });
+    }
+
+    /// Guarantees: nothing known is one; utilization tells at the first window with enough of it, loads after they were low and
+    /// high; what somebody says counts more than either, until it is taken back.
+    #[test]
+    fn the_best_that_is_known() {
+        let mut servers = Servers::default();
+        assert_eq!((servers.value(), servers.source()), (1.0, Source::Assumed));
+        observe(&mut servers, 4.0, 0, 0.05, true);
+        assert_eq!(servers.source(), Source::Assumed);
+        observe(&mut servers, 4.0, 1, 0.5, true);
+        assert_eq!(servers.source(), Source::Utilization);
+        assert!((servers.value() - 4.0).abs() < 0.05, "{}", servers.value());
+        servers.say(Some(2.0));
+        assert_eq!((servers.value(), servers.source()), (2.0, Source::Said));
+        servers.say(None);
+        assert_eq!(servers.source(), Source::Utilization);
+
+        let mut servers = Servers::default();
+        for minute in 0..120 {
+            observe(&mut servers, 8.0, minute, 0.1 + 0.85 * f64::from(minute) / 120.0, false);
+        }
+        assert_eq!((servers.value(), servers.source()), (8.0, Source::LoadCurve));
+    }
+
+    /// Guarantees: what was known is known again after a restart, by its name in tables; what is no number says nothing.
+    #[test]
+    fn recalled_by_name() {
+        for source in Source::ALL {
+            assert_eq!(Source::of(source.as_str()), Some(source));
+            let mut servers = Servers::default();
+            servers.recall(6.0, source);
+            let expected = if matches!(source, Source::Said | Source::Assumed) { (1.0, Source::Assumed) } else { (6.0, source) };
+            assert_eq!((servers.value(), servers.source()), expected);
+        }
+        let mut servers = Servers::default();
+        for senseless in [0.0, -1.0, f64::NAN, f64::INFINITY] {
+            servers.say(Some(senseless));
+            assert_eq!(servers.source(), Source::Assumed);
+        }
+        assert_eq!(Source::of("guessed"), None);
+    }
+}
