@@ -1,7 +1,7 @@
 //! Every decision as one JSON line in `decisions-NNNNNN.jsonl`, in files of bounded size and number.
 
 use std::fs::{self, File, TryLockError};
-use std::io::{self, BufRead, BufReader, BufWriter, Write};
+use std::io::{self, BufRead, BufReader, BufWriter, Read, Write};
 use std::path::{Path, PathBuf};
 
 use serde::Serialize;
@@ -11,6 +11,8 @@ use serde::de::DeserializeOwned;
 const FILE_BYTES_MAX: u64 = 64 << 20;
 /// How many files are kept; the oldest goes first. With [`FILE_BYTES_MAX`] half a gigabyte.
 const FILES_MAX: usize = 8;
+/// Longest line that is read, in bytes: a record has some thousand, and what is no journal must not fill the memory.
+const LINE_MAX: u64 = 1 << 20;
 
 /// The writing side.
 #[derive(Debug)]
@@ -95,13 +97,13 @@ impl Journal {
 pub fn find<T: DeserializeOwned>(dir: &Path, wanted: impl Fn(&T) -> bool) -> io::Result<Option<T>> {
     for (_, path) in files(dir)?.iter().rev() {
         let mut newest = None;
-        for line in BufReader::new(File::open(path)?).split(b'\n') {
-            if let Ok(record) = serde_json::from_slice::<T>(&line?)
+        let _ = lines(path, |line| {
+            if let Ok(record) = serde_json::from_slice::<T>(line)
                 && wanted(&record)
             {
                 newest = Some(record);
             }
-        }
+        })?;
         if newest.is_some() {
             return Ok(newest);
         }
@@ -125,16 +127,32 @@ pub fn each<T: DeserializeOwned>(dir: &Path, mut visit: impl FnMut(T)) -> io::Re
 pub fn newest<T: DeserializeOwned>(dir: &Path, most: usize, mut visit: impl FnMut(T)) -> io::Result<u64> {
     let (mut unreadable, files) = (0, files(dir)?);
     for (_, path) in &files[files.len().saturating_sub(most)..] {
-        for line in BufReader::new(File::open(path)?).split(b'\n') {
-            let line = line?;
-            match serde_json::from_slice::<T>(&line) {
-                Ok(record) => visit(record),
-                Err(_) if line.is_empty() || serde_json::from_slice::<serde::de::IgnoredAny>(&line).is_ok() => {}
-                Err(_) => unreadable += 1,
-            }
-        }
+        let mut torn = 0;
+        let too_long = lines(path, |line| match serde_json::from_slice::<T>(line) {
+            Ok(record) => visit(record),
+            Err(_) if line.is_empty() || serde_json::from_slice::<serde::de::IgnoredAny>(line).is_ok() => {}
+            Err(_) => torn += 1,
+        })?;
+        unreadable += torn + too_long;
     }
     Ok(unreadable)
+}
+
+/// Shows every line of a file, and returns how many were passed over because they are too long.
+fn lines(path: &Path, mut visit: impl FnMut(&[u8])) -> io::Result<u64> {
+    let (mut reader, mut line, mut too_long) = (BufReader::new(File::open(path)?), Vec::new(), 0);
+    loop {
+        line.clear();
+        if reader.by_ref().take(LINE_MAX).read_until(b'\n', &mut line)? == 0 {
+            return Ok(too_long);
+        }
+        if line.pop_if(|byte| *byte == b'\n').is_none() && line.len() as u64 == LINE_MAX {
+            too_long += 1;
+            let _ = reader.skip_until(b'\n')?;
+        } else {
+            visit(&line);
+        }
+    }
 }
 
 fn open(dir: &Path, number: u64) -> io::Result<File> {
@@ -193,6 +211,20 @@ mod tests {
         let mut seen = Vec::new();
         assert_eq!(newest(dir.path(), 2, |n: u32| seen.push(n)).unwrap(), 0);
         assert_eq!(seen, [1]);
+    }
+
+    /// Guarantees: a line without an end takes no more memory than the longest record, and what follows it is read.
+    #[test]
+    fn endless_lines_are_passed_over() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut bytes = vec![b'7'; 5 * usize::try_from(LINE_MAX).unwrap()];
+        bytes.extend(b"\n8\n");
+        bytes.extend(vec![b' '; usize::try_from(LINE_MAX).unwrap() - 1]);
+        bytes.extend(b"\n\n9");
+        fs::write(dir.path().join("decisions-000001.jsonl"), bytes).unwrap();
+        let mut seen = Vec::new();
+        assert_eq!(each(dir.path(), |n: u32| seen.push(n)).unwrap(), 2);
+        assert_eq!(seen, [8, 9]);
     }
 
     /// Guarantees: a second writer is turned away while the first one lives.

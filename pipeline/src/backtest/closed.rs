@@ -93,7 +93,7 @@ pub(crate) async fn run(
         run: Run::default(),
         told: BTreeSet::new(),
     };
-    let mut spans = Spans::default();
+    let mut spans = Spans::of(senders.len());
     let mut steps = 0;
     while production.plant.now() < until {
         let now = (production.plant.now() + step).min(until);

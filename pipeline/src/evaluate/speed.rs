@@ -7,6 +7,7 @@ use std::time::Duration;
 use arrow::array::{ArrayRef, Float64Array, RecordBatch, StringArray, TimestampNanosecondArray};
 use serde::Serialize;
 use tracescale_core::time::Timestamp;
+use tracescale_queries::histogram::Histogram;
 use tracescale_queries::testbed::{DEFAULT_END, Testbed};
 use tracescale_queries::{Engine, EngineConfig, Snapshot, judgement, shipped, streams};
 
@@ -105,8 +106,11 @@ async fn window(tables: &Snapshot, end: Timestamp) -> anyhow::Result<Snapshot> {
         )
     };
     insert(&bed, "service_summary", end, summary).await?;
-    insert(&bed, "service_self_time", end, |service, end| ("service_name, p95", format!("'s{service}', {}", 0.2 + wobble(service, end))))
-        .await?;
+    let own = |service, end| {
+        let bytes: String = own_times(service, end).to_bytes().iter().map(|byte| format!("{byte:02x}")).collect();
+        ("service_name, p95, distribution", format!("'s{service}', {}, X'{bytes}'", 0.2 + wobble(service, end)))
+    };
+    insert(&bed, "service_self_time", end, own).await?;
     for call in 1..=CALLS {
         let columns = "client_service, server_service, call_rate, client_mean, server_mean, wait_mean, wait_p05";
         let values = |service| format!("'s{service}', 's{}', 50, 0.06, 0.05, 0.01, 0.002", (service * 7 + call * 131) % SERVICES);
@@ -117,8 +121,8 @@ async fn window(tables: &Snapshot, end: Timestamp) -> anyhow::Result<Snapshot> {
         insert(&bed, "metric_gauges", end, |service, _| ("service_name, metric_name, mean, max", values(service))).await?;
     }
     let queue = |service: usize, end| {
-        let columns = "service_name, arrival_rate, load_bias, service_time, service_scv, pooling";
-        (columns, format!("'s{service}', {}, 1.1, {}, 1.2, 0.4", rate(service, end) * 20.0, 0.05 + wobble(service, end)))
+        let columns = "service_name, arrival_rate, load_bias, service_time, service_scv, servers, pooling";
+        (columns, format!("'s{service}', {}, 1.1, {}, 1.2, 2, 0.4", rate(service, end) * 20.0, 0.05 + wobble(service, end)))
     };
     insert(&bed, "service_queue", end, queue).await?;
     Ok(bed.snapshot().await?)
@@ -135,6 +139,15 @@ async fn insert(bed: &Testbed, view: &str, end: Timestamp, row: impl Fn(usize, T
     }
     let _ = bed.run(&format!("INSERT INTO {view} (window_end, {columns}) VALUES {}", values.join(", "))).await?;
     Ok(())
+}
+
+/// Exponential own times.
+fn own_times(service: usize, end: Timestamp) -> Histogram {
+    let mut own = Histogram::new();
+    for rank in 0..200_u32 {
+        own.record(-(0.05 + wobble(service, end)) * ((f64::from(rank) + 0.5) / 200.0).ln(), 25.0);
+    }
+    own
 }
 
 fn sojourn(service: usize, end: Timestamp) -> (&'static str, String) {

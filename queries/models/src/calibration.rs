@@ -115,12 +115,12 @@ pub enum Feedback {
 // === impl Calibration ===
 
 impl Calibration {
-    /// What is believed at first: mean service time in seconds, its squared coefficient of variation, and the pooling of the
-    /// balancer.
+    /// What is believed at first: a mean service time in seconds until one is measured, a squared coefficient of variation, and the
+    /// pooling of the balancer.
     #[must_use]
     pub fn new(service_time: f64, service_scv: f64, pooling: f64) -> Self {
         Self {
-            service_time: Posterior::new(service_time),
+            service_time: Posterior::placeholder(service_time),
             service_scv: Posterior::new(service_scv),
             pooling,
             pooling_at: None,

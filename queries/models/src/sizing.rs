@@ -19,7 +19,7 @@ mod utilization;
 
 pub use behind::{servers_behind, service_time_behind};
 pub use prediction::{Prediction, Stable, predict};
-pub use search::{Sizing, size};
+pub use search::{Sizing, keeps, size};
 pub use service_time::ServiceTime;
 pub use utilization::safe_utilization;
 

@@ -10,6 +10,8 @@ pub const SAMPLES_MAX: f64 = 4000.0;
 pub struct Posterior {
     /// The guess.
     pub prior: f64,
+    /// Samples that it is worth.
+    pub prior_samples: f64,
     /// Mean of the measurements; meaningless without samples.
     pub measured: f64,
     /// Effective number of samples behind it.
@@ -22,7 +24,13 @@ impl Posterior {
     /// A guess without measurements.
     #[must_use]
     pub fn new(prior: f64) -> Self {
-        Self { prior, measured: prior, samples: 0.0 }
+        Self { prior, prior_samples: PRIOR_SAMPLES, measured: prior, samples: 0.0 }
+    }
+
+    /// A number that stands until the first measurement, and is worth nothing beside it.
+    #[must_use]
+    pub fn placeholder(number: f64) -> Self {
+        Self { prior_samples: 0.0, ..Self::new(number) }
     }
 
     /// Adds a mean of `samples` (effective, see [`crate::confidence::effective_samples`]). Ignores what is no measurement; says
@@ -41,7 +49,8 @@ impl Posterior {
     /// Guess and measurements, weighed by their samples.
     #[must_use]
     pub fn value(&self) -> f64 {
-        (PRIOR_SAMPLES * self.prior + self.samples * self.measured) / (PRIOR_SAMPLES + self.samples)
+        let total = self.prior_samples + self.samples;
+        if total > 0.0 { (self.prior_samples * self.prior + self.samples * self.measured) / total } else { self.prior }
     }
 }
 
@@ -59,6 +68,9 @@ mod tests {
             mean.observe(2.0, 200.0);
         }
         assert!((mean.value() - 2.0).abs() < 0.06 && mean.samples <= SAMPLES_MAX);
+        let mut mean = Posterior::placeholder(1.0);
+        assert!((mean.value() - 1.0).abs() < 1e-12);
+        assert!(mean.observe(2.0, 1.0) && (mean.value() - 2.0).abs() < 1e-12);
     }
 
     /// Guarantees: a change is followed however long the time before, and nonsense changes nothing.

@@ -66,7 +66,7 @@ impl Servers {
     pub fn recall(&mut self, servers: f64, source: Source) {
         match source {
             Source::Utilization => {
-                let mut measured = Posterior::new(servers);
+                let mut measured = Posterior::placeholder(servers);
                 let _ = measured.observe(servers, SAMPLES_MIN);
                 self.measured = Some(measured);
             }
@@ -81,7 +81,7 @@ impl Servers {
         self.curve.observe(at, arrival_rate, replicas, latency, samples);
         let utilization = utilization.filter(|share| (UTILIZATION_MIN..=UTILIZATION_MAX).contains(share) && samples >= SAMPLES_MIN);
         if let Some(servers) = utilization.and_then(|share| servers_behind(station, latency, arrival_rate, replicas, share)) {
-            let _ = self.measured.get_or_insert_with(|| Posterior::new(servers)).observe(servers, samples);
+            let _ = self.measured.get_or_insert_with(|| Posterior::placeholder(servers)).observe(servers, samples);
         }
         // Who is told or measures need not fit.
         let is_due = self.fitted_at.is_none_or(|last| (at - last).abs() >= FIT_INTERVAL);

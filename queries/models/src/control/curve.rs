@@ -1,11 +1,11 @@
 //! What load each number of replicas can take: the model's sizing, computed once and read many times.
 
-use crate::sizing::{Objective, Prediction, Station, predict};
+use crate::sizing::{Objective, Station, keeps};
 
 /// Most replicas that a curve describes.
 const REPLICAS_MOST: u32 = 10_000;
-/// Halvings that find the highest load of a number of replicas.
-const HALVINGS: u32 = 12;
+/// How near the highest utilization of a number of replicas is found.
+const PRECISION: f64 = 2.5e-4;
 /// Grid of replicas: each count up to this, then steps of a quarter of an octave.
 const EACH: u32 = 4;
 
@@ -30,10 +30,8 @@ impl Curve {
         }
         let mut knots: Vec<(u32, f64)> = Vec::new();
         for replicas in grid(most) {
-            let found = highest_utilization(station, objective, utilization_max, replicas)?;
             let before = knots.last().map_or(0.0, |(_, utilization)| *utilization);
-            // One pool of more servers is never worse: what says so is rounding.
-            knots.push((replicas, found.max(before)));
+            knots.push((replicas, highest_utilization(station, objective, (before, utilization_max), replicas)?));
         }
         let one = station.servers.max(1.0) / station.request_time();
         let rates = (1..=most).map(|replicas| interpolated(&knots, replicas) * one * f64::from(replicas)).collect();
@@ -88,21 +86,19 @@ fn grid(most: u32) -> impl Iterator<Item = u32> {
     std::iter::successors(Some(1), next)
 }
 
-/// The highest utilization at which so many replicas keep the objective. `None` when even idle ones break it.
-fn highest_utilization(station: &Station, objective: &Objective, most: f64, replicas: u32) -> Option<f64> {
+/// The highest utilization between two at which so many replicas keep the objective: fewer replicas kept it at the lower one, and one
+/// pool of more servers is never worse. `None` when even idle ones break it.
+fn highest_utilization(station: &Station, objective: &Objective, (least, most): (f64, f64), replicas: u32) -> Option<f64> {
     let capacity = station.servers.max(1.0) * f64::from(replicas) / station.request_time();
-    let holds = |utilization: f64| match predict(station, capacity * utilization, replicas) {
-        Some(Prediction::Stable(stable)) => stable.quantile(objective.quantile).is_some_and(|latency| latency <= objective.latency),
-        _ => false,
-    };
-    if !holds(0.0) {
+    let holds = |utilization: f64| keeps(station, capacity * utilization, objective, replicas) == Some(true);
+    if least <= 0.0 && !holds(0.0) {
         return None;
     }
-    let (mut low, mut high) = (0.0, most);
-    if holds(high) {
+    let (mut low, mut high) = (least, most);
+    if low >= high || holds(high) {
         return Some(high);
     }
-    for _ in 0..HALVINGS {
+    while high - low > PRECISION {
         let middle = 0.5 * (low + high);
         if holds(middle) { low = middle } else { high = middle }
     }

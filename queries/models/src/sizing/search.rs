@@ -38,18 +38,10 @@ struct Search<'a> {
 /// the share `utilization_max` of the time. `None` for senseless input or an absurd number.
 #[must_use]
 pub fn size(station: &Station, arrival_rate: f64, objective: &Objective, utilization_max: f64) -> Option<Sizing> {
-    let valid = station.is_valid() && objective.is_valid() && arrival_rate >= 0.0 && utilization_max > 0.0 && utilization_max <= 1.0;
-    if !valid {
+    if !(utilization_max > 0.0 && utilization_max <= 1.0) {
         return None;
     }
-    let search = Search {
-        station,
-        load: station.load(arrival_rate),
-        lanes: station.lanes(),
-        latency: objective.latency / station.request_time(),
-        alone: station.service_time.quantile(objective.quantile)? / station.service_time.mean(),
-        level: 1.0 - objective.quantile,
-    };
+    let search = Search::new(station, arrival_rate, objective)?;
     let alone = station.service_time.share_above(search.latency * station.service_time.mean());
     // Weights that sum to the level but for rounding keep it.
     if alone > search.level * (1.0 + 1e-9) {
@@ -61,9 +53,31 @@ pub fn size(station: &Station, arrival_rate: f64, objective: &Objective, utiliza
     search.replicas(utilization_max).map(Sizing::Replicas)
 }
 
+/// Whether so many replicas keep the objective at `arrival_rate`; cheaper than the latency itself. `None` for senseless input.
+#[must_use]
+pub fn keeps(station: &Station, arrival_rate: f64, objective: &Objective, replicas: u32) -> Option<bool> {
+    let search = Search::new(station, arrival_rate, objective)?;
+    (replicas > 0).then(|| search.holds(replicas, &mut Blocking::new(search.load)))
+}
+
 // === impl Search ===
 
-impl Search<'_> {
+impl<'a> Search<'a> {
+    fn new(station: &'a Station, arrival_rate: f64, objective: &Objective) -> Option<Self> {
+        let valid = station.is_valid() && objective.is_valid() && arrival_rate >= 0.0 && arrival_rate.is_finite();
+        if !valid {
+            return None;
+        }
+        Some(Self {
+            station,
+            load: station.load(arrival_rate),
+            lanes: station.lanes(),
+            latency: objective.latency / station.request_time(),
+            alone: station.service_time.quantile(objective.quantile)? / station.service_time.mean(),
+            level: 1.0 - objective.quantile,
+        })
+    }
+
     fn replicas(&self, utilization_max: f64) -> Option<u32> {
         let most = (SERVERS_MAX / self.lanes).min(f64::from(u32::MAX / 4));
         let least = (self.load / (self.lanes * utilization_max) * (1.0 - 1e-12)).ceil().max(1.0);
