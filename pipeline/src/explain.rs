@@ -140,10 +140,11 @@ pub fn explain(decision: &Decision, conclusion: Option<&Conclusion>) -> String {
         let demand = considered.demand.map_or_else(|| "nothing".to_owned(), |demand| format!("{demand:.3} replicas"));
         let _ = writeln!(
             text,
-            "  {} (priority {}, {}): asked for {demand}, counts as {}: {}{}",
+            "  {} (priority {}, {}, {}): asked for {demand}, counts as {}: {}{}",
             considered.rule,
             considered.priority,
             considered.mode.as_str(),
+            considered.verdict.as_str().replace('_', " "),
             known(considered.replicas),
             considered.reason,
             detail(&considered.detail),

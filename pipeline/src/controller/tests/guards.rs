@@ -134,6 +134,26 @@ async fn silent_replicas_are_not_taken_for_idle_ones() {
     assert_eq!(reasons, [down, down, down, down, held, down]);
 }
 
+/// Guarantees: what a rule would do that only recommends is explained beside what the enforced one did, and told apart from it.
+#[test]
+fn a_recommendation_is_explained_beside_what_is_enforced() {
+    let (target, rule) = DOCUMENTS.split_once("---").unwrap();
+    let watched = rule.replace("name: load", "name: trial").replace("enforce", "recommend");
+    let mut controller = Controller::new(described(&format!("{target}---{rule}---{watched}")), Discovery::default());
+    let _ = observe(&mut controller, 0, 2);
+    let trial = RuleName::try_new("trial").unwrap();
+    let mut answers = demand(&cart(), 5, 5.0);
+    answers.proposals.values_mut().flatten().for_each(|proposal| proposal.rule = trial.clone());
+    let version = controller.ruleset.rules[&trial].newest.version;
+    let _ = controller.handle(at(5), Event::Evaluated { rule: trial, version, asked_at: at(5), answers: Ok(answers) });
+    let decision = decision(&evaluated(&mut controller, 5, Ok(demand(&cart(), 5, 3.0))));
+    let story = crate::explain::explain(&decision, None);
+    assert_eq!(decision.desired, Some(3));
+    for line in ["load (priority 0, enforce, chosen): asked for 3.000", "trial (priority 0, recommend, not enforced): asked for 5.000"] {
+        assert!(story.contains(line), "{line}: {story}");
+    }
+}
+
 /// Guarantees: when nothing is known for long, a target goes up to what is usual at that hour of the week, once a week is known.
 #[tokio::test]
 async fn what_is_usual_is_held() {
