@@ -1,4 +1,4 @@
-//! `tracescale check`: every problem of the configuration at once.
+//! `tracescale check`: every problem of the configuration at once, and what is off though nothing is wrong.
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::process::ExitCode;
@@ -7,7 +7,7 @@ use tracescale_documents::Problem;
 
 use crate::cli::{CheckArgs, EXIT_USAGE, ListenArgs};
 use crate::config::Config;
-use crate::console;
+use crate::{console, unpromised};
 
 /// Runs the command.
 ///
@@ -20,6 +20,7 @@ pub fn main(args: &CheckArgs) -> anyhow::Result<ExitCode> {
     let listen = ListenArgs { grpc: any, http: any, metrics: any };
     match runtime.block_on(Config::load(&args.paths, &listen, None)) {
         Ok(config) => {
+            note(&config, args.json)?;
             let (targets, rules, views) = config.counts();
             if args.json {
                 console::print_line(&serde_json::json!({"type": "ok", "targets": targets, "rules": rules, "views": views}).to_string())?;
@@ -30,6 +31,20 @@ pub fn main(args: &CheckArgs) -> anyhow::Result<ExitCode> {
         }
         Err(problems) => refuse(&problems, args.json),
     }
+}
+
+/// Prints what is off because nothing was promised, a line for each target.
+fn note(config: &Config, json: bool) -> anyhow::Result<()> {
+    let (targets, rules) = config.specs();
+    for known in unpromised::all(&targets, &rules) {
+        let line = if json {
+            serde_json::json!({"type": "note", "target": known.target.as_str(), "off": known.off}).to_string()
+        } else {
+            format!("note: {known}")
+        };
+        console::print_line(&line)?;
+    }
+    Ok(())
 }
 
 /// Prints problems and gives the exit code that says so.

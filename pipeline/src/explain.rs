@@ -140,10 +140,11 @@ pub fn explain(decision: &Decision, conclusion: Option<&Conclusion>) -> String {
         let demand = considered.demand.map_or_else(|| "nothing".to_owned(), |demand| format!("{demand:.3} replicas"));
         let _ = writeln!(
             text,
-            "  {} (priority {}, {}): asked for {demand}, counts as {}: {}{}",
+            "  {} (priority {}, {}, {}): asked for {demand}, counts as {}: {}{}",
             considered.rule,
             considered.priority,
             considered.mode.as_str(),
+            considered.verdict.as_str().replace('_', " "),
             known(considered.replicas),
             considered.reason,
             detail(&considered.detail),
@@ -179,6 +180,7 @@ fn diagnosed(diagnosis: &Diagnosis) -> String {
         diagnosis.utilization.map(|share| format!("utilization {}", percent(share))),
         diagnosis.cause.as_ref().map(|cause| format!("{} ({}) is behind {} of the delay", cause.service, cause.kind, percent(cause.share))),
         diagnosis.futile.map(|futile| format!("more replicas would {}help", if futile { "not " } else { "" })),
+        diagnosis.silent.map(|silent| format!("{} of {} ready replicas are silent", silent.instances, silent.ready)),
         diagnosis.deployed_at.map(|at| format!("a new version was first seen at {at}")),
     ];
     figures.into_iter().flatten().collect::<Vec<_>>().join(", ")

@@ -36,6 +36,7 @@ pub mod run;
 pub mod sql;
 pub mod telemetry;
 pub mod topology;
+pub mod unpromised;
 pub mod warning;
 pub mod windows;
 pub mod worker;

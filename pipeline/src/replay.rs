@@ -25,6 +25,7 @@ use crate::controller::{Controller, Effect, Event};
 use crate::journal::Journal;
 use crate::metrics::Metrics;
 use crate::rules::Evaluator;
+use crate::unpromised::Told;
 use crate::windows::{ViewTroubles, Windows};
 
 /// The sender that all recorded requests count as.
@@ -62,6 +63,8 @@ pub async fn run(config: &Config, file: &Path, speed: Speed, mut console: Consol
     let capture = File::open(file).with_context(|| format!("capture {}", file.display()))?;
     let reader = Reader::new(capture);
     console.replaying(&file.display().to_string());
+    let (targets, rules) = config.specs();
+    Told::default().tell(&targets, &rules);
     let metrics = Metrics::new();
     let now = Arc::new(AtomicI64::new(0));
     let virtual_clock = {

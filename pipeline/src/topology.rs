@@ -36,6 +36,7 @@ use crate::metrics::{self, Metrics};
 use crate::recall;
 use crate::rollouts;
 use crate::rules::{Evaluator, RuleFailure};
+use crate::unpromised::Told;
 use crate::windows::{ViewTroubles, Windows};
 
 /// Requests that are in the log and wait for the windows; their bytes stay in the receiver's budget.
@@ -219,6 +220,9 @@ impl Signals {
 
     async fn run(mut self, config: Arc<Config>, events: &mpsc::Sender<Event>, stop: CancellationToken) -> anyhow::Result<()> {
         let mut reloads = JoinSet::new();
+        let mut told = Told::default();
+        let (targets, rules) = config.specs();
+        told.tell(&targets, &rules);
         loop {
             tokio::select! {
                 _ = self.terminate.recv() => break,
@@ -232,6 +236,7 @@ impl Signals {
                 Some(reloaded) = reloads.join_next() => match reloaded? {
                     Ok(described) => {
                         tracing::info!(targets = described.targets.len(), rules = described.rules.len(), "configuration read again");
+                        told.tell(&described.targets, &described.rules);
                         let _ = events.send(Event::Reloaded(described)).await;
                     }
                     Err(problems) => problems.iter().for_each(|problem| tracing::error!(%problem, "configuration not changed")),

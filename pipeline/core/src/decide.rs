@@ -37,7 +37,7 @@ mod state;
 mod votes;
 
 pub use bounds::{Bounds, EffectiveBounds, effective_bounds};
-pub use context::{Cause, Context, DIAGNOSIS_LIMIT, Diagnosis};
+pub use context::{Cause, Context, DIAGNOSIS_LIMIT, Diagnosis, Silent};
 pub(crate) use evidence::figure;
 pub use evidence::{Demand, Evidence, MissingReason, Presence, Proposal, Scalar};
 pub use lessons::{Barred, Floor, Lessons, Sample, Starting, Trial};

@@ -83,6 +83,7 @@ impl Controller {
         target.is_observing = false;
         match result {
             Ok(observed) => {
+                self.diagnoses.see(&target.spec, &observed);
                 target.see(now, observed);
                 let ordered = target.spec.override_.as_ref().is_some_and(|order| order.is_active(now));
                 if ordered && !self.draining && self.is_unserved(name) { self.decide(now, std::slice::from_ref(name)) } else { Vec::new() }

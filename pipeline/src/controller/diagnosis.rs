@@ -5,7 +5,8 @@
 //! service_cause · service_queue ─▶ utilization ──┼▶ Diagnosis
 //! service_cause ─▶ who is to blame ──────────────┤
 //! service_flow ─▶ requests that nobody reports ──┤
-//! workloads ─▶ a new version ────────────────────┘
+//! workloads ─▶ a new version, senders ───────────┤
+//! sinks ─▶ replicas that are ready and silent ───┘
 //! ```
 //!
 //! A share of slow requests is as sure as the number of *independent* requests behind it: where senders sample, requests count
@@ -15,14 +16,19 @@ use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
 use arrow::array::{AsArray, RecordBatch};
+use tracescale_core::capacity::Observed;
 use tracescale_core::decide::{Cause, Diagnosis};
 use tracescale_core::proportion::Count;
-use tracescale_core::target::{Objective, TargetName, TargetSpec};
+use tracescale_core::target::{Objective, TargetName, TargetRef, TargetSpec};
 use tracescale_core::time::Timestamp;
 use tracescale_queries::Emission;
 use tracescale_queries::histogram::Histogram;
 
 use super::services::{Services, number, text};
+
+mod instances;
+
+use instances::{Heard, Instances};
 
 /// Length of a diagnosis. A verdict compares windows of one length, of 300 requests each: three minutes have them from 1.7
 /// requests a second on, and judge a change no more than three minutes later than they could.
@@ -75,6 +81,7 @@ struct Service {
     /// When each version was last seen.
     versions: BTreeMap<String, Timestamp>,
     deployed_at: Option<Timestamp>,
+    instances: Instances,
     /// Slow requests of past minutes, the oldest first.
     history: VecDeque<(Timestamp, Count)>,
 }
@@ -122,6 +129,13 @@ impl Diagnoses {
             service.tidy(now);
         }
         over
+    }
+
+    /// Takes note of what a sink saw of a target. A target in memory stands for nothing that could send telemetry.
+    pub(super) fn see(&mut self, spec: &TargetSpec, observed: &Observed) {
+        if !matches!(spec.reference, TargetRef::Memory(_)) {
+            self.services.entry(spec.name.clone()).or_default().instances.see(observed);
+        }
     }
 
     /// From now on each request counts.
@@ -211,6 +225,8 @@ impl Diagnoses {
 
     fn workloads(&mut self, emission: &Emission, services: &Services<'_>) {
         let rows = &emission.rows;
+        let is_minute = emission.window_end.floor(MINUTE) == emission.window_end;
+        let mut heard: BTreeMap<&TargetName, Option<Heard>> = BTreeMap::new();
         for row in 0..rows.num_rows() {
             // While one version replaces another, there are two.
             let versions = ["lowest_version", "highest_version"].into_iter().filter_map(|column| text(rows, column, row));
@@ -219,6 +235,19 @@ impl Diagnoses {
                     self.services.entry(spec.name.clone()).or_default().sees(version, emission.window_end);
                 }
             }
+            if !is_minute {
+                continue;
+            }
+            let samples = number(rows, "n_eff", row).unwrap_or_default();
+            // Where a service ran before has a row of its own, without spans.
+            let here = Some(Heard { instances: number(rows, "instances", row), samples }).filter(|_| samples > 0.0);
+            for spec in services.of(rows, SERVICE, row) {
+                let known = heard.entry(&spec.name).or_default();
+                *known = known.zip(here).map(|(known, here)| known.and(here)).or(*known).or(here);
+            }
+        }
+        for (target, heard) in heard {
+            self.services.entry(target.clone()).or_default().instances.hear(emission.window_end, heard.unwrap_or_default());
         }
     }
 }
@@ -243,6 +272,7 @@ impl Service {
 
     fn tidy(&mut self, now: Timestamp) {
         // After the clock stepped back, windows of the future would stand in the way for long.
+        self.instances.tidy(now);
         self.minutes.retain(|end, _| *end <= now + MINUTE);
         self.history.retain(|(end, _)| *end <= now + MINUTE);
         while self.minutes.len() > MINUTES {
@@ -255,9 +285,12 @@ impl Service {
 
     fn diagnosis(&self, objective: Option<Objective>) -> Option<Diagnosis> {
         let measured = objective.and_then(|objective| self.measured(objective));
-        let other = || self.heard.map(|(at, _)| at).max(self.deployed_at).map(|at| Diagnosis::new(at, WINDOW));
+        let silent = self.instances.silent();
+        let heard = self.heard.map(|(at, _)| at);
+        let other = || heard.max(silent.map(|(at, _)| at)).max(self.deployed_at).map(|at| Diagnosis::new(at, WINDOW));
         let diagnosis = measured.or_else(other)?;
-        Some(Diagnosis { deployed_at: self.deployed_at, heard: self.heard.map(|(_, heard)| heard), ..diagnosis })
+        let (heard, silent) = (self.heard.map(|(_, heard)| heard), silent.map(|(_, silent)| silent));
+        Some(Diagnosis { deployed_at: self.deployed_at, heard, silent, ..diagnosis })
     }
 
     /// What the newest minutes without a gap say, when they are [`WINDOW`].

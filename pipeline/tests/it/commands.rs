@@ -64,6 +64,30 @@ fn shipped_documents_are_valid() {
     }
 }
 
+/// Guarantees: a target without an objective is noted in one line, in words and as JSON, and is no problem; one with it is not.
+#[test]
+fn check_notes_what_is_off() {
+    let dir = tempfile::tempdir().unwrap();
+    let head = "apiVersion: tracescale.io/v1alpha1\nkind:";
+    let sql = "'SELECT target, 1 AS replicas FROM targets'";
+    let rule = format!("{head} ScalingRule\nmetadata: {{name: load}}\nspec: {{sql: {sql}, policy: {{max: 3}}}}\n");
+    let target = |name: &str, objective: &str| {
+        format!("{head} ScalingTarget\nmetadata: {{name: {name}}}\nspec: {{memory: {{replicas: 1}}{objective}}}\n")
+    };
+    let both = [rule, target("cart", ""), target("web", ", objective: {latency: 1s}")].join("---\n");
+    fs::write(dir.path().join("all.yaml"), both).unwrap();
+    let said = run(dir.path(), &["check", "."]);
+    assert!(said.status.success(), "{}", said.stderr);
+    let lines: Vec<&str> = said.stdout.lines().collect();
+    let [note, ok] = lines[..] else { panic!("{}", said.stdout) };
+    assert!(ok.starts_with("ok: 2 targets, 1 rules"), "{ok}");
+    assert!(note.starts_with("note: target cart has no objective: ") && note.ends_with("hint: set spec.objective.latency"), "{note}");
+    let json = run(dir.path(), &["check", "--json", "."]);
+    let lines: Vec<serde_json::Value> = json.stdout.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert_eq!(lines.iter().map(|line| line["type"].as_str().unwrap()).collect::<Vec<_>>(), ["note", "ok"]);
+    assert_eq!((lines[0]["target"].as_str(), lines[0]["off"].as_array().map(Vec::len)), (Some("cart"), Some(3)));
+}
+
 /// Guarantees: the shipped rules pass their own tests, and a test that expects something else fails with its line.
 #[test]
 fn shipped_rules_pass_their_tests() {

@@ -1,6 +1,7 @@
-//! `service_usage`: what CPU and memory a replica of each service should ask for, from gauges of what replicas use.
+//! `service_usage`: how busy the replicas of each service are, and what CPU and memory each should ask for, from gauges of what
+//! they use. It needs no spans.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use arrow::array::RecordBatch;
@@ -11,6 +12,7 @@ use tracescale_models::vertical::{Current, Settings, UsageHistory};
 
 use super::memory::Memory;
 use super::rows::{Layout, ServiceKey, seconds, services};
+use super::utilization::{GAUGES, utilizations};
 use crate::model::{Column, Model, Seen};
 use crate::window::WINDOW_END;
 
@@ -29,6 +31,7 @@ const LAYOUT: Layout = Layout {
     numbers: &[
         "cpu_used",
         "memory_used",
+        "utilization",
         "cpu",
         "memory",
         "memory_limit",
@@ -55,11 +58,12 @@ struct Service {
     killed: Option<Timestamp>,
 }
 
-/// What replicas used in a window: cores on average, and the most bytes of any.
+/// What replicas used in a window: cores on average, the most bytes of any, and the share of their CPU on average.
 #[derive(Clone, Copy, Debug, Default)]
 struct Used {
     cpu: Option<(usize, f64)>,
     memory: Option<(usize, f64)>,
+    utilization: Option<f64>,
 }
 
 // === impl Usages ===
@@ -72,6 +76,9 @@ impl Default for Usages {
 
 impl Usages {
     fn learn(&mut self, key: &ServiceKey, end: Timestamp, used: Used, killed: bool) {
+        if used.cpu.is_none() && used.memory.is_none() {
+            return;
+        }
         let make = || UsageHistory::try_new(Settings::ours()).map(|history| Service { history, killed: None });
         let Some(service) = self.services.due(key, end, make) else { return };
         let at = seconds(end);
@@ -108,13 +115,19 @@ impl Model for Usages {
     fn judge(&mut self, window: &Seen<'_>) -> Result<RecordBatch, ArrowError> {
         let mut rows = LAYOUT.rows();
         let kills = window.rows("metric_rates").map(kills).unwrap_or_default();
-        for (key, used) in used(window.driver) {
+        let used = used(window.driver);
+        for key in measured(window.driver) {
+            let Some(used) = used.get(&key).copied() else {
+                // Nobody measured anything in this window. The row says so, with the presence that goes with it.
+                rows.add(&key, [None; 12], []);
+                continue;
+            };
             if window.is_final {
                 self.learn(&key, window.end, used, kills.contains_key(&key));
             }
-            if let Some(service) = self.services.get(&key) {
-                rows.add(&key, service.row(window.end, used), []);
-            }
+            let learned = self.services.get(&key).map(|service| service.says(window.end)).unwrap_or_default();
+            let measured = [used.cpu.map(|(_, cores)| cores), used.memory.map(|(_, bytes)| bytes), used.utilization];
+            rows.add(&key, joined(measured, learned), []);
         }
         if window.is_final {
             self.services.forget(window.end);
@@ -131,7 +144,8 @@ impl Model for Usages {
         let [cpu, memory, kill] = ["cpu_used", "memory_used", "last_oom_age"].map(column);
         for (row, key) in services(rows) {
             let Some(end) = column(WINDOW_END).time(row) else { continue };
-            let used = Used { cpu: cpu.number(row).map(|cores| (0, cores)), memory: memory.number(row).map(|bytes| (0, bytes)) };
+            let [cpu, memory] = [cpu, memory].map(|column| column.number(row).map(|value| (0, value)));
+            let used = Used { cpu, memory, utilization: None };
             let killed = kill.number(row).is_some_and(|age| age < APART.as_secs_f64());
             self.learn(&key, end, used, killed);
         }
@@ -141,12 +155,11 @@ impl Model for Usages {
 // === impl Service ===
 
 impl Service {
-    fn row(&self, end: Timestamp, used: Used) -> [Option<f64>; 11] {
+    /// What a replica should ask for, as far as it is known.
+    fn says(&self, end: Timestamp) -> [Option<f64>; 9] {
         let recommended = self.history.recommend(seconds(end), Current::default());
         let of = |get: fn(&tracescale_models::vertical::Recommendation) -> Option<f64>| recommended.as_ref().and_then(get);
         [
-            used.cpu.map(|(_, cores)| cores),
-            used.memory.map(|(_, bytes)| bytes),
             of(|wish| wish.cpu_request),
             of(|wish| wish.memory_request),
             of(|wish| wish.memory_limit),
@@ -158,6 +171,21 @@ impl Service {
             Some(self.history.confidence()),
         ]
     }
+}
+
+/// A row: what was measured, then what was learned.
+fn joined([cpu, memory, utilization]: [Option<f64>; 3], learned: [Option<f64>; 9]) -> [Option<f64>; 12] {
+    let mut row = [None; 12];
+    row[..3].copy_from_slice(&[cpu, memory, utilization]);
+    row[3..].copy_from_slice(&learned);
+    row
+}
+
+/// Services with one of the gauges, whether it came in this window or not.
+fn measured(gauges: &RecordBatch) -> BTreeSet<ServiceKey> {
+    let names = Column::of(gauges, "metric_name");
+    let is_known = |row: usize| names.text(row).is_some_and(|name| [&CPU[..], &MEMORY, &GAUGES].iter().any(|known| known.contains(&name)));
+    services(gauges).filter(|(row, _)| is_known(*row)).map(|(_, key)| key).collect()
 }
 
 /// What replicas of each service used, from rows of `metric_gauges`.
@@ -182,6 +210,9 @@ fn used(gauges: &RecordBatch) -> BTreeMap<ServiceKey, Used> {
             keep(&mut used.cpu, cpu, means.number(row));
             keep(&mut used.memory, memory, most.number(row));
         }
+    }
+    for (key, of) in utilizations(gauges) {
+        services_used.entry(key).or_default().utilization = Some(of.mean);
     }
     services_used
 }

@@ -8,7 +8,7 @@ use super::rows::{ServiceKey, services};
 use crate::model::Column;
 
 /// Gauges that say which share of its CPU a replica uses, 0..1, those that know the limit first.
-const GAUGES: [&str; 5] = [
+pub(super) const GAUGES: [&str; 5] = [
     "k8s.container.cpu_limit_utilization",
     "k8s.pod.cpu_limit_utilization",
     "container.cpu.limit_utilization",

@@ -2,7 +2,9 @@
 
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, FixedSizeBinaryArray, Float64Array, RecordBatch, UInt64Array};
+use arrow::array::{
+    Array, ArrayRef, AsArray, BooleanArray, FixedSizeBinaryArray, Float64Array, Int64Array, RecordBatch, StringArray, UInt64Array,
+};
 use arrow::datatypes::Float64Type;
 use tracescale_core::schema::Stream;
 use tracescale_core::time::Timestamp;
@@ -12,6 +14,7 @@ use tracescale_queries::{judgement, shipped, streams};
 
 use crate::engine_rows::text;
 use crate::streams_engine::{batch, times, words};
+use crate::streams_sql::files;
 
 const MILLI: i64 = 1_000_000;
 /// A whole minute, so that windows are easy to follow.
@@ -286,4 +289,61 @@ async fn now_is_when_a_query_runs() {
         let expected = (START + second) as f64;
         assert!((number(rows, "now", 0) - expected).abs() < 1e-3 && (number(rows, "same", 0) - expected).abs() < 1e-3, "{rows:?}");
     }
+}
+
+/// The SQL of a shipped rule.
+fn rule(name: &str) -> String {
+    let text = &files("rules", "yaml")[name];
+    let sql = text.split_once("  sql: |\n").unwrap().1;
+    sql.split_once("\n  policy:").unwrap().0.to_owned()
+}
+
+/// Guarantees: the shipped rule on utilization answers where nobody sends a span, of gauges that know no namespace too; once the gauges stop coming its row is `missing` and has no answer, rather than zero.
+#[tokio::test]
+async fn utilization_needs_no_spans() {
+    let targets: Vec<(&str, ArrayRef)> = vec![
+        ("target", Arc::new(StringArray::from(vec!["any", "shop", "unheard"]))),
+        ("service_name", Arc::new(StringArray::from(vec!["stock", "stock", "cart"]))),
+        ("service_namespace", Arc::new(StringArray::from(vec![None, Some("shop"), None]))),
+        ("ready", Arc::new(Int64Array::from(vec![Some(4); 3]))),
+    ];
+    let targets =
+        [("targets", RecordBatch::try_from_iter_with_nullable(targets.into_iter().map(|(name, column)| (name, column, true))).unwrap())];
+    let sql = rule("utilization");
+    let answers = async |engine: &Engine| {
+        let batches = engine.tables().query(&sql, &targets).await.unwrap_or_else(|error| panic!("{error:?}"));
+        let rows = arrow::compute::concat_batches(&batches[0].schema(), &batches).unwrap();
+        let said = |row: usize| {
+            let replicas = rows.column_by_name("replicas").unwrap().is_valid(row).then(|| number(&rows, "replicas", row));
+            let said = replicas.map_or_else(|| "NULL".to_owned(), |replicas| format!("{replicas:.3}"));
+            format!("{} {said}", text(&rows.slice(row, 1), &["target", "presence"])[0])
+        };
+        let mut said: Vec<_> = (0..rows.num_rows()).map(said).collect();
+        said.sort();
+        said
+    };
+    let mut engine = engine().await;
+    for at in 0..120 {
+        let now = Timestamp::from_secs(START + at + 2);
+        engine.push("sender", vec![(Stream::Metrics, by_mode(START + at, &[0.4, 0.3, 0.0]))], now).await.unwrap();
+        if at % 5 == 4 {
+            let _ = engine.advance(now).await.unwrap();
+        }
+    }
+    assert_eq!(answers(&engine).await, ["any active 4.000", "shop active 4.000", "unheard NULL NULL"]);
+    let usage = rows(&engine, "SELECT * FROM service_usage WHERE window_end = latest()").await;
+    assert_eq!(text(&usage, &["service_name", "cpu_used", "history_days"]), ["stock NULL NULL"]);
+    // Somebody else still speaks, so that time goes on.
+    for at in 120..300 {
+        let now = Timestamp::from_secs(START + at + 2);
+        let other = by_mode(START + at, &[0.1]);
+        let other = with(&other, "service_name", words(vec!["other"]));
+        engine.push("another", vec![(Stream::Metrics, other)], now).await.unwrap();
+        if at % 5 == 4 {
+            let _ = engine.advance(now).await.unwrap();
+        }
+    }
+    assert_eq!(answers(&engine).await, ["any missing NULL", "shop missing NULL", "unheard NULL NULL"]);
+    let usage = rows(&engine, "SELECT * FROM service_usage WHERE window_end = latest() ORDER BY service_name").await;
+    assert_eq!(text(&usage, &["service_name", "presence", "utilization"]), ["other active 0.1", "stock missing NULL"]);
 }

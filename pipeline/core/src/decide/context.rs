@@ -83,9 +83,22 @@ pub struct Diagnosis {
     /// Requests that the service reports, as a part of those that its callers account for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub heard: Option<f64>,
+    /// Replicas that are ready and, unlike before, send nothing, though so many requests come that each must have some.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub silent: Option<Silent>,
     /// When a new version of the service was first seen.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub deployed_at: Option<Timestamp>,
+}
+
+/// Replicas that serve unseen.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Silent {
+    /// How many are not heard of.
+    pub instances: u32,
+    /// Of how many that are ready.
+    pub ready: u32,
 }
 
 /// Who is responsible for slow requests.
@@ -140,6 +153,7 @@ impl Diagnosis {
             cause: None,
             futile: None,
             heard: None,
+            silent: None,
             deployed_at: None,
         }
     }
@@ -156,6 +170,7 @@ impl Diagnosis {
         self.safe_utilization = share(self.safe_utilization);
         self.queue_share = share(self.queue_share);
         self.heard = share(self.heard);
+        self.silent = self.silent.filter(|silent| silent.instances > 0);
         self.cause = self.cause.and_then(|cause| share(Some(cause.share)).map(|share| Cause { share, ..cause }));
         self
     }

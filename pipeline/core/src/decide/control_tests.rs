@@ -158,6 +158,23 @@ fn lost_telemetry_is_no_lost_load() {
     }
 }
 
+/// Guarantees: while replicas are silent there is no way down, the decision says how many they are, and the way up is free; what
+/// is old says nothing.
+#[test]
+fn silent_replicas_delay_the_way_down() {
+    let two = Some(Silent { instances: 2, ready: 8 });
+    for (silent, ago, desired) in [(two, 0, 8), (None, 0, 4), (Some(Silent { instances: 0, ready: 8 }), 0, 4), (two, 181, 4)] {
+        let mut fixture = patient(open(), 8);
+        let known = Diagnosis { silent, ..Diagnosis::new(fixture.now - secs(ago), secs(WINDOW)) };
+        let decision = fixture.decide_in(4.0, context(known.clone()));
+        assert_eq!((decision.desired, decision.reason == Reason::InstancesSilent), (Some(desired), desired == 8), "{silent:?} {ago}");
+        if desired == 8 {
+            assert!(decision.steps.iter().any(|step| step.detail.starts_with("2 of 8 ready replicas")), "{:?}", decision.steps);
+        }
+        assert_eq!(patient(open(), 8).decide_in(9.0, context(known)).desired, Some(9));
+    }
+}
+
 /// Guarantees: replicas that do not start within three start-ups are replaced, within bounds; those that start are not.
 #[test]
 fn lost_starts_are_replaced() {
@@ -289,21 +306,23 @@ fn old_records_are_read() {
 fn contexts(now: Timestamp) -> impl Strategy<Value = Context> {
     let counts = (0_u64..3000, 0_u64..600, 0_u64..200, prop::option::of(-0.1_f64..1.5), prop::option::of(-0.1_f64..1.2));
     let cause = prop::option::of((prop::sample::select(vec!["db", "checkout"]), 0.0_f64..1.2));
-    let rest = (0_i64..400, prop::option::of(0_i64..2000), prop::option::of(any::<bool>()));
-    let diagnosis = (counts, cause, rest).prop_map(move |((requests, slow, errors, own, objective), cause, (age, deployed, futile))| {
-        let before = |seconds: i64| Timestamp::from_secs(now.as_nanos() / 1_000_000_000 - seconds);
-        Diagnosis {
-            requests: Some(requests),
-            violations: Some(slow),
-            errors: Some(errors),
-            utilization: own,
-            objective,
-            cause: cause.map(|(service, share)| Cause { service: service.to_owned(), kind: "slow".to_owned(), share }),
-            futile,
-            deployed_at: deployed.map(before),
-            ..Diagnosis::new(before(age), secs(WINDOW))
-        }
-    });
+    let rest = (0_i64..400, prop::option::of(0_i64..2000), prop::option::of(any::<bool>()), prop::option::of(0_u32..4));
+    let diagnosis =
+        (counts, cause, rest).prop_map(move |((requests, slow, errors, own, objective), cause, (age, deployed, futile, silent))| {
+            let before = |seconds: i64| Timestamp::from_secs(now.as_nanos() / 1_000_000_000 - seconds);
+            Diagnosis {
+                requests: Some(requests),
+                violations: Some(slow),
+                errors: Some(errors),
+                utilization: own,
+                objective,
+                cause: cause.map(|(service, share)| Cause { service: service.to_owned(), kind: "slow".to_owned(), share }),
+                futile,
+                silent: silent.map(|instances| Silent { instances, ready: 8 }),
+                deployed_at: deployed.map(before),
+                ..Diagnosis::new(before(age), secs(WINDOW))
+            }
+        });
     let budget = prop::option::of((0_u32..30).prop_map(|allowed| BudgetShare { name: "shop".to_owned(), allowed }));
     let hold = prop::option::of((any::<bool>(), 0_u64..100).prop_map(move |(up, left)| {
         let direction = if up { crate::policy::Direction::Up } else { crate::policy::Direction::Down };

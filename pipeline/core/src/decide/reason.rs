@@ -71,7 +71,7 @@ labels! {
         Cause = "cause",
         /// A new version of the service.
         Deployment = "deployment",
-        /// Requests that callers sent and the service does not report.
+        /// Requests that callers sent and the service does not report, and replicas that serve unseen.
         Telemetry = "telemetry",
         /// Rate limits.
         Behaviour = "behaviour",
@@ -179,6 +179,8 @@ labels! {
         RecentlyDeployed = "recently_deployed",
         /// Callers account for far more requests than the service reports: its telemetry is lost, not its load.
         RequestsUnheard = "requests_unheard",
+        /// Some replicas are ready and not heard of: what they serve is in no rate.
+        InstancesSilent = "instances_silent",
         /// A service that it calls must have its new capacity first.
         WaitsForDownstream = "waits_for_downstream",
         /// A service that calls it must scale down first.

@@ -1,8 +1,9 @@
 //! What is read from windows, and what is not.
 
-use tracescale_core::target::{MemoryRef, ServiceSelector, TargetRef};
+use tracescale_core::decide::Silent;
+use tracescale_core::target::{KubernetesRef, MemoryRef, ServiceSelector, TargetRef};
 
-use super::super::tests::telemetry::{cause, queue, sampled, silence, sojourn, versions};
+use super::super::tests::telemetry::{cause, queue, sampled, senders, silence, sojourn, versions};
 use super::*;
 
 const START: Timestamp = Timestamp::from_secs(1_767_600_000);
@@ -108,6 +109,57 @@ fn utilization_is_of_the_same_minutes() {
     assert_eq!(learned(&windows).of(&spec()).unwrap().utilization, Some(0.9));
     windows.extend([(1, 0.25), (2, 0.5)].map(|(number, share)| cause("cart", minute(number), "unknown", None, share)));
     assert_eq!(learned(&windows).of(&spec()).unwrap().utilization, Some(0.375));
+}
+
+/// `cart` as a deployment, of which so many replicas are ready all the time, and what is known after some minutes, of which
+/// the first had five senders and a thousand requests.
+fn silent(spec: &TargetSpec, ready: Option<u32>, minutes: &[&[(Option<f64>, f64)]]) -> Option<Silent> {
+    let services = Services::new(std::iter::once(spec));
+    let mut diagnoses = Diagnoses::default();
+    let whole: &[(Option<f64>, f64)] = &[(Some(5.0), 1000.0)];
+    for (number, places) in (0..).zip([whole].iter().chain(minutes)) {
+        for quarter in 0..4 {
+            diagnoses.see(spec, &Observed::replicas(5, ready, minute(number) + Duration::from_secs(15) * quarter));
+        }
+        // Of windows that overlap, the minutes count.
+        let early = senders("cart", minute(number + 1) - Duration::from_secs(5), &[(Some(1.0), 1000.0)]);
+        let _ = diagnoses.learn(minute(number + 1), &[early, senders("cart", minute(number + 1), places)], &services);
+    }
+    diagnoses.of(spec).and_then(|diagnosis| diagnosis.silent)
+}
+
+fn deployed() -> TargetSpec {
+    let object = KubernetesRef {
+        api_version: "apps/v1".to_owned(),
+        kind: "Deployment".to_owned(),
+        namespace: "shop".to_owned(),
+        name: "cart".to_owned(),
+        context: None,
+        container: None,
+    };
+    TargetSpec { reference: TargetRef::Kubernetes(object), ..spec() }
+}
+
+/// Guarantees: replicas that fell silent are counted over all places where the service runs, with an objective or without; where
+/// some senders do not tell themselves apart, nothing runs, few requests come or nobody says who is ready, none is missed.
+#[test]
+fn replicas_that_fell_silent_are_counted() {
+    const THREE: &[(Option<f64>, f64)] = &[(Some(3.0), 1000.0)];
+    const SPREAD: &[(Option<f64>, f64)] = &[(Some(2.0), 500.0), (Some(1.0), 500.0), (None, 0.0)];
+    const UNNAMED: &[(Option<f64>, f64)] = &[(Some(3.0), 500.0), (None, 500.0)];
+    const IDLE: &[(Option<f64>, f64)] = &[(None, 0.0)];
+    const QUIET: &[(Option<f64>, f64)] = &[(Some(3.0), 12.0)];
+    let two = Some(Silent { instances: 2, ready: 5 });
+    let spec = deployed();
+    assert_eq!(silent(&spec, Some(5), &[THREE, THREE, SPREAD]), two);
+    assert_eq!(silent(&TargetSpec { objective: None, ..deployed() }, Some(5), &[SPREAD, SPREAD, SPREAD]), two);
+    for minutes in [[THREE, THREE, UNNAMED], [UNNAMED; 3], [THREE, THREE, QUIET], [THREE, THREE, IDLE], [IDLE; 3]] {
+        assert_eq!(silent(&spec, Some(5), &minutes), None, "{minutes:?}");
+    }
+    assert_eq!(silent(&spec, Some(5), &[THREE, THREE, THREE, IDLE]), None, "silence of before");
+    assert_eq!(silent(&spec, None, &[THREE; 4]), None);
+    assert_eq!(silent(&spec, Some(7), &[THREE; 4]), None, "never whole");
+    assert_eq!(silent(&self::spec(), Some(5), &[THREE; 4]), None, "nothing runs for a target in memory");
 }
 
 /// Guarantees: the first versions were there before us, another one is a deployment, one that comes and goes is the same.

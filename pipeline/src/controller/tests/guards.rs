@@ -3,7 +3,7 @@
 use tracescale_core::decide::{Action, Guard, Reason};
 use tracescale_sinks::Outcome;
 
-use super::telemetry::{cause, sojourn, versions};
+use super::telemetry::{cause, senders, sojourn, versions};
 use super::*;
 
 /// `cart` promises 99 of 100 requests within 100 ms; its rule scales down without delay.
@@ -100,6 +100,57 @@ async fn a_scale_down_waits_after_a_deployment() {
         advance(&mut controller, &snapshot, 70, vec![versions("cart", at(60), "v1", "v1")]);
         advance(&mut controller, &snapshot, 130, vec![versions("cart", at(120), "v1", newest)]);
         assert_eq!(decision(&asks(&mut controller, 135, 3.0)).reason, expected);
+    }
+}
+
+/// Guarantees: from the sink's replicas and the senders in the spans to the decision: while two of six are silent nothing is taken
+/// away, with the number in the record, also of a target without an objective; once all are heard of again it is.
+#[tokio::test]
+async fn silent_replicas_are_not_taken_for_idle_ones() {
+    let text = DOCUMENTS
+        .replace("memory: {replicas: 1}", "kubernetes: {apiVersion: apps/v1, kind: Deployment, namespace: shop, name: cart}")
+        .replace("max: 10}", "max: 10, scaleDown: {stabilizationWindow: 0s}}");
+    let mut controller = Controller::new(described(&text), Discovery::default());
+    let snapshot = snapshot().await;
+    let mut reasons = Vec::new();
+    for (minute, heard) in (0..).zip([6.0, 6.0, 4.0, 4.0, 4.0, 6.0]) {
+        for second in (60 * minute..60 * minute + 60).step_by(15) {
+            let observed = Observed::replicas(6, Some(6), at(second));
+            let _ = controller.handle(at(second), Event::Observed { target: cart(), result: Ok(observed) });
+        }
+        let end = 60 * minute + 60;
+        advance(&mut controller, &snapshot, end, vec![senders("cart", at(end), &[(Some(heard), 1000.0)])]);
+        let said = controller.decider.clone();
+        let decision = decision(&asks(&mut controller, end, 4.0));
+        assert_eq!(decision.replay(), *decision);
+        // Nothing is carried out, so that the next minute begins as this one.
+        controller.decider = said;
+        reasons.push((decision.action, decision.reason));
+        let story = crate::explain::explain(&decision, None);
+        let is_told = story.contains("2 of 6 ready replicas are silent") && story.contains("2 of 6 ready replicas are not heard of");
+        assert_eq!(is_told, decision.reason == Reason::InstancesSilent, "{story}");
+    }
+    let (down, held) = ((Action::ScaleDown, Reason::DemandBelow), (Action::None, Reason::InstancesSilent));
+    assert_eq!(reasons, [down, down, down, down, held, down]);
+}
+
+/// Guarantees: what a rule would do that only recommends is explained beside what the enforced one did, and told apart from it.
+#[test]
+fn a_recommendation_is_explained_beside_what_is_enforced() {
+    let (target, rule) = DOCUMENTS.split_once("---").unwrap();
+    let watched = rule.replace("name: load", "name: trial").replace("enforce", "recommend");
+    let mut controller = Controller::new(described(&format!("{target}---{rule}---{watched}")), Discovery::default());
+    let _ = observe(&mut controller, 0, 2);
+    let trial = RuleName::try_new("trial").unwrap();
+    let mut answers = demand(&cart(), 5, 5.0);
+    answers.proposals.values_mut().flatten().for_each(|proposal| proposal.rule = trial.clone());
+    let version = controller.ruleset.rules[&trial].newest.version;
+    let _ = controller.handle(at(5), Event::Evaluated { rule: trial, version, asked_at: at(5), answers: Ok(answers) });
+    let decision = decision(&evaluated(&mut controller, 5, Ok(demand(&cart(), 5, 3.0))));
+    let story = crate::explain::explain(&decision, None);
+    assert_eq!(decision.desired, Some(3));
+    for line in ["load (priority 0, enforce, chosen): asked for 3.000", "trial (priority 0, recommend, not enforced): asked for 5.000"] {
+        assert!(story.contains(line), "{line}: {story}");
     }
 }
 

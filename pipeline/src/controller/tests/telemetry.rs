@@ -84,6 +84,18 @@ pub(in crate::controller) fn versions(service: &str, end: Timestamp, lowest: &st
     window("workloads", end, columns)
 }
 
+/// Who sent spans, by where they run: instances that tell themselves apart, and requests.
+pub(in crate::controller) fn senders(service: &str, end: Timestamp, places: &[(Option<f64>, f64)]) -> Emission {
+    let numbers =
+        |number: fn(&(Option<f64>, f64)) -> Option<f64>| -> ArrayRef { Arc::new(places.iter().map(number).collect::<Float64Array>()) };
+    let columns = vec![
+        ("service_name", Arc::new(StringArray::from(vec![service; places.len()])) as ArrayRef),
+        ("instances", numbers(|(instances, _)| *instances)),
+        ("n_eff", numbers(|(_, samples)| Some(*samples))),
+    ];
+    window("workloads", end, columns)
+}
+
 /// One service calls another.
 pub(in crate::controller) fn call(client: &str, server: &str, end: Timestamp) -> Emission {
     window("calls", end, vec![("client_service", text(Some(client))), ("server_service", text(Some(server)))])

@@ -140,10 +140,16 @@ impl<'a> Run<'a> {
 
     /// A scale-down because of requests that only the telemetry has lost.
     fn doubt(&mut self, wanted: u32, current: u32) -> u32 {
-        let Some(diagnosis) = self.diagnosis().filter(|diagnosis| diagnosis.is_unheard()) else { return wanted };
-        self.pass(Guard::Telemetry, wanted, current, Reason::RequestsUnheard, || {
+        let Some(diagnosis) = self.diagnosis() else { return wanted };
+        if diagnosis.is_unheard() {
             let heard = diagnosis.heard.unwrap_or_default() * 100.0;
-            format!("{heard:.0} % of the requests that callers account for are reported; no scale-down on lost telemetry")
+            return self.pass(Guard::Telemetry, wanted, current, Reason::RequestsUnheard, || {
+                format!("{heard:.0} % of the requests that callers account for are reported; no scale-down on lost telemetry")
+            });
+        }
+        let Some(silent) = diagnosis.silent else { return wanted };
+        self.pass(Guard::Telemetry, wanted, current, Reason::InstancesSilent, || {
+            format!("{} of {} ready replicas are not heard of; no scale-down while they serve unseen", silent.instances, silent.ready)
         })
     }
 
