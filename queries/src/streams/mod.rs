@@ -49,7 +49,7 @@ pub struct Config {
     pub trace_ttl: Duration,
     /// `call_spans`: how long a message waits for its consumer.
     pub message_ttl: Duration,
-    /// `call_spans`: spans kept at once (64 bytes each plus about 40 per trace); the oldest traces leave first.
+    /// `call_spans`: spans kept at once (72 bytes each plus about 40 per trace); the oldest traces leave first.
     pub max_spans: usize,
     /// `call_spans`: span links kept at once.
     pub max_links: usize,
