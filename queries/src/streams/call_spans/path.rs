@@ -170,12 +170,12 @@ impl CallSpans {
     fn gather_children(&self, step: &Step, family: Family<'_>, children: &mut Vec<Step>) {
         children.clear();
         let parent = self.store.span(step.place);
-        let twins = range(family.ids, parent.span_id);
-        if parent.kind == Kind::Client && twins.iter().any(|(_, place)| self.store.span(*place).kind == Kind::Server) {
-            // What is below the id is below the server side.
-            let servers = twins.iter().filter(|(_, place)| self.store.span(*place).kind == Kind::Server);
-            children.extend(servers.filter_map(|(_, place)| self.child(step, *place, family.latest)));
-        } else {
+        if parent.kind == Kind::Client {
+            // Where both sides of the call have one id, what is below the id is below the server side.
+            let twins = range(family.ids, parent.span_id).iter().filter(|(_, place)| self.store.span(*place).kind == Kind::Server);
+            children.extend(twins.filter_map(|(_, place)| self.child(step, *place, family.latest)));
+        }
+        if children.is_empty() {
             let below = range(family.children, parent.span_id).iter().filter(|(_, place)| !self.is_twin(*place, family.ids));
             children.extend(below.filter_map(|(_, place)| self.child(step, *place, family.latest)));
         }
