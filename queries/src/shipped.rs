@@ -19,6 +19,7 @@ pub const VIEWS: &[(&str, &str)] = &[
     view!("metric_histograms"),
     view!("metric_rates"),
     view!("operation_latency"),
+    view!("service_critical_path"),
     view!("service_errors"),
     view!("service_instances"),
     view!("service_latency"),

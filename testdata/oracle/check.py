@@ -26,6 +26,7 @@ sys.dont_write_bytecode = True  # nothing is left in the source tree
 import capture  # noqa: E402
 import generated  # noqa: E402
 import metrics  # noqa: E402
+import paths  # noqa: E402
 import windows  # noqa: E402
 
 SHOWN = 20
@@ -85,6 +86,7 @@ VIEWS = {
     "operation_latency": View(OPERATION, "spans", lambda spans: windows.latency(spans, operation), ("samples", "completion_rate", "p99")),
     "calls": View(EDGE, "spans", windows.calls, ("samples", "call_rate", "client_p99", "server_p99", "wait_p99", "matched_share")),
     "service_self_time": View(SERVICE, "spans", lambda spans: windows.own_work(spans, service), ("samples", "mean", "p99")),
+    "service_critical_path": View(SERVICE, "spans", lambda spans: paths.critical_path(spans, service), ("samples", "path_share", "usual_share", "slow_share", "excess")),
     "service_summary": View(SERVICE, "spans", lambda spans: windows.summary(spans, service), ("samples", "arrival_rate", "p99", "self_time", "service_time", "offered_load")),
     "service_pulse": View(SERVICE, "spans", lambda spans: windows.pulse(spans, service), ("samples", "completion_rate", "mean", "n_eff"), windows.PULSE),
     "service_sojourn": View(SERVICE, "spans", lambda spans: windows.sojourn(spans, service), ("samples", "requests", "errors", "n_eff")),

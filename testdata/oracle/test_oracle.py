@@ -5,6 +5,7 @@ import unittest
 from types import SimpleNamespace
 
 import capture
+import paths
 import windows
 from windows import NANOS
 
@@ -71,6 +72,33 @@ class Windows(unittest.TestCase):
         nested = [span(110, 140, kind="CLIENT", parent=b"e", id=b"1"), span(130, 180, kind="CLIENT", parent=b"i", id=b"2"), span(185, 195, kind="CLIENT", parent=b"e", id=b"3")]
         rows = windows.own_work([entry, inner, *nested], lambda one: one.service)
         self.assertAlmostEqual(rows["s", 180 * NANOS]["mean"], 20.0)
+
+    def test_the_critical_path_is_walked_backwards(self):
+        given = [span(0, 10, id=b"r")]
+        for name, start, end in (("a", 1, 4), ("b", 3, 8), ("c", 8.5, 9.5)):
+            given.append(span(start, end, id=name.encode(), parent=b"r", kind="CLIENT"))
+            # Its clock is a second ahead.
+            given.append(span(start + 1, end + 1, id=name.encode() * 2, parent=name.encode(), service=name, weight=2.0))
+
+        def found(given):
+            return {path.key: (path.time / NANOS, path.weight) for path in paths.paths(given, lambda one: one.service)}
+
+        expected = {"s": (4, 1), "a": (0, 2), "b": (5, 2), "c": (1, 2)}
+        self.assertEqual(found(given), expected)
+        self.assertEqual(found([*given, span(5, 6, kind="CONSUMER", parent=b"q", service="q")]), expected)
+        self.assertEqual(found([*given, span(5, 6, parent=b"q", service="q")]), {})
+        self.assertEqual(found([span(0, 29, id=b"r")]), {})
+        twins = [span(0, 8, id=b"r", kind="CLIENT"), span(1, 7, id=b"r", service="t"), span(2, 4, id=b"c", parent=b"r", service="t", kind="CLIENT")]
+        self.assertEqual(found(twins), {"s": (2, 1), "t": (6, 1)})
+
+    def test_shares_between_quantiles(self):
+        rows = [paths.Path(0, "s", whole * (75 if whole > 95 else 25), whole * 100, 2.0) for whole in range(1, 101)]
+        for low, high, share in ((0.95, 1.0, 0.75), (0.4, 0.6, 0.25), (0.0, 1.0, (4560 * 0.25 + 490 * 0.75) / 5050)):
+            least, most = paths.share(rows, low, high)
+            self.assertLess(least, share)
+            self.assertGreater(most, share)
+            # The sample on the edge is uncertain, and there is one near it of another share.
+            self.assertLess(most - least, 0.12 if low == 0.95 else 0.03)
 
     def test_variation_is_variance_over_squared_mean(self):
         self.assertAlmostEqual(windows.scv([(1.0, 3.0), (5.0, 1.0)]), 3 / 4)

@@ -288,6 +288,8 @@ static CALL_SPANS: LazyLock<SchemaRef> = LazyLock::new(|| {
         optional("server_duration", DataType::Float64),
         optional("wait", DataType::Float64),
         optional("self_time", DataType::Float64),
+        optional("path_time", DataType::Float64),
+        optional("root_duration", DataType::Float64),
     ])
 });
 

@@ -167,6 +167,31 @@ impl Histogram {
         (total > 0.0).then(|| above / total)
     }
 
+    /// Of the sum of the values between the quantiles `low` and `high`, the share that is in `part`: a histogram of the same values,
+    /// each with a part of its weight. A bucket on either bound counts as far as its weight lies within. `None` when there is no
+    /// such sum or the quantiles are not 0 ≤ `low` < `high` ≤ 1.
+    #[must_use]
+    pub fn share(&self, part: &Self, low: f64, high: f64) -> Option<f64> {
+        if !(0.0 <= low && low < high && high <= 1.0) {
+            return None;
+        }
+        let total = float(self.total());
+        let (mut below, mut of_part, mut of_all) = (0.0, 0.0, 0.0);
+        let mut parts = part.entries.iter().peekable();
+        for (key, count) in &self.entries {
+            let count = float(u128::from(*count));
+            let within = (below + count).min(high * total) - below.max(low * total);
+            below += count;
+            while parts.next_if(|(other, _)| other < key).is_some() {}
+            let share = parts.next_if(|(other, _)| other == key).map_or(0.0, |(_, part)| float(u128::from(*part)) / count);
+            if within > 0.0 {
+                of_all += middle(*key) * within;
+                of_part += middle(*key) * within * share;
+            }
+        }
+        (of_all > 0.0).then(|| of_part / of_all)
+    }
+
     /// The histogram as bytes. Equal histograms have equal bytes.
     ///
     /// Version, binary places that all counts have to spare, then for each bucket the distance of its key from the one before
@@ -358,6 +383,29 @@ mod tests {
         assert!((histogram.count() - 20.0).abs() < 1e-12);
         assert!((histogram.quantile(0.25).unwrap() / 0.05 - 1.0).abs() < 0.03);
         assert!((histogram.quantile(1.0).unwrap() / 0.25 - 1.0).abs() < 0.004);
+    }
+
+    /// Guarantees: a share is of the sum of values, within the quantiles that are asked for, to the part of a bucket; what is in no
+    /// part counts, what does not exist is nothing.
+    #[test]
+    fn shares_within_quantiles() {
+        let (mut all, mut part) = (Histogram::new(), Histogram::new());
+        for value in 1..=100 {
+            let value = f64::from(value) * 1024.0;
+            all.record(value, 2.0);
+            part.record(value, if value > 95.0 * 1024.0 { 1.5 } else { 0.5 });
+        }
+        let close = |share: Option<f64>, expected: f64| assert!((share.unwrap() - expected).abs() < 1e-3, "{share:?} is not {expected}");
+        close(all.share(&part, 0.95, 1.0), 0.75);
+        close(all.share(&part, 0.4, 0.6), 0.25);
+        close(all.share(&part, 0.0, 1.0), (4560.0 * 0.25 + 490.0 * 0.75) / 5050.0);
+        // The boundary lies in the middle of the weight of 95.
+        close(all.share(&part, 0.945, 1.0), (47.5 * 0.25 + 490.0 * 0.75) / 537.5);
+        assert_eq!(all.share(&Histogram::new(), 0.4, 0.6), Some(0.0));
+        assert_eq!(Histogram::new().share(&part, 0.0, 1.0), None);
+        for (low, high) in [(0.5, 0.5), (0.6, 0.4), (-0.1, 1.0), (0.0, 1.1), (f64::NAN, 1.0), (0.0, f64::NAN)] {
+            assert_eq!(all.share(&part, low, high), None);
+        }
     }
 
     proptest! {

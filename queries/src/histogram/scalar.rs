@@ -1,8 +1,9 @@
-//! What SQL asks of a histogram: `histogram_quantile`, `histogram_count`, `histogram_fraction_above`.
+//! What SQL asks of a histogram: `histogram_quantile`, `histogram_count`, `histogram_fraction_above`,
+//! `histogram_share`.
 
 use std::sync::Arc;
 
-use arrow::array::{Array, AsArray, Float64Array};
+use arrow::array::{Array, ArrayRef, AsArray, Float64Array};
 use arrow::datatypes::{DataType, Float64Type};
 use datafusion::error::DataFusionError;
 use datafusion::logical_expr::{ColumnarValue, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, Volatility};
@@ -20,15 +21,42 @@ enum Question {
     Quantile,
     Count,
     FractionAbove,
+    Share,
 }
 
 /// The scalar functions of this module. Each is NULL for a NULL histogram.
-pub(crate) fn scalars() -> [ScalarUDF; 3] {
-    [Question::Quantile, Question::Count, Question::FractionAbove].map(|question| {
-        let mut arguments = vec![DataType::Binary];
-        arguments.extend((question != Question::Count).then_some(DataType::Float64));
-        ScalarUDF::new_from_impl(HistogramScalar { question, signature: Signature::exact(arguments, Volatility::Immutable) })
+pub(crate) fn scalars() -> [ScalarUDF; 4] {
+    [Question::Quantile, Question::Count, Question::FractionAbove, Question::Share].map(|question| {
+        let signature = Signature::exact(question.arguments(), Volatility::Immutable);
+        ScalarUDF::new_from_impl(HistogramScalar { question, signature })
     })
+}
+
+// === impl Question ===
+
+impl Question {
+    fn arguments(self) -> Vec<DataType> {
+        match self {
+            Self::Count => vec![DataType::Binary],
+            Self::Quantile | Self::FractionAbove => vec![DataType::Binary, DataType::Float64],
+            Self::Share => vec![DataType::Binary, DataType::Binary, DataType::Float64, DataType::Float64],
+        }
+    }
+
+    /// The answer for one row of arguments, none of which is NULL.
+    fn answer(self, arguments: &[ArrayRef], row: usize) -> Result<Option<f64>, DataFusionError> {
+        let histogram = |place: usize| {
+            let bytes = arguments[place].as_binary::<i32>().value(row);
+            Histogram::from_bytes(bytes).map_err(|error| DataFusionError::Execution(error.to_string()))
+        };
+        let number = |place: usize| arguments[place].as_primitive::<Float64Type>().value(row);
+        Ok(match self {
+            Self::Quantile => histogram(0)?.quantile(number(1)),
+            Self::Count => Some(histogram(0)?.count()),
+            Self::FractionAbove => histogram(0)?.fraction_above(number(1)),
+            Self::Share => histogram(1)?.share(&histogram(0)?, number(2), number(3)),
+        })
+    }
 }
 
 // === impl HistogramScalar ===
@@ -39,6 +67,7 @@ impl ScalarUDFImpl for HistogramScalar {
             Question::Quantile => "histogram_quantile",
             Question::Count => "histogram_count",
             Question::FractionAbove => "histogram_fraction_above",
+            Question::Share => "histogram_share",
         }
     }
 
@@ -51,22 +80,12 @@ impl ScalarUDFImpl for HistogramScalar {
     }
 
     fn invoke_with_args(&self, args: ScalarFunctionArgs) -> Result<ColumnarValue, DataFusionError> {
-        let arrays = ColumnarValue::values_to_arrays(&args.args)?;
-        let histograms = arrays[0].as_binary::<i32>();
-        let parameter = arrays.get(1).map(|array| array.as_primitive::<Float64Type>());
-        let mut answers = Float64Array::builder(histograms.len());
-        for row in 0..histograms.len() {
-            let parameter = parameter.map_or(Some(0.0), |parameter| parameter.is_valid(row).then(|| parameter.value(row)));
-            let (Some(parameter), true) = (parameter, histograms.is_valid(row)) else {
-                answers.append_null();
-                continue;
-            };
-            let histogram = Histogram::from_bytes(histograms.value(row)).map_err(|error| DataFusionError::Execution(error.to_string()))?;
-            answers.append_option(match self.question {
-                Question::Quantile => histogram.quantile(parameter),
-                Question::Count => Some(histogram.count()),
-                Question::FractionAbove => histogram.fraction_above(parameter),
-            });
+        let arguments = ColumnarValue::values_to_arrays(&args.args)?;
+        let rows = arguments.first().map_or(0, |array| array.len());
+        let mut answers = Float64Array::builder(rows);
+        for row in 0..rows {
+            let known = arguments.iter().all(|array| array.is_valid(row));
+            answers.append_option(if known { self.question.answer(&arguments, row)? } else { None });
         }
         Ok(ColumnarValue::Array(Arc::new(answers.finish())))
     }

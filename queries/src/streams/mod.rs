@@ -3,7 +3,7 @@
 //!
 //! ```text
 //! spans ──────────▶ activity     busy time, arrivals, completions per second and instance (stateless)
-//! spans, links ───▶ call_spans   client and server side of a call joined, self time       (state: open traces)
+//! spans, links ───▶ call_spans   both sides of a call joined, self time, critical path    (state: open traces)
 //! metrics ────────▶ increments   what counters and histograms grew by                     (state: one entry per series)
 //! ```
 //!
@@ -14,6 +14,8 @@ pub mod activity;
 #[cfg(test)]
 mod activity_tests;
 pub mod call_spans;
+#[cfg(test)]
+mod call_spans_path_tests;
 #[cfg(test)]
 mod call_spans_tests;
 mod columns;
@@ -47,7 +49,7 @@ pub struct Config {
     pub trace_ttl: Duration,
     /// `call_spans`: how long a message waits for its consumer.
     pub message_ttl: Duration,
-    /// `call_spans`: spans kept at once (64 bytes each plus about 40 per trace); the oldest traces leave first.
+    /// `call_spans`: spans kept at once (72 bytes each plus about 40 per trace); the oldest traces leave first.
     pub max_spans: usize,
     /// `call_spans`: span links kept at once.
     pub max_links: usize,
@@ -94,6 +96,8 @@ counters! {
     calls_negative_waits,
     /// Entry spans too long for their children to be known; their self time is NULL.
     calls_long_entries,
+    /// Roots whose critical path is not known: spans below them are missing, or the trace is too long or too large.
+    calls_unknown_paths,
     /// Spans that end long after the watermark: not matched.
     calls_future_spans,
     /// Span links that found no room.

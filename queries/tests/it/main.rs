@@ -8,6 +8,7 @@
     reason = "helpers of tests are tests, which clippy cannot see"
 )]
 
+mod critical_path;
 mod engine_basics;
 mod engine_bounds;
 mod engine_cost;

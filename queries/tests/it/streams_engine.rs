@@ -159,6 +159,9 @@ async fn shipped_views_measure_known_traffic() {
     let own = ["service_name", "mean", "self_share", "samples"];
     let rows = query(&engine, &last("service_self_time", &own[1..].join(", ")), &own).await;
     assert_eq!(rows, ["cart 0.04 0.4 600.0", "stock 0.04 1.0 600.0"]);
+    let paths = ["service_name", "path_share", "usual_share", "slow_share", "excess", "samples"];
+    let rows = query(&engine, &last("service_critical_path", &paths[1..].join(", ")), &paths).await;
+    assert_eq!(rows, ["cart 0.6 0.6 0.6 0.0 600.0", "stock 0.4 0.4 0.4 0.0 600.0"]);
     let calls = ["client_service", "server_service", "call_rate", "client_mean", "server_mean", "wait_mean", "matched_share"];
     let rows = query(&engine, &last("calls", &calls[2..].join(", ")), &calls).await;
     assert_eq!(rows, ["cart stock 10.0 0.06 0.04 0.02 1.0"]);

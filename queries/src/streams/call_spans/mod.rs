@@ -1,4 +1,5 @@
-//! `call_spans`: both sides of every call between services, and how long each service worked itself.
+//! `call_spans`: both sides of every call between services, how long each service worked itself, and what each had of the
+//! critical path of a trace.
 //!
 //! ```text
 //! client ├──────────────────┤  wait = client − server duration      entry ├─────────────────┤  self time = entry without
@@ -9,12 +10,14 @@
 //!
 //! A row leaves as soon as both sides are there. A client whose server stays unseen leaves as unmatched once the watermark has
 //! passed its end by the hold; a message waits longer, and when it is given up its event time is that moment. Self time needs
-//! every child: children end before their parent, so it is known when the watermark has passed the parent's end by the hold.
+//! every child: children end before their parent, so it is known when the watermark has passed the parent's end by the hold. The
+//! critical path is known when the same is true of the root.
 //!
 //! Architecture invariants: at most `max_spans` spans are kept; whichever order rows arrive in within lateness, the rows that leave
 //! are the same.
 
 mod links;
+mod path;
 mod resolve;
 mod rows;
 mod store;
@@ -50,6 +53,8 @@ pub struct CallSpans {
     /// Look for unused strings when there are more than this.
     symbol_limit: usize,
     watermark: i64,
+    /// The newest end of a span that was forgotten before all of its trace was there.
+    forgotten_until: i64,
     rows: Vec<Row>,
     scratch: resolve::Scratch,
 }
@@ -80,6 +85,7 @@ impl CallSpans {
             symbols: Symbols::default(),
             symbol_limit: SYMBOLS,
             watermark: i64::MIN,
+            forgotten_until: i64::MIN,
             rows: Vec::new(),
             scratch: resolve::Scratch::default(),
         }
@@ -120,7 +126,7 @@ impl CallSpans {
     }
 
     /// Keeps one span and pairs it with what is there already.
-    fn insert(&mut self, id: u128, span: Span) {
+    fn insert(&mut self, id: u128, mut span: Span) {
         if self.watermark > i64::MIN && span.end > after(self.watermark, FUTURE) {
             Counters::add(&self.counters.calls_future_spans, 1);
             return;
@@ -129,6 +135,7 @@ impl CallSpans {
             let Some(oldest) = self.store.pop_due(i64::MAX) else { break };
             self.evict(oldest);
         }
+        span.is_late = span.parent_id == 0 && span.start < self.forgotten_until;
         let Some(trace) = self.store.trace(id).filter(|trace| trace.spans <= SCANNED) else {
             self.store.insert(id, span, self.deadline(&span));
             return;

@@ -4,6 +4,7 @@ use tracescale_models::interval::{self, self_time};
 
 use super::CallSpans;
 use super::links::SpanKey;
+use super::path::Walk;
 use super::rows::{Row, duration};
 use super::store::{Kind, SCANNED, Span};
 use crate::streams::{Counters, after, seconds};
@@ -19,6 +20,7 @@ pub(super) struct Scratch {
     ids: Vec<(u64, u32)>,
     stack: Vec<u64>,
     intervals: Vec<interval::Span>,
+    walk: Walk,
 }
 
 // === impl CallSpans ===
@@ -35,6 +37,7 @@ impl CallSpans {
             let span = *self.store.span(*place);
             if !span.resolved && self.deadline(&span) <= self.watermark {
                 self.resolve_span(id, *place, &mut (&mut scratch.stack, &mut scratch.intervals), &scratch.children, &scratch.ids);
+                self.resolve_root(*place, &scratch.children, &scratch.ids, &mut scratch.walk);
                 self.store.span_mut(*place).resolved = true;
             }
         }
@@ -44,7 +47,7 @@ impl CallSpans {
     }
 
     /// Says what is known about a trace that has to leave early. A trace without a missing parent has most likely ended, so its
-    /// self times are as good as they would be later; of any other they are unknown rather than too long.
+    /// self times and its path are as good as they would be later; of any other they are unknown rather than too long.
     pub(super) fn evict(&mut self, id: u128) {
         let mut scratch = std::mem::take(&mut self.scratch);
         self.index(id, &mut scratch);
@@ -54,16 +57,22 @@ impl CallSpans {
         }
         for place in &scratch.places {
             let span = *self.store.span(*place);
+            if !whole {
+                // A broken clock must not spoil the roots to come.
+                self.forgotten_until = self.forgotten_until.max(span.end.min(after(self.watermark, self.config.call_hold)));
+            }
             if span.resolved {
                 continue;
             }
             if whole {
                 self.resolve_span(id, *place, &mut (&mut scratch.stack, &mut scratch.intervals), &scratch.children, &scratch.ids);
+                self.resolve_root(*place, &scratch.children, &scratch.ids, &mut scratch.walk);
                 continue;
             }
             if span.is_entry {
                 self.rows.push(Row::entry(&span, span.matched, None));
             }
+            self.unknown_root(*place, &scratch.ids);
             if matches!(span.kind, Kind::Client | Kind::Producer) && !span.matched {
                 self.rows.push(Row::unmatched(&span, span.end.max(self.watermark)));
             }
@@ -206,10 +215,11 @@ impl CallSpans {
     /// Drops the spans that are of no more use and asks to come back for the rest.
     fn forget(&mut self, id: u128, complete: bool) {
         let mut store = std::mem::take(&mut self.store);
-        let mut next = i64::MAX;
+        let (mut next, mut forgotten) = (i64::MAX, self.forgotten_until);
         store.retain(id, |span| {
             let expiry = self.expiry(span);
             if span.resolved && (complete || expiry <= self.watermark) {
+                forgotten = if complete { forgotten } else { forgotten.max(span.end) };
                 return false;
             }
             next = next.min(if span.resolved { expiry } else { self.deadline(span) });
@@ -217,11 +227,12 @@ impl CallSpans {
         });
         store.schedule(id, next);
         self.store = store;
+        self.forgotten_until = forgotten;
     }
 }
 
 /// The part of an ordered list that has this key.
-fn range(list: &[(u64, u32)], key: u64) -> &[(u64, u32)] {
+pub(super) fn range(list: &[(u64, u32)], key: u64) -> &[(u64, u32)] {
     let from = list.partition_point(|(found, _)| *found < key);
     let length = list[from..].partition_point(|(found, _)| *found == key);
     &list[from..from + length]

@@ -19,7 +19,7 @@ pub(super) struct Row {
     client: (Symbol, Symbol),
     server: (Symbol, Symbol),
     operation: Symbol,
-    is_call: bool,
+    kind: RowKind,
     matched: bool,
     is_error: bool,
     count: f64,
@@ -27,6 +27,16 @@ pub(super) struct Row {
     server_duration: Option<f64>,
     wait: Option<f64>,
     self_time: Option<f64>,
+    path_time: Option<f64>,
+    root_duration: Option<f64>,
+}
+
+/// What a row is about, as a code of the column `call_kind`.
+#[derive(Clone, Copy, Debug)]
+enum RowKind {
+    Call = 0,
+    Entry = 1,
+    Path = 2,
 }
 
 // === impl Row ===
@@ -39,7 +49,7 @@ impl Row {
             client: (client.service, client.namespace),
             server: (server.service, server.namespace),
             operation: server.operation,
-            is_call: true,
+            kind: RowKind::Call,
             matched: true,
             is_error: client.is_error || server.is_error,
             // Both sides are only seen when the rarer of the two was sampled.
@@ -48,6 +58,8 @@ impl Row {
             server_duration: Some(duration(server)),
             wait: Some(seconds(wait.max(0))),
             self_time: None,
+            path_time: None,
+            root_duration: None,
         }
     }
 
@@ -58,7 +70,7 @@ impl Row {
             client: (client.service, client.namespace),
             server: (client.peer, Symbol::NULL),
             operation: client.operation,
-            is_call: true,
+            kind: RowKind::Call,
             matched: false,
             is_error: client.is_error,
             count: client.count,
@@ -66,6 +78,8 @@ impl Row {
             server_duration: None,
             wait: None,
             self_time: None,
+            path_time: None,
+            root_duration: None,
         }
     }
 
@@ -76,7 +90,7 @@ impl Row {
             client: (Symbol::NULL, Symbol::NULL),
             server: (span.service, span.namespace),
             operation: span.operation,
-            is_call: false,
+            kind: RowKind::Entry,
             matched,
             is_error: span.is_error,
             count: span.count,
@@ -84,6 +98,28 @@ impl Row {
             server_duration: Some(duration(span)),
             wait: None,
             self_time,
+            path_time: None,
+            root_duration: None,
+        }
+    }
+
+    /// What a service has of the critical path of a trace, in nanoseconds, where that is known. `count` is of the trace.
+    pub(super) fn path(root: &Span, service: (Symbol, Symbol), count: f64, path_time: Option<i64>) -> Self {
+        Self {
+            end: root.end,
+            client: (root.service, root.namespace),
+            server: service,
+            operation: root.operation,
+            kind: RowKind::Path,
+            matched: path_time.is_some(),
+            is_error: root.is_error,
+            count,
+            client_duration: None,
+            server_duration: None,
+            wait: None,
+            self_time: None,
+            path_time: path_time.map(seconds),
+            root_duration: Some(duration(root)),
         }
     }
 }
@@ -101,8 +137,8 @@ pub(super) fn batch(rows: &mut Vec<Row>, symbols: &Symbols) -> Result<Vec<Record
     let names = |column: fn(&Row) -> Symbol| symbols.column(rows.iter().map(column)).map_err(|source| failed(Stream::CallSpans, source));
     let floats = |column: fn(&Row) -> Option<f64>| -> ArrayRef { Arc::new(rows.iter().map(column).collect::<Float64Array>()) };
     let flags = |column: fn(&Row) -> bool| -> ArrayRef { Arc::new(BooleanArray::from_iter(rows.iter().map(|row| Some(column(row))))) };
-    let kinds = Int32Array::from_iter_values(rows.iter().map(|row| i32::from(!row.is_call)));
-    let kinds = DictionaryArray::<Int32Type>::try_new(kinds, Arc::new(StringArray::from(vec!["call", "entry"])));
+    let kinds = Int32Array::from_iter_values(rows.iter().map(|row| row.kind as i32));
+    let kinds = DictionaryArray::<Int32Type>::try_new(kinds, Arc::new(StringArray::from(vec!["call", "entry", "path"])));
     let batch = assemble(
         Stream::CallSpans,
         vec![
@@ -120,6 +156,8 @@ pub(super) fn batch(rows: &mut Vec<Row>, symbols: &Symbols) -> Result<Vec<Record
             floats(|row| row.server_duration),
             floats(|row| row.wait),
             floats(|row| row.self_time),
+            floats(|row| row.path_time),
+            floats(|row| row.root_duration),
         ],
     )?;
     rows.clear();

@@ -23,7 +23,7 @@ pub(super) enum Kind {
     Local,
 }
 
-/// What is known about one span that waits for something. 64 bytes.
+/// What is known about one span that waits for something. 72 bytes.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Span {
     pub(super) span_id: u64,
@@ -45,6 +45,8 @@ pub(super) struct Span {
     pub(super) matched: bool,
     /// Nothing is left to say about it; kept for the spans around it.
     pub(super) resolved: bool,
+    /// A root that came when spans which may have been below it were forgotten already.
+    pub(super) is_late: bool,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -96,6 +98,7 @@ impl Span {
             is_error,
             matched: false,
             resolved: false,
+            is_late: false,
         }
     }
 }
