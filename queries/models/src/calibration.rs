@@ -40,6 +40,10 @@ const EXCESS_MIN: f64 = 0.05;
 /// How far apart (as a logarithm) the service times behind a latency may be, depending on how the balancer pools, for a window to
 /// count half: what is read from a busy window depends on what is believed of the balancer.
 const DOUBT: f64 = 0.05;
+/// Requests that a window counts for at most: what quiet windows taught is to outlast the busy hours after them.
+const WINDOW_SAMPLES: f64 = 200.0;
+/// By how much a service time must be out of what any balancer explains for the service to be another than before.
+const SURPRISE: f64 = 1.15;
 /// How far a random split is above one pool, as a share of it, for a window to tell them apart fully; nearer, it counts for less.
 const APART: f64 = 0.3;
 /// Weight of a window below which it says nothing of pooling.
@@ -143,10 +147,15 @@ impl Calibration {
     }
 
     /// Learns the service time from a window: the more, the less it depends on what is believed of the balancer, which is in quiet
-    /// windows, or with many servers. Says whether it did.
+    /// windows, or with many servers. What no balancer explains halves what was known. Says whether it did.
     pub fn observe_service(&mut self, behind: &Behind, scv: f64, samples: f64) -> bool {
         let doubt = (behind.pooled / behind.split).ln() / DOUBT;
-        let samples = samples / (1.0 + doubt * doubt);
+        let known = self.service_time.value();
+        let is_another = known > SURPRISE * behind.pooled || SURPRISE * known < behind.split;
+        if is_another && samples >= SAMPLES_MIN {
+            self.service_time.samples *= 0.5;
+        }
+        let samples = samples.min(WINDOW_SAMPLES) / (1.0 + doubt * doubt);
         behind.service_time > 0.0 && self.service_time.observe(behind.service_time, samples) && self.service_scv.observe(scv, samples)
     }
 
@@ -301,18 +310,24 @@ mod tests {
     #[test]
     fn service_times_count_by_their_certainty() {
         let quiet = Behind { service_time: 0.065, pooled: 0.065, split: 0.065 };
-        let busy = Behind { service_time: 0.03, pooled: 0.045, split: 0.03 };
+        let busy = Behind { service_time: 0.03, pooled: 0.06, split: 0.03 };
         let mut calibration = Calibration::new(0.05, 1.0, 1.0);
         assert!(!calibration.observe_service(&Behind { service_time: f64::NAN, ..quiet }, 1.0, 1000.0));
         assert!(!calibration.observe_service(&Behind { split: 0.0, ..quiet }, 1.0, 1000.0));
         assert!((calibration.service_time.value() - 0.05).abs() < 1e-12);
         for _ in 0..20 {
-            assert!(calibration.observe_service(&quiet, 2.0, 400.0) && calibration.observe_service(&busy, 2.0, 400.0));
+            assert!(calibration.observe_service(&quiet, 2.0, 4000.0) && calibration.observe_service(&busy, 2.0, 4000.0));
         }
-        assert!((calibration.service_time.value() - 0.064).abs() < 0.001 && (calibration.service_scv.value() - 2.0).abs() < 0.06);
-        // With nothing else to learn from, busy windows are what there is.
-        (0..4000).for_each(|_| assert!(calibration.observe_service(&busy, 2.0, 400.0)));
+        assert!((calibration.service_time.value() - 0.0645).abs() < 0.0005 && (calibration.service_scv.value() - 2.0).abs() < 0.06);
+        // An hour of them changes little; with nothing else to learn from, they are what there is.
+        (0..60).for_each(|_| assert!(calibration.observe_service(&busy, 2.0, 4000.0)));
+        assert!((calibration.service_time.value() - 0.063).abs() < 0.002, "{}", calibration.service_time.value());
+        (0..20_000).for_each(|_| assert!(calibration.observe_service(&busy, 2.0, 4000.0)));
         assert!((calibration.service_time.value() - 0.031).abs() < 0.001);
+        // Another service in its place is known within minutes.
+        let other = Behind { service_time: 0.2, pooled: 0.2, split: 0.2 };
+        (0..6).for_each(|_| assert!(calibration.observe_service(&other, 2.0, 4000.0)));
+        assert!((calibration.service_time.value() - 0.2).abs() < 0.03, "{}", calibration.service_time.value());
     }
 
     /// Guarantees: pooling moves half the way within its half-life, the slower the less pool and split differ, and never back in
