@@ -37,6 +37,7 @@ EDGE = ("client_service", "client_namespace", "server_service", "server_namespac
 INSTANCE, OPERATION = (*SERVICE, "service_instance_id"), (*SERVICE, "operation", "http_request_method")
 PLACE = ("k8s_namespace_name", "k8s_deployment_name", "k8s_statefulset_name", "faas_name", "aws_ecs_service_arn")
 METRIC = (*SERVICE, "metric_name", "unit")
+ROOTED = ("root_service", "root_namespace", "root_operation", *SERVICE)
 # Columns that say that a row counts something.
 AMOUNTS = ("samples", "arrival_rate", "completion_rate", "call_rate", "increase", "observations", "requests", "counted")
 # A view of the oracle's own, of what JSON lines do not hold.
@@ -86,7 +87,7 @@ VIEWS = {
     "operation_latency": View(OPERATION, "spans", lambda spans: windows.latency(spans, operation), ("samples", "completion_rate", "p99")),
     "calls": View(EDGE, "spans", windows.calls, ("samples", "call_rate", "client_p99", "server_p99", "wait_p99", "matched_share")),
     "service_self_time": View(SERVICE, "spans", lambda spans: windows.own_work(spans, service), ("samples", "mean", "p99")),
-    "service_critical_path": View(SERVICE, "spans", lambda spans: paths.critical_path(spans, service), ("samples", "path_share", "usual_share", "slow_share", "excess")),
+    "service_critical_path": View(ROOTED, "spans", lambda spans: paths.critical_path(spans, service, operation), ("samples", "path_share", "usual_share", "slow_share", "excess")),
     "service_summary": View(SERVICE, "spans", lambda spans: windows.summary(spans, service), ("samples", "arrival_rate", "p99", "self_time", "service_time", "offered_load")),
     "service_pulse": View(SERVICE, "spans", lambda spans: windows.pulse(spans, service), ("samples", "completion_rate", "mean", "n_eff"), windows.PULSE),
     "service_sojourn": View(SERVICE, "spans", lambda spans: windows.sojourn(spans, service), ("samples", "requests", "errors", "n_eff")),

@@ -81,8 +81,8 @@ def is_known(root, roots, members, by_id):
     return True
 
 
-def paths(spans, key):
-    """What each service has of each trace whose path is known."""
+def paths(spans, key, kind):
+    """What each service has of each trace whose path is known, by the kind of its root."""
     traces = defaultdict(list)
     for span in spans:
         traces[span.trace].append(span)
@@ -101,7 +101,7 @@ def paths(spans, key):
                 for span, time, weight in visits(root, root.start, root.end, 0, root.weight, below, root):
                     parts[key(span)].append((time, weight))
                 for service, found in parts.items():
-                    yield Path(root.end, service, sum(time for time, _ in found), root.end - root.start, max(weight for _, weight in found))
+                    yield Path(root.end, (*kind(root)[:3], *service), sum(time for time, _ in found), root.end - root.start, max(weight for _, weight in found))
 
 
 def share(rows, low, high):
@@ -129,10 +129,10 @@ def share(rows, low, high):
     return least / whole / NEAR, most / whole * NEAR
 
 
-def critical_path(spans, key):
-    """service_critical_path: shares of all traces, of the slowest twentieth and of the middle fifth."""
+def critical_path(spans, key, kind):
+    """service_critical_path: of each kind of trace shares of all, of the slowest twentieth and of the middle fifth."""
     table = {}
-    for at, rows in grouped((path for path in paths(spans, key) if path.whole > 0), lambda path: path.key).items():
+    for at, rows in grouped((path for path in paths(spans, key, kind) if path.whole > 0), lambda path: path.key).items():
         weights = [path.weight for path in rows]
         whole = sum(path.whole * path.weight for path in rows)
         table[at] = {"samples": len(rows), "n_eff": n_eff(weights), "path_share": sum(path.time * path.weight for path in rows) / whole}

@@ -60,7 +60,8 @@ fn spans(second: i64) -> RecordBatch {
 async fn newest(engine: &Engine, columns: [&str; 4]) -> BTreeMap<String, [f64; 4]> {
     let sql = format!(
         "SELECT service_name, {} FROM service_critical_path
-         WHERE window_end = (SELECT max(window_end) FROM service_critical_path WHERE is_final)",
+         WHERE root_service = 'web' AND root_namespace IS NULL
+           AND window_end = (SELECT max(window_end) FROM service_critical_path WHERE is_final)",
         columns.join(", ")
     );
     let mut rows = BTreeMap::new();

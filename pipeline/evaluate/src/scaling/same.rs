@@ -31,6 +31,8 @@ pub struct SameSummary {
     pub kept: (Option<f64>, usize),
     /// The same where it violated more than allowed.
     pub broke: (Option<f64>, usize),
+    /// The same of all cases.
+    pub all: (Option<f64>, usize),
     /// Cases without a comparison: the model's grid does not reach so few violations.
     pub out_of_reach: Vec<(String, f64)>,
     /// Cases in which the baseline needs fewer: series, start-up, share that the model needs more.
@@ -81,6 +83,8 @@ impl SameSummary {
         }
         summary.kept = (median(kept.clone()), kept.len());
         summary.broke = (median(broke.clone()), broke.len());
+        kept.append(&mut broke);
+        summary.all = (median(kept.clone()), kept.len());
         summary
     }
 
@@ -88,8 +92,10 @@ impl SameSummary {
     pub(super) fn text(&self) -> String {
         let known = |saving: Option<f64>| saving.map_or_else(|| "unknown".to_owned(), percent);
         let mut out = format!(
-            "  against {}: {} in {} cases where it kept the allowed share, {} in {} where it broke it\n",
+            "  against {}: {} in {} cases, {} in the {} where it kept the allowed share, {} in the {} where it broke it\n",
             self.policy,
+            known(self.all.0),
+            self.all.1,
             known(self.kept.0),
             self.kept.1,
             known(self.broke.0),
@@ -165,6 +171,7 @@ mod tests {
         let [hpa] = all.as_slice() else { unreachable!() };
         assert!((hpa.kept.0.unwrap() - 0.05).abs() < 1e-9 && hpa.kept.1 == 2, "{hpa:?}");
         assert!((hpa.broke.0.unwrap() - 0.5).abs() < 1e-9 && hpa.broke.1 == 1);
+        assert!((hpa.all.0.unwrap() - 0.2).abs() < 1e-9 && hpa.all.1 == 3, "{hpa:?}");
         assert_eq!(hpa.out_of_reach, [("far".to_owned(), 30.0)]);
         assert!(hpa.lost.len() == 1 && hpa.lost[0].0 == "lost" && (hpa.lost[0].2 - 0.1).abs() < 1e-9);
         let text = text(&cases, &all);

@@ -117,7 +117,7 @@ impl CallSpans {
             }
             let kind = usize::try_from(kinds.code(row)).ok().and_then(|code| strings.kinds.get(code).copied()).unwrap_or(Kind::Local);
             let parent = if parents.is_null(row) { 0 } else { span_id(parents.value(row)) };
-            let names = strings.names(&mut self.symbols, row, kind);
+            let names = strings.names(&mut self.symbols, row, kind, parent == 0);
             let ids = (span_id(ids.value(row)), parent);
             let span = Span::new(ids, (starts[row], ends[row]), counts[row], names, kind, entries.value(row), errors.value(row));
             self.insert(trace_id(traces.value(row)), span);
@@ -287,12 +287,13 @@ impl<'a> SpanColumns<'a> {
         })
     }
 
-    /// Service, namespace, operation and peer of a row; the peer only for spans that call out.
-    fn names(&mut self, symbols: &mut Symbols, row: usize, kind: Kind) -> [Symbol; 4] {
+    /// Service, namespace, operation and peer of a row; the peer only for spans that call out, and no operation for what is neither a
+    /// side of a call nor the root of a trace.
+    fn names(&mut self, symbols: &mut Symbols, row: usize, kind: Kind, is_root: bool) -> [Symbol; 4] {
         let [service, namespace] = self.resource.each_mut().map(|column| column.symbol(symbols, row));
         let mut first =
             |columns: &mut [Coded<'a>; 4]| columns.iter_mut().fold(Symbol::NULL, |found, column| found.or(|| column.symbol(symbols, row)));
-        let operation = if kind == Kind::Local { Symbol::NULL } else { first(&mut self.operation) };
+        let operation = if kind == Kind::Local && !is_root { Symbol::NULL } else { first(&mut self.operation) };
         let peer = if matches!(kind, Kind::Client | Kind::Producer) { first(&mut self.peer) } else { Symbol::NULL };
         [service, namespace, operation, peer]
     }
