@@ -14,10 +14,12 @@
 //! last step integrates its own delay.
 
 mod posterior;
+mod recent;
 mod servers;
 mod trust;
 
 pub use posterior::{PRIOR_SAMPLES, Posterior, SAMPLES_MAX};
+pub use recent::Recent;
 pub use servers::{Busy, Servers, Source};
 pub use trust::Trust;
 
@@ -55,12 +57,14 @@ const FIRST_WINDOW: f64 = 60.0;
 const WINDOW_MOST: f64 = 600.0;
 
 /// What is known of a service beyond its configuration. Plain data, to be stored as it is.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Calibration {
     /// Mean service time in seconds.
     pub service_time: Posterior,
     /// Squared coefficient of variation of the service time.
     pub service_scv: Posterior,
+    /// Service times of the last windows.
+    pub recent: Recent,
     /// How far the replicas are from one pool.
     pub pooling: f64,
     /// When pooling was last observed, in seconds.
@@ -126,6 +130,7 @@ impl Calibration {
         Self {
             service_time: Posterior::placeholder(service_time),
             service_scv: Posterior::new(service_scv),
+            recent: Recent::default(),
             pooling,
             pooling_at: None,
             log_bias: 0.0,
@@ -151,12 +156,14 @@ impl Calibration {
     pub fn observe_service(&mut self, behind: &Behind, scv: f64, samples: f64) -> bool {
         let doubt = (behind.pooled / behind.split).ln() / DOUBT;
         let known = self.service_time.value();
-        let is_another = known > SURPRISE * behind.pooled || SURPRISE * known < behind.split;
+        // Windows with bursts in them make requests longer, but nothing makes them shorter than they are.
+        let usual = self.recent.median(behind.service_time);
+        let is_another = known > SURPRISE * behind.pooled || SURPRISE * known < usual.min(behind.split);
         if is_another && samples >= SAMPLES_MIN {
             self.service_time.samples *= 0.5;
         }
         let samples = samples.min(WINDOW_SAMPLES) / (1.0 + doubt * doubt);
-        behind.service_time > 0.0 && self.service_time.observe(behind.service_time, samples) && self.service_scv.observe(scv, samples)
+        behind.service_time > 0.0 && self.service_time.observe(usual, samples) && self.service_scv.observe(scv, samples)
     }
 
     /// Learns how the balancer pools the replicas from a window that ended at `at`: an observed latency, and the same as predicted
@@ -315,10 +322,8 @@ mod tests {
         assert!(!calibration.observe_service(&Behind { service_time: f64::NAN, ..quiet }, 1.0, 1000.0));
         assert!(!calibration.observe_service(&Behind { split: 0.0, ..quiet }, 1.0, 1000.0));
         assert!((calibration.service_time.value() - 0.05).abs() < 1e-12);
-        for _ in 0..20 {
-            assert!(calibration.observe_service(&quiet, 2.0, 4000.0) && calibration.observe_service(&busy, 2.0, 4000.0));
-        }
-        assert!((calibration.service_time.value() - 0.0645).abs() < 0.0005 && (calibration.service_scv.value() - 2.0).abs() < 0.06);
+        (0..20).for_each(|_| assert!(calibration.observe_service(&quiet, 2.0, 4000.0)));
+        assert!((calibration.service_time.value() - 0.065).abs() < 0.0005 && (calibration.service_scv.value() - 2.0).abs() < 0.06);
         // An hour of them changes little; with nothing else to learn from, they are what there is.
         (0..60).for_each(|_| assert!(calibration.observe_service(&busy, 2.0, 4000.0)));
         assert!((calibration.service_time.value() - 0.063).abs() < 0.002, "{}", calibration.service_time.value());
@@ -326,7 +331,9 @@ mod tests {
         assert!((calibration.service_time.value() - 0.031).abs() < 0.001);
         // Another service in its place is known within minutes.
         let other = Behind { service_time: 0.2, pooled: 0.2, split: 0.2 };
-        (0..6).for_each(|_| assert!(calibration.observe_service(&other, 2.0, 4000.0)));
+        (0..4).for_each(|_| assert!(calibration.observe_service(&other, 2.0, 4000.0)));
+        assert!((calibration.service_time.value() - 0.031).abs() < 0.001, "a burst");
+        (0..8).for_each(|_| assert!(calibration.observe_service(&other, 2.0, 4000.0)));
         assert!((calibration.service_time.value() - 0.2).abs() < 0.03, "{}", calibration.service_time.value());
     }
 
@@ -336,7 +343,7 @@ mod tests {
     fn pooling_is_learned() {
         let mut calibration = Calibration::new(0.05, 1.0, 1.0);
         assert!(!calibration.observe_pooling(0.0, 1.01, 1.0, 1.02));
-        let mut slow = calibration;
+        let mut slow = calibration.clone();
         for minute in 1..=60 {
             assert!(calibration.observe_pooling(MINUTE * f64::from(minute), 2.0, 1.0, 6.0));
             assert!(slow.observe_pooling(MINUTE * f64::from(minute), 1.03, 1.0, 1.15));
@@ -354,7 +361,7 @@ mod tests {
         let mut calibration = Calibration::new(0.05, 1.0, 1.0);
         let good = Comparison { at: 60.0, samples: 1000.0, observed: 1.0, predicted: 0.8, service: 0.2, utilization: 0.7 };
         assert_eq!(calibration.compare(&good, 60.0), Feedback::Corrected);
-        let before = calibration;
+        let before = calibration.clone();
         for (window, expected) in [
             (good, Feedback::Refused),
             (Comparison { at: 30.0, ..good }, Feedback::Refused),

@@ -1,7 +1,7 @@
 //! How many servers a replica has, by the best that is known: what somebody says, else what busy replicas show.
 
-use super::Posterior;
-use crate::estimate::load_curve::LoadCurve;
+use super::{Posterior, Recent};
+use crate::estimate::load_curve::{LoadCurve, Shown};
 use crate::sizing::{Station, servers_behind};
 
 /// Servers where nothing is known: what follows is careful, because one server bears least.
@@ -11,6 +11,9 @@ const UTILIZATION_MIN: f64 = 0.1;
 const UTILIZATION_MAX: f64 = 0.7;
 /// Requests that a measurement needs.
 const SAMPLES_MIN: f64 = 300.0;
+/// How much longer than of late requests may take for servers to be read from utilization: what waits for a burst to be over takes
+/// no processor time, and would pass for servers.
+const CALM: f64 = 1.3;
 /// Seconds between two fits of the load curve.
 const FIT_INTERVAL: f64 = 600.0;
 
@@ -19,8 +22,10 @@ const FIT_INTERVAL: f64 = 600.0;
 pub struct Servers {
     said: Option<f64>,
     measured: Option<Posterior>,
+    latencies: Recent,
+    measurements: Recent,
     curve: LoadCurve,
-    fitted: Option<f64>,
+    fitted: Option<Shown>,
     fitted_at: Option<f64>,
 }
 
@@ -29,10 +34,12 @@ pub struct Servers {
 pub enum Source {
     /// Somebody says it.
     Said,
+    /// Latency that grows with the load.
+    LoadCurve,
     /// Utilization and requests under way.
     Utilization,
-    /// Latency at different loads.
-    LoadCurve,
+    /// As many as were seen under way while latency did not grow: there may be more.
+    AtLeast,
     /// Nobody knows: one.
     Assumed,
 }
@@ -70,7 +77,8 @@ impl Servers {
                 let _ = measured.observe(servers, SAMPLES_MIN);
                 self.measured = Some(measured);
             }
-            Source::LoadCurve => self.fitted = Some(servers),
+            Source::LoadCurve => self.fitted = Some(Shown::Exactly(servers)),
+            Source::AtLeast => self.fitted = Some(Shown::AtLeast(servers)),
             Source::Said | Source::Assumed => {}
         }
     }
@@ -79,13 +87,15 @@ impl Servers {
     pub fn observe(&mut self, window: &Busy, station: &Station) {
         let Busy { at, arrival_rate, replicas, latency, samples, utilization } = *window;
         self.curve.observe(at, arrival_rate, replicas, latency, samples);
-        let utilization = utilization.filter(|share| (UTILIZATION_MIN..=UTILIZATION_MAX).contains(share) && samples >= SAMPLES_MIN);
+        let is_calm = latency <= CALM * self.latencies.median(latency) && samples >= SAMPLES_MIN;
+        let utilization = utilization.filter(|share| is_calm && (UTILIZATION_MIN..=UTILIZATION_MAX).contains(share));
         if let Some(servers) = utilization.and_then(|share| servers_behind(station, latency, arrival_rate, replicas, share)) {
-            let _ = self.measured.get_or_insert_with(|| Posterior::placeholder(servers)).observe(servers, samples);
+            let usual = self.measurements.median(servers);
+            let _ = self.measured.get_or_insert_with(|| Posterior::placeholder(usual)).observe(usual, samples);
         }
-        // Who is told or measures need not fit.
+        // Who is told need not fit.
         let is_due = self.fitted_at.is_none_or(|last| (at - last).abs() >= FIT_INTERVAL);
-        if self.said.is_none() && self.measured.is_none() && is_due {
+        if self.said.is_none() && is_due {
             self.fitted_at = Some(at);
             self.fitted = self.curve.servers(at, station).or(self.fitted);
         }
@@ -104,9 +114,17 @@ impl Servers {
     }
 
     fn known(&self) -> Option<(f64, Source)> {
-        let measured = || self.measured.as_ref().map(|measured| (measured.value(), Source::Utilization));
-        let fitted = || self.fitted.map(|servers| (servers, Source::LoadCurve));
-        self.said.map(|servers| (servers, Source::Said)).or_else(measured).or_else(fitted)
+        let measured = self.measured.as_ref().map(Posterior::value);
+        if let Some(said) = self.said {
+            return Some((said, Source::Said));
+        }
+        match (self.fitted, measured) {
+            (Some(Shown::Exactly(servers)), _) => Some((servers, Source::LoadCurve)),
+            (Some(Shown::AtLeast(least)), Some(measured)) if least > measured => Some((least, Source::AtLeast)),
+            (_, Some(measured)) => Some((measured, Source::Utilization)),
+            (Some(Shown::AtLeast(least)), None) => Some((least, Source::AtLeast)),
+            (None, None) => None,
+        }
     }
 }
 
@@ -114,7 +132,7 @@ impl Servers {
 
 impl Source {
     /// All of them.
-    pub const ALL: [Self; 4] = [Self::Said, Self::Utilization, Self::LoadCurve, Self::Assumed];
+    pub const ALL: [Self; 5] = [Self::Said, Self::LoadCurve, Self::Utilization, Self::AtLeast, Self::Assumed];
 
     /// Its name in tables.
     #[must_use]
@@ -123,6 +141,7 @@ impl Source {
             Self::Said => "said",
             Self::Utilization => "utilization",
             Self::LoadCurve => "load-curve",
+            Self::AtLeast => "at-least",
             Self::Assumed => "assumed",
         }
     }
@@ -164,6 +183,9 @@ mod tests {
         assert_eq!(servers.source(), Source::Assumed);
         observe(&mut servers, 4.0, 1, 0.5, true);
         assert_eq!(servers.source(), Source::Utilization);
+        // A burst that is over before the window is: much latency, and little utilization.
+        let (burst, station) = window(4.0, 2, 0.5, true);
+        servers.observe(&Busy { latency: 20.0 * burst.latency, ..burst }, &Station { servers: servers.value(), ..station });
         assert!((servers.value() - 4.0).abs() < 0.05, "{}", servers.value());
         servers.say(Some(2.0));
         assert_eq!((servers.value(), servers.source()), (2.0, Source::Said));
@@ -175,6 +197,14 @@ mod tests {
             observe(&mut servers, 8.0, minute, 0.1 + 0.85 * f64::from(minute) / 120.0, false);
         }
         assert_eq!((servers.value(), servers.source()), (8.0, Source::LoadCurve));
+
+        let mut servers = Servers::default();
+        for minute in 0..120 {
+            observe(&mut servers, 8.0, minute, 0.02 + 0.3 * f64::from(minute) / 120.0, false);
+        }
+        assert_eq!((servers.value(), servers.source()), (2.0, Source::AtLeast));
+        observe(&mut servers, 8.0, 120, 0.3, true);
+        assert_eq!(servers.source(), Source::Utilization);
     }
 
     /// Guarantees: what was known is known again after a restart, by its name in tables; what is no number says nothing.

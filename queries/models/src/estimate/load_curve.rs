@@ -27,6 +27,15 @@ const NOISE: f64 = 0.02;
 /// Spread of the service times (standard deviation of the logarithms) above which nothing explains them.
 const SPREAD_MAX: f64 = 0.25;
 
+/// What a load curve says of the servers of a replica.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Shown {
+    /// So many: with more, requests would have been slowed less.
+    Exactly(f64),
+    /// At least so many: nobody was slowed.
+    AtLeast(f64),
+}
+
 /// What requests took at each level of load.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct LoadCurve {
@@ -82,7 +91,7 @@ impl LoadCurve {
     /// requests were under way on a replica: what was never used is not believed in. `None` while too few loads were seen, or when
     /// no number explains them.
     #[must_use]
-    pub fn servers(&self, at: f64, station: &Station) -> Option<f64> {
+    pub fn servers(&self, at: f64, station: &Station) -> Option<Shown> {
         let levels: Vec<&Level> = self.levels.iter().filter(|level| level.left(at) >= SAMPLES_MIN).collect();
         let rates = || levels.iter().map(|level| level.rate);
         let is_wide = rates().fold(0.0, f64::max) >= RANGE_MIN * rates().fold(f64::INFINITY, f64::min);
@@ -94,8 +103,10 @@ impl LoadCurve {
         let spread = |servers: &f64| Some((*servers, spread(&Station { servers: *servers, ..station.clone() }, &levels)?));
         let spreads: Vec<(f64, f64)> = CANDIDATES[..most].iter().filter_map(spread).collect();
         let least = spreads.iter().map(|(_, spread)| *spread).fold(f64::INFINITY, f64::min);
-        let (servers, _) = spreads.into_iter().find(|(_, spread)| *spread <= WORSE * least + NOISE)?;
-        (least <= SPREAD_MAX).then_some(servers)
+        let explains = |spread: f64| spread <= WORSE * least + NOISE;
+        let (servers, _) = spreads.into_iter().find(|(_, spread)| explains(*spread)).filter(|_| least <= SPREAD_MAX)?;
+        let (_, unlimited) = CANDIDATES.last().and_then(spread)?;
+        Some(if explains(unlimited) { Shown::AtLeast(servers) } else { Shown::Exactly(servers) })
     }
 }
 
@@ -152,12 +163,12 @@ mod tests {
         {
             let truth = station(servers, pooling);
             let found = day(&truth, range, 0.05).servers(86_400.0, &truth);
-            assert_eq!(found, Some(servers), "{servers} {pooling}");
+            assert_eq!(found, Some(Shown::Exactly(servers)), "{servers} {pooling}");
         }
         let roomy = station(32.0, 1.0);
-        assert_eq!(day(&roomy, (0.05, 0.3), 0.0).servers(86_400.0, &roomy), Some(8.0));
+        assert_eq!(day(&roomy, (0.05, 0.3), 0.0).servers(86_400.0, &roomy), Some(Shown::AtLeast(8.0)));
         let idle = station(8.0, 1.0);
-        assert_eq!(day(&idle, (0.01, 0.1), 0.0).servers(86_400.0, &idle), Some(1.0));
+        assert_eq!(day(&idle, (0.01, 0.1), 0.0).servers(86_400.0, &idle), Some(Shown::AtLeast(1.0)));
     }
 
     /// Guarantees: with one load, with old ones, and with latencies that no queue has, nothing is known.
