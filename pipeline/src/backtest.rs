@@ -279,8 +279,8 @@ pub fn parse_service_time(text: &str) -> Result<Duration, String> {
 
 fn within(text: &str, range: std::ops::RangeInclusive<Duration>) -> Result<Duration, String> {
     let duration = tracescale_core::duration::parse(text).map_err(|error| error.to_string())?;
-    let [least, most] = [range.start(), range.end()].map(|bound| tracescale_core::duration::format(*bound));
-    if range.contains(&duration) { Ok(duration) } else { Err(format!("expected {least} to {most}")) }
+    let [least, most] = [range.start(), range.end()];
+    if range.contains(&duration) { Ok(duration) } else { Err(format!("expected {least:?} to {most:?}")) }
 }
 
 /// Reads a time in RFC 3339.

@@ -151,7 +151,11 @@ async fn hours(controller: &mut Controller, past: &Past, now: Timestamp) -> anyh
 }
 
 async fn teach(engine: &mut Engine, past: &Past, lesson: &Lesson, now: Timestamp) -> anyhow::Result<u64> {
-    let Lesson { view, columns, which, .. } = lesson;
+    let Lesson { view, which, .. } = lesson;
+    // An archive of an earlier version lacks what was added since.
+    let schema = past.tables().get(*view).map(|table| &table.schema);
+    let is_there = |column: &&str| schema.is_some_and(|schema| schema.column_with_name(column).is_some());
+    let columns = lesson.columns.split(", ").filter(is_there).collect::<Vec<_>>().join(", ");
     let from = now - DAY * days(past, lesson);
     let sql = format!("SELECT {columns} FROM {view} WHERE window_end > TIMESTAMP '{from}' AND {which} ORDER BY window_end, revision");
     let query = past.prepare(&sql).await?;

@@ -222,7 +222,9 @@ pub enum WorldError {
         count: usize,
     },
     /// A load that the clock cannot resolve.
-    #[error("load {place} has {rate} requests per second, but at most {RATE_MAX:e} can be simulated")]
+    #[error(
+        "load {place} (counted from 0) has {rate:e} requests per second, but at most {RATE_MAX:e} can be simulated; hint: is its unit requests per second?"
+    )]
     Rate {
         /// Position of the load.
         place: usize,

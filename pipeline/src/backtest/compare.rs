@@ -319,7 +319,7 @@ impl<'a> Settings<'a> {
 
     fn count(&mut self, key: &str) -> anyhow::Result<Option<u32>> {
         let Some(text) = self.take(key) else { return Ok(None) };
-        text.parse().map(Some).with_context(|| format!("{key}={text} is not a number of replicas"))
+        text.parse().ok().filter(|count| *count > 0).map(Some).with_context(|| format!("{key}={text} is not a whole number above zero"))
     }
 
     fn duration(&mut self, key: &str) -> anyhow::Result<Option<Duration>> {

@@ -113,20 +113,25 @@ impl Workload {
         let loads = parse_csv(&text).with_context(|| format!("load {}", path.display()))?;
         let mut services = Vec::new();
         let (mut from, mut until) = (Timestamp::MAX, Timestamp::MIN);
+        let mut gaps = 0;
         for (name, points) in loads {
             let (first, interval, values) = regular(&points).with_context(|| format!("load {}, service {name}", path.display()))?;
+            gaps += values.len() - points.len();
             (from, until) = (from.min(first), until.max(first + interval * u32::try_from(values.len())?));
             let rate = Series { start: first, interval, values, scale: 1.0, interpolation: Interpolation::Step };
             let work = Distribution::Lognormal { mean: work.mean, scv: work.scv };
             services.push(ServiceDemand { name, namespace: None, rate, work, recorded: Vec::new() });
         }
         ensure!(!services.is_empty(), "load {} has no rows; hint: a header `time,rate`, then a row per interval", path.display());
-        let assumptions = vec![format!(
+        let mut assumptions = vec![format!(
             "The load is that of {}; each request takes {} of work on average (squared coefficient of variation {}), which nobody measured.",
             path.display(),
             tracescale_core::duration::format(Duration::from_secs_f64(work.mean)),
             work.scv
         )];
+        if gaps > 0 {
+            assumptions.push(format!("{gaps} intervals have no row; there the load is taken to be as in the last one that has."));
+        }
         Ok(Self { from, until, services, assumptions })
     }
 
@@ -306,7 +311,7 @@ fn regular(points: &BTreeMap<Timestamp, f64>) -> anyhow::Result<(Timestamp, Dura
 mod tests {
     use super::*;
 
-    /// Guarantees: a load file is read with or without services, gaps are filled, and what is wrong is named with its line.
+    /// Guarantees: a load file is read with or without services, gaps are filled, which is said, and what is wrong is named with its line.
     #[test]
     fn load_files_are_read() {
         let loads = parse_csv("time,service,rate\n0,cart,1.5\n60,cart,2\n2026-01-01T00:00:00Z,pay,3\n").unwrap();
@@ -315,6 +320,11 @@ mod tests {
         let gap = parse_csv("time,rate\n0,1\n10,2\n40,3\n").unwrap();
         let (first, interval, values) = regular(&gap["service"]).unwrap();
         assert_eq!((first, interval, values), (Timestamp::EPOCH, Duration::from_secs(10), vec![1.0, 2.0, 2.0, 2.0, 3.0]));
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("gap.csv");
+        std::fs::write(&path, "time,rate\n0,1\n10,2\n40,3\n").unwrap();
+        let told = Workload::from_csv(&path, Work { mean: 0.1, scv: 1.0 }).unwrap().assumptions;
+        assert!(told.iter().any(|line| line.starts_with("2 intervals have no row")), "{told:?}");
         for (text, wanted) in [
             ("when,rate\n", "line 1"),
             ("time,rate\n0,many\n", "line 2: rate `many`"),

@@ -44,8 +44,12 @@ const EXCESS_MIN: f64 = 0.05;
 const DOUBT: f64 = 0.05;
 /// Requests that a window counts for at most: what quiet windows taught is to outlast the busy hours after them.
 const WINDOW_SAMPLES: f64 = 200.0;
-/// By how much a service time must be out of what any balancer explains for the service to be another than before.
-const SURPRISE: f64 = 1.15;
+/// By how much (as a logarithm) a service time must be out of what any balancer explains for the service to be another than before,
+/// and by how many of its own standard errors.
+const SURPRISE: f64 = 0.15;
+const SURPRISE_ERRORS: f64 = 3.0;
+/// Requests that are needed to tell a wrong model; a correction needs [`SAMPLES_MIN`].
+const VERDICT_SAMPLES: f64 = 60.0;
 /// How far a random split is above one pool, as a share of it, for a window to tell them apart fully; nearer, it counts for less.
 const APART: f64 = 0.3;
 /// Weight of a window below which it says nothing of pooling.
@@ -152,17 +156,18 @@ impl Calibration {
     }
 
     /// Learns the service time from a window: the more, the less it depends on what is believed of the balancer, which is in quiet
-    /// windows, or with many servers. What no balancer explains halves what was known. Says whether it did.
+    /// windows, or with many servers. What no balancer explains takes half of the say at once. Says whether it did.
     pub fn observe_service(&mut self, behind: &Behind, scv: f64, samples: f64) -> bool {
         let doubt = (behind.pooled / behind.split).ln() / DOUBT;
         let known = self.service_time.value();
         // Windows with bursts in them make requests longer, but nothing makes them shorter than they are.
         let usual = self.recent.median(behind.service_time);
-        let is_another = known > SURPRISE * behind.pooled || SURPRISE * known < usual.min(behind.split);
-        if is_another && samples >= SAMPLES_MIN {
-            self.service_time.samples *= 0.5;
+        let surprise = (known / behind.pooled).ln().max((usual.min(behind.split) / known).ln());
+        let weight = samples.min(WINDOW_SAMPLES) / (1.0 + doubt * doubt);
+        if surprise > SURPRISE + SURPRISE_ERRORS * (scv / samples).sqrt() {
+            self.service_time.samples = self.service_time.samples.min(weight);
         }
-        let samples = samples.min(WINDOW_SAMPLES) / (1.0 + doubt * doubt);
+        let samples = weight;
         behind.service_time > 0.0 && self.service_time.observe(usual, samples) && self.service_scv.observe(scv, samples)
     }
 
@@ -187,7 +192,7 @@ impl Calibration {
         if !valid || !window.at.is_finite() || self.trust.at.is_some_and(|last| window.at <= last) {
             return Feedback::Refused;
         }
-        if window.samples.is_nan() || window.samples < SAMPLES_MIN {
+        if window.samples.is_nan() || window.samples < VERDICT_SAMPLES {
             return Feedback::FewSamples;
         }
         let least = EXCESS_MIN * window.service;
@@ -199,6 +204,9 @@ impl Calibration {
         self.trust.observe(window.at, error.abs());
         if seen < least || expected < least {
             return Feedback::NoExcess;
+        }
+        if window.samples < SAMPLES_MIN {
+            return Feedback::FewSamples;
         }
         if self.bias_at.is_some_and(|last| window.at - last < dead_time) {
             return Feedback::TooSoon;
@@ -334,7 +342,13 @@ mod tests {
         (0..4).for_each(|_| assert!(calibration.observe_service(&other, 2.0, 4000.0)));
         assert!((calibration.service_time.value() - 0.031).abs() < 0.001, "a burst");
         (0..8).for_each(|_| assert!(calibration.observe_service(&other, 2.0, 4000.0)));
-        assert!((calibration.service_time.value() - 0.2).abs() < 0.03, "{}", calibration.service_time.value());
+        assert!((calibration.service_time.value() - 0.2).abs() < 0.01, "{}", calibration.service_time.value());
+        // So is one with a few requests a minute, if it is slower by more than chance.
+        let mut rare = Calibration::new(0.01, 1.0, 1.0);
+        let slow = Behind { service_time: 0.1, pooled: 0.1, split: 0.1 };
+        (0..200).for_each(|_| assert!(rare.observe_service(&Behind { service_time: 0.01, pooled: 0.01, split: 0.01 }, 1.0, 5.0)));
+        (0..10).for_each(|_| assert!(rare.observe_service(&slow, 1.0, 5.0)));
+        assert!((rare.service_time.value() - 0.1).abs() < 0.015, "{}", rare.service_time.value());
     }
 
     /// Guarantees: pooling moves half the way within its half-life, the slower the less pool and split differ, and never back in
@@ -367,7 +381,7 @@ mod tests {
             (Comparison { at: 30.0, ..good }, Feedback::Refused),
             (Comparison { at: 120.0, observed: f64::NAN, ..good }, Feedback::Refused),
             (Comparison { at: 120.0, utilization: 1.0, ..good }, Feedback::Refused),
-            (Comparison { at: 120.0, samples: 299.0, ..good }, Feedback::FewSamples),
+            (Comparison { at: 120.0, samples: 59.0, ..good }, Feedback::FewSamples),
             (Comparison { at: 120.0, observed: 0.2, predicted: 0.2, ..good }, Feedback::NoExcess),
         ] {
             assert_eq!(calibration.compare(&window, 60.0), expected, "{window:?}");

@@ -167,6 +167,9 @@ impl Model for Queues {
         self.advice = advice.clone();
         for (key, service) in self.services.iter_mut() {
             service.servers.say(said(&self.advice, key));
+            if Advice::of(&advice.promises, &key.name, key.namespace.as_deref()).is_none() {
+                service.safe_utilization = None;
+            }
         }
     }
 }

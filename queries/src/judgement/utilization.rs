@@ -19,6 +19,9 @@ pub(super) const GAUGES: [&str; 5] = [
 /// The one that may come in parts, by mode (user, system, wait), which add up.
 const BY_MODE: &str = "process.cpu.utilization";
 
+/// Above this a gauge is no share: it is in percent, or in cores.
+const SHARE_MAX: f64 = 1.5;
+
 /// Counters of CPU periods in which a container was throttled, and of all of them: of Docker and of cAdvisor, whose names may have
 /// lost their `_total` on the way.
 const THROTTLING: [[&str; 2]; 2] = [
@@ -49,7 +52,7 @@ pub(super) fn utilizations(gauges: &RecordBatch) -> BTreeMap<ServiceKey, Utiliza
     let mut best: BTreeMap<ServiceKey, (usize, Utilization)> = BTreeMap::new();
     for (row, key) in services(gauges).filter(|(row, _)| presence.text(*row) == Some("active")) {
         let rank = names.text(row).and_then(|name| GAUGES.iter().position(|gauge| *gauge == name));
-        let mean = rank.and_then(|rank| of_replica(gauges, row, GAUGES[rank])).filter(|share| *share >= 0.0);
+        let mean = rank.and_then(|rank| of_replica(gauges, row, GAUGES[rank])).filter(|share| (0.0..=SHARE_MAX).contains(share));
         let (Some(rank), Some(mean)) = (rank, mean) else { continue };
         // Of parts the largest is known, which may be less than their sum.
         let utilization = Utilization { mean, peak: most.number(row).map_or(mean, |most| most.max(mean)) };
@@ -125,17 +128,18 @@ mod tests {
     /// A row of gauges: service, gauge, mean, series and instances.
     type Row = (&'static str, &'static str, f64, Option<f64>, Option<f64>);
 
-    /// Guarantees: parts by mode add up to the share of a replica; of several containers to a replica nothing is read, and the next
+    /// Guarantees: what is in percent is no share; parts by mode add up to the share of a replica; of several containers to a replica nothing is read, and the next
     /// gauge is; a process in parts that cannot be told from replicas is not known.
     #[test]
     fn several_series_to_a_replica_are_no_mean() {
-        let rows: [Row; 6] = [
+        let rows: [Row; 7] = [
             ("modes", "process.cpu.utilization", 0.3, Some(6.0), Some(2.0)),
             ("pods", "k8s.container.cpu_limit_utilization", 0.5, Some(4.0), Some(2.0)),
             ("pods", "k8s.pod.cpu_limit_utilization", 0.8, Some(2.0), Some(2.0)),
             ("alone", "process.cpu.utilization", 0.7, Some(1.0), None),
             ("parts", "process.cpu.utilization", 0.3, Some(3.0), None),
             ("told", "jvm.cpu.recent_utilization", 0.6, None, None),
+            ("percent", "process.cpu.utilization", 35.0, Some(1.0), Some(1.0)),
         ];
         let words = |word: fn(&Row) -> &'static str| -> ArrayRef { Arc::new(StringArray::from_iter_values(rows.iter().map(word))) };
         let numbers = |number: fn(&Row) -> Option<f64>| -> ArrayRef { Arc::new(rows.iter().map(number).collect::<Float64Array>()) };

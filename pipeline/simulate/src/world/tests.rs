@@ -39,7 +39,10 @@ fn errors_name_their_place() {
     world.loads.push(Load { service: 3, arrivals: Arrivals::poisson(1.0) });
     assert_eq!(world.validate().unwrap_err().to_string(), "load 0 refers to service 3, but there are 1 (counted from 0)");
     world.loads = vec![Load { service: 0, arrivals: Arrivals::Renewal(Distribution::Deterministic { value: 0.0 }) }];
-    assert_eq!(world.validate().unwrap_err().to_string(), "load 0 has inf requests per second, but at most 1e7 can be simulated");
+    assert_eq!(
+        world.validate().unwrap_err().to_string(),
+        "load 0 (counted from 0) has inf requests per second, but at most 1e7 can be simulated; hint: is its unit requests per second?"
+    );
     world.loads.clear();
     world.edges.push(Edge { from: 0, to: 0, calls: Calls::Poisson(f64::NAN), mode: CallMode::Sequential });
     assert!(matches!(world.validate(), Err(WorldError::Calls { place: 0, .. })));

@@ -18,8 +18,9 @@ const QUANTILE: f64 = 0.95;
 const POOLING: f64 = 1.0;
 /// The variation of a service that nothing is known of.
 const SCV: f64 = 1.0;
-/// Utilization up to which a prediction is hardly more than the service time, so that comparing it says little.
+/// Utilization up to which a prediction is hardly more than the service time, so that comparing it says little unless it is far off.
 const QUIET: f64 = 0.3;
+const FAR_OFF: f64 = 1.5;
 /// How much longer than the service time requests may take for their distribution to be that of the service time.
 const UNDELAYED: f64 = 1.15;
 /// Requests that a distribution needs, and after which what was seen before it is dropped.
@@ -35,7 +36,7 @@ pub(super) struct Service {
     /// What calibration and shape come to.
     service_time: Option<ServiceTime>,
     /// Utilization at which it keeps its promise.
-    safe_utilization: Option<f64>,
+    pub(super) safe_utilization: Option<f64>,
 }
 
 /// How service times are distributed, whatever their mean: of late, and before that.
@@ -153,7 +154,9 @@ impl Service {
     fn compare(&mut self, at: f64, figures: &Figures, samples: f64, predicted: Predicted) {
         let service = self.service_time.as_ref().and_then(|time| time.quantile(QUANTILE));
         let known = figures.own_p95.zip(predicted.quantile).zip(service).zip(predicted.utilization);
-        if let Some((((observed, predicted), service), utilization)) = known.filter(|(_, utilization)| *utilization > QUIET) {
+        let says_something =
+            |(((observed, predicted), _), utilization): &(((f64, f64), f64), f64)| *utilization > QUIET || *observed > FAR_OFF * predicted;
+        if let Some((((observed, predicted), service), utilization)) = known.filter(says_something) {
             let window = Comparison { at, samples, observed, predicted, service, utilization };
             let _ = self.calibration.compare(&window, DEAD_TIME);
         }
