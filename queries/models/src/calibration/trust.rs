@@ -10,12 +10,16 @@ const DEMOTED_ABOVE: f64 = std::f64::consts::LN_2;
 const ADMITTED_BELOW: f64 = 0.5 * std::f64::consts::LN_2;
 /// Windows that a verdict needs.
 const WINDOWS: u32 = 10;
+/// Largest error that a window counts with, a factor of 4: one burst is no reason to distrust a model for hours.
+const ERROR_MOST: f64 = 2.0 * std::f64::consts::LN_2;
 
 /// The rolling error of a model's predictions. Plain data, to be stored as it is.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Trust {
     /// Mean of |ln(observed / predicted)|, recent windows first; `None` before the first.
     pub error: Option<f64>,
+    /// Windows behind it; the first ones count alike.
+    pub seen: u32,
     /// Windows that had something to say since the last change of the verdict, up to what a verdict needs.
     pub windows: u32,
     /// When the last of them ended, in seconds.
@@ -29,8 +33,11 @@ pub struct Trust {
 impl Trust {
     /// Takes the error of one window that ended at `at`.
     pub(super) fn observe(&mut self, at: f64, error: f64) {
-        let kept = self.at.map_or(0.0, |last| decayed(at - last, HALF_LIFE));
-        self.error = Some(self.error.map_or(error, |mean| mean * kept + error * (1.0 - kept)));
+        let error = error.min(ERROR_MOST);
+        self.seen = self.seen.saturating_add(1);
+        let forgotten = self.at.map_or(1.0, |last| 1.0 - decayed(at - last, HALF_LIFE));
+        let weight = forgotten.max(1.0 / f64::from(self.seen));
+        self.error = Some(self.error.map_or(error, |mean| mean + weight * (error - mean)));
         self.at = Some(at);
         self.windows = (self.windows + 1).min(WINDOWS);
         let mean = self.error.unwrap_or_default();
@@ -63,6 +70,15 @@ mod tests {
         assert!(feed(&mut trust, 9..20, |_| 2.0)[0]);
         let later = feed(&mut trust, 20..200, |_| 0.1);
         assert!(later[0] && !later[179]);
+    }
+
+    /// Guarantees: a burst in ten windows, be it the first, is no verdict.
+    #[test]
+    fn a_burst_is_no_verdict() {
+        for burst in [0, 5, 9] {
+            let mut trust = Trust::default();
+            assert!(feed(&mut trust, 0..60, |minute| if minute == burst { 8.0 } else { 0.2 }).iter().all(|demoted| !demoted), "{burst}");
+        }
     }
 
     /// Guarantees: an error that swings between both limits does not turn the verdict with every swing.

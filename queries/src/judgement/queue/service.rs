@@ -23,6 +23,8 @@ const QUIET: f64 = 0.3;
 const FAR_OFF: f64 = 1.5;
 /// How much longer than the service time requests may take for their distribution to be that of the service time.
 const UNDELAYED: f64 = 1.15;
+/// Windows that an error of before a restart is taken to come from.
+const REMEMBERED_WINDOWS: u32 = 60;
 /// Requests that a distribution needs, and after which what was seen before it is dropped.
 const SHAPE_MIN: f64 = 1_000.0;
 const SHAPE_ENOUGH: f64 = 20_000.0;
@@ -97,6 +99,7 @@ impl Service {
         calibration.log_bias = known.load_bias.ln();
         calibration.bias_at = Some(seconds(known.end));
         calibration.trust.error = known.model_error;
+        calibration.trust.seen = known.model_error.map_or(0, |_| REMEMBERED_WINDOWS);
         calibration.trust.demoted = known.demoted;
         if let Some(source) = known.servers_from.and_then(Source::of) {
             servers.recall(known.servers, source);
