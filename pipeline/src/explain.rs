@@ -150,13 +150,14 @@ pub fn explain(decision: &Decision, conclusion: Option<&Conclusion>) -> String {
             detail(&considered.detail),
         );
     }
-    if let Some(diagnosis) = &decision.inputs.context.diagnosis {
-        let _ = writeln!(text, "\nwhat is known of the service\n  {}", diagnosed(diagnosis));
+    let known_of_it = decision.inputs.context.diagnosis.as_ref().map(diagnosed).filter(|figures| !figures.is_empty());
+    if let Some(figures) = known_of_it {
+        let _ = writeln!(text, "\nwhat is known of the service\n  {figures}");
     }
     let _ = writeln!(text, "\nwhat each guard did");
     for step in &decision.steps {
         let change = if step.before == step.after { "kept".to_owned() } else { format!("{} -> {}", known(step.before), known(step.after)) };
-        let _ = writeln!(text, "  {:<14} {change:<12} {}{}", step.guard, step.reason, detail(&step.detail));
+        let _ = writeln!(text, "  {:<14} {change:<14} {}{}", step.guard.to_string(), step.reason, detail(&step.detail));
     }
     if let Some(resize) = &decision.resize {
         resized(&mut text, resize);

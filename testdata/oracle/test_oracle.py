@@ -81,7 +81,7 @@ class Windows(unittest.TestCase):
             given.append(span(start + 1, end + 1, id=name.encode() * 2, parent=name.encode(), service=name, weight=2.0))
 
         def found(given):
-            return {path.key[3]: (path.time / NANOS, path.weight) for path in paths.paths(given, lambda one: (one.service,), lambda root: (root.service, None, root.name))}
+            return {path.key[3]: (path.time / NANOS, path.weight) for path in paths.paths(given, lambda one: (one.service,), lambda root: (root.service, None, None))}
 
         expected = {"s": (4, 1), "a": (0, 2), "b": (5, 2), "c": (1, 2)}
         self.assertEqual(found(given), expected)

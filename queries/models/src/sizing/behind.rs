@@ -41,7 +41,7 @@ pub fn service_time_behind(station: &Station, latency: f64, arrival_rate: f64, r
 #[must_use]
 pub fn servers_behind(station: &Station, latency: f64, arrival_rate: f64, replicas: u32, utilization: f64) -> Option<f64> {
     let valid = latency > 0.0 && latency.is_finite() && arrival_rate > 0.0 && arrival_rate.is_finite() && replicas > 0;
-    if !valid || !(utilization > 0.0 && utilization < 1.0) {
+    if !(valid && utilization > 0.0 && utilization < 1.0) {
         return None;
     }
     // Requests under way on a replica; they grow with the servers at the same utilization.

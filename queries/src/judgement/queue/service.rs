@@ -65,6 +65,9 @@ pub(super) struct Figures {
     pub(super) confidence: Option<f64>,
 }
 
+/// Numbers, texts and bytes of a row, in the order of the view's columns.
+pub(super) type Row<'a> = ([Option<f64>; NUMBERS], [Option<&'a str>; 2], [Option<Vec<u8>>; 1]);
+
 /// What the model says of a window.
 #[derive(Clone, Copy, Debug, Default)]
 struct Predicted {
@@ -200,12 +203,8 @@ impl Service {
         }
     }
 
-    /// Its numbers, texts and bytes in the order of the view's columns.
-    pub(super) fn row(
-        &self,
-        end: Timestamp,
-        figures: Option<&Figures>,
-    ) -> ([Option<f64>; NUMBERS], [Option<&str>; 2], [Option<Vec<u8>>; 1]) {
+    /// What the view says of it.
+    pub(super) fn row(&self, end: Timestamp, figures: Option<&Figures>) -> Row<'_> {
         let calibration = &self.calibration;
         let predicted = figures.map(|figures| self.predict(end, figures, false)).unwrap_or_default();
         let of = |get: fn(&Figures) -> Option<f64>| figures.and_then(get);
@@ -400,7 +399,7 @@ mod tests {
             demoted: false,
         };
         let successor = Service::recalled(&known, told(Some(8.0)));
-        assert_eq!(successor.row(end, None).2, [bytes.clone()]);
+        assert_eq!(successor.row(end, None).2[0], bytes);
         assert!((successor.service_time.unwrap().quantile(0.95).unwrap() / 0.32 - 1.0).abs() < 0.1);
         let busy = learned(&truth, Some(8.0), false, wave(60, 0.9, 0.95));
         assert_eq!(busy.row(end, None).2, [None]);
