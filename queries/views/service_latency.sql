@@ -11,6 +11,8 @@ SELECT window_start, window_end, service_name, service_namespace,
        sum(duration * adjusted_count) / nullif(sum(adjusted_count), 0) AS mean,
        max(duration) AS max,
        coalesce(sum(adjusted_count), 0) / window_seconds() AS completion_rate,
+       -- Whoever fetches messages has no queue in front of it: it takes the next one when it is free.
+       coalesce(sum(adjusted_count) FILTER (WHERE kind = 'CONSUMER'), 0) / nullif(sum(adjusted_count), 0) AS fetched_share,
        effective_samples(sum(adjusted_count), sum(adjusted_count * adjusted_count)) AS n_eff,
        confidence_score(effective_samples(sum(adjusted_count), sum(adjusted_count * adjusted_count))) AS confidence,
        count(*) AS samples

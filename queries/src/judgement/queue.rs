@@ -116,7 +116,7 @@ impl Model for Queues {
     }
 
     fn reads(&self) -> &'static [&'static str] {
-        &["service_summary", "service_self_time", "metric_gauges"]
+        &["service_summary", "service_self_time", "service_latency", "metric_gauges"]
     }
 
     fn keys(&self) -> &'static [&'static str] {
@@ -131,10 +131,15 @@ impl Model for Queues {
         let (mut rows, summary) = (LAYOUT.rows(), window.driver);
         let own: BTreeMap<ServiceKey, usize> =
             window.rows("service_self_time").map(|rows| services(rows).map(|(row, key)| (key, row)).collect()).unwrap_or_default();
+        let fetched: BTreeMap<ServiceKey, f64> = window.rows("service_latency").map(fetched_shares).unwrap_or_default();
         let busy = ByService::new(window.rows("metric_gauges").map(utilizations).unwrap_or_default(), summary);
         for (row, key) in services(summary) {
             let own = window.rows("service_self_time").zip(own.get(&key).copied());
-            let figures = Figures::read(summary, row, own, busy.get(&key).map(|busy| busy.mean));
+            let figures = Figures::read(summary, row, own).map(|figures| Figures {
+                busy: busy.get(&key).map(|busy| busy.mean),
+                is_fetched: fetched.get(&key).is_some_and(|share| *share > 0.5),
+                ..figures
+            });
             if window.is_final
                 && let Some(figures) = &figures
             {
@@ -199,9 +204,8 @@ impl<'a> Known<'a> {
 // === impl Figures ===
 
 impl Figures {
-    /// Of a row of `service_summary`, a row of `service_self_time`, and how busy the replicas are; `None` for a service that is not
-    /// heard of.
-    fn read(summary: &RecordBatch, row: usize, own: Option<(&RecordBatch, usize)>, busy: Option<f64>) -> Option<Self> {
+    /// Of a row of `service_summary` and a row of `service_self_time`; `None` for a service that is not heard of.
+    fn read(summary: &RecordBatch, row: usize, own: Option<(&RecordBatch, usize)>) -> Option<Self> {
         let number = |name| Column::of(summary, name).number(row);
         let distribution = own.and_then(|(rows, row)| Histogram::from_bytes(Column::of(rows, "distribution").bytes(row)?).ok());
         Some(Self {
@@ -213,11 +217,18 @@ impl Figures {
             own_distribution: distribution,
             sojourn: number("mean_sojourn"),
             instances: number("instances"),
-            busy,
+            is_fetched: false,
+            busy: None,
             n_eff: number("n_eff"),
             confidence: number("confidence"),
         })
     }
+}
+
+/// Which part of the requests of each service are messages that it fetched.
+fn fetched_shares(latency: &RecordBatch) -> BTreeMap<ServiceKey, f64> {
+    let shares = Column::of(latency, "fetched_share");
+    services(latency).filter_map(|(row, key)| Some((key, shares.number(row)?))).collect()
 }
 
 /// Requests that a replica works on at once, as somebody says.

@@ -59,6 +59,8 @@ pub struct Busy {
     pub samples: f64,
     /// Share of the time that the replicas used their processors, where something measures it.
     pub utilization: Option<f64>,
+    /// Whether replicas fetch requests when they are free, so that latency is without any wait for servers.
+    pub is_fetched: bool,
 }
 
 // === impl Servers ===
@@ -85,11 +87,17 @@ impl Servers {
 
     /// Learns from a window, for replicas that share requests as those of the station do.
     pub fn observe(&mut self, window: &Busy, station: &Station) {
-        let Busy { at, arrival_rate, replicas, latency, samples, utilization } = *window;
-        self.curve.observe(at, arrival_rate, replicas, latency, samples);
+        let Busy { at, arrival_rate, replicas, latency, samples, utilization, is_fetched } = *window;
+        if !is_fetched {
+            self.curve.observe(at, arrival_rate, replicas, latency, samples);
+        }
         let is_calm = latency <= CALM * self.latencies.median(latency) && samples >= SAMPLES_MIN;
         let utilization = utilization.filter(|share| is_calm && (UTILIZATION_MIN..=UTILIZATION_MAX).contains(share));
-        if let Some(servers) = utilization.and_then(|share| servers_behind(station, latency, arrival_rate, replicas, share)) {
+        let behind = |share: f64| {
+            let fetched = || Some((arrival_rate * latency / f64::from(replicas) / share).max(1.0));
+            if is_fetched { fetched() } else { servers_behind(station, latency, arrival_rate, replicas, share) }
+        };
+        if let Some(servers) = utilization.and_then(behind).filter(|servers| servers.is_finite()) {
             let usual = self.measurements.median(servers);
             let _ = self.measured.get_or_insert_with(|| Posterior::placeholder(usual)).observe(usual, samples);
         }
@@ -164,7 +172,15 @@ mod tests {
         let arrival_rate = load * servers * 3.0 / 0.05;
         let Some(Prediction::Stable(stable)) = predict(&station, arrival_rate, 3) else { panic!("{load}") };
         let utilization = is_measured.then_some(stable.utilization());
-        let busy = Busy { at: 60.0 * f64::from(minute), arrival_rate, replicas: 3, latency: stable.mean(), samples: 900.0, utilization };
+        let busy = Busy {
+            at: 60.0 * f64::from(minute),
+            arrival_rate,
+            replicas: 3,
+            latency: stable.mean(),
+            samples: 900.0,
+            utilization,
+            is_fetched: false,
+        };
         (busy, station)
     }
 

@@ -59,6 +59,8 @@ pub(super) struct Figures {
     pub(super) own_distribution: Option<Histogram>,
     pub(super) sojourn: Option<f64>,
     pub(super) instances: Option<f64>,
+    /// Whether replicas fetch most requests when they are free.
+    pub(super) is_fetched: bool,
     /// Share of their processors that replicas used, where something measures it.
     pub(super) busy: Option<f64>,
     pub(super) n_eff: Option<f64>,
@@ -123,10 +125,13 @@ impl Service {
                 self.shape.observe(distribution);
             }
         }
-        if let Some((observed, (pooled, split))) = figures.own_p95.zip(predicted.bounds) {
-            let _ = self.calibration.observe_pooling(at, observed, pooled, split);
+        // What is fetched waits for nobody: there is no wait to compare.
+        if !figures.is_fetched {
+            if let Some((observed, (pooled, split))) = figures.own_p95.zip(predicted.bounds) {
+                let _ = self.calibration.observe_pooling(at, observed, pooled, split);
+            }
+            self.compare(at, figures, samples, predicted);
         }
-        self.compare(at, figures, samples, predicted);
         self.conclude();
         self.safe_utilization = promise.and_then(|promise| self.safe_utilization(promise, figures));
     }
@@ -143,12 +148,16 @@ impl Service {
     fn learn_servers(&mut self, at: f64, figures: &Figures, samples: f64) {
         let Some(((station, latency), replicas)) = self.station().zip(figures.own_time).zip(figures.replicas()) else { return };
         let arrival_rate = figures.completion_rate.unwrap_or(figures.arrival_rate);
-        self.servers.observe(&Busy { at, arrival_rate, replicas, latency, samples, utilization: figures.busy }, &station);
+        let (utilization, is_fetched) = (figures.busy, figures.is_fetched);
+        self.servers.observe(&Busy { at, arrival_rate, replicas, latency, samples, utilization, is_fetched }, &station);
     }
 
     /// The service time behind a window's own time.
     fn behind(&self, figures: &Figures) -> Option<Behind> {
         let (station, replicas, latency) = (self.station()?, figures.replicas()?, figures.own_time?);
+        if figures.is_fetched {
+            return Some(Behind { service_time: latency, pooled: latency, split: latency });
+        }
         let rate = figures.completion_rate.unwrap_or(figures.arrival_rate);
         let behind = |pooling| service_time_behind(&Station { pooling, ..station.clone() }, latency, rate, replicas);
         let split = behind(1.0)?;
@@ -302,6 +311,7 @@ mod tests {
             own_distribution: Some(own_distribution),
             sojourn: Some(stable.mean() + 0.1),
             instances: Some(f64::from(replicas)),
+            is_fetched: false,
             busy,
             n_eff: Some(3000.0),
             confidence: Some(1.0),
@@ -371,6 +381,23 @@ mod tests {
         assert_eq!(unknown.servers.source(), Source::Assumed);
         let predicted = unknown.predict(Timestamp::from_secs(3600), &window(&truth, 0.55, 4, None), false);
         assert!(predicted.utilization.unwrap() < 1.0, "{predicted:?}");
+    }
+
+    /// Guarantees: what replicas fetch when they are free has its own time as service time, however busy they are, and their servers
+    /// are what is under way over how busy they are.
+    #[test]
+    fn fetched_messages_do_not_wait() {
+        let truth = truth(2.0, 1.0);
+        let mut service = None;
+        for minute in 0..60 {
+            let window = window(&truth, 0.65, 4, Some(0.65));
+            let figures = Figures { is_fetched: true, own_time: Some(WORK), sojourn: Some(WORK), ..window };
+            let service = service.get_or_insert_with(|| Service::new(told(None), &figures).unwrap());
+            service.calibrate(Timestamp::from_secs(60 * minute), &figures, None);
+        }
+        let service: Service = service.unwrap();
+        assert!((service.calibration.service_time.value() / WORK - 1.0).abs() < 1e-6);
+        assert!((service.servers.value() - 2.0).abs() < 1e-6 && service.state() == "calibrating");
     }
 
     /// Guarantees: the distribution of service times is that of requests that did not wait, and predictions have its tail; a
