@@ -83,9 +83,12 @@ pub fn decisions(controller: &mut Controller, data_dir: &Path) {
 /// The last decision about each target, and what became of its order.
 fn remembered(data_dir: &Path) -> std::io::Result<BTreeMap<TargetName, (Decision, Option<Conclusion>)>> {
     let mut last: BTreeMap<TargetName, (Decision, Option<Conclusion>)> = BTreeMap::new();
-    let _ = journal::newest(data_dir, JOURNALS, |decision: Decision| {
+    let unreadable = journal::newest(data_dir, JOURNALS, |decision: Decision| {
         let _ = last.insert(decision.target.clone(), (decision, None));
     })?;
+    if unreadable > 0 {
+        tracing::warn!(lines = unreadable, "lines of the journal cannot be read and are passed over; each kill may leave one");
+    }
     let of: BTreeMap<DecisionId, TargetName> = last.values().map(|(decision, _)| (decision.id.clone(), decision.target.clone())).collect();
     let _ = journal::newest(data_dir, JOURNALS, |conclusion: Conclusion| {
         let target = of.get(&conclusion.concludes).and_then(|target| last.get_mut(target));

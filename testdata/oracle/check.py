@@ -80,7 +80,7 @@ def workload(span):
 
 # Further columns that the computation knows and a row has are compared too; the others are named as not compared.
 VIEWS = {
-    "service_latency": View(SERVICE, "spans", lambda spans: windows.latency(spans, service), ("samples", "completion_rate", "mean", "p50", "p90", "p95", "p99")),
+    "service_latency": View(SERVICE, "spans", lambda spans: windows.latency(spans, service), ("samples", "completion_rate", "fetched_share", "mean", "p50", "p90", "p95", "p99")),
     "service_errors": View(SERVICE, "spans", lambda spans: windows.latency(spans, service), ("samples", "error_rate", "error_ratio")),
     "service_load": View(SERVICE, "spans", lambda spans: windows.load(spans, service), ("samples", "arrival_rate", "completion_rate", "concurrency")),
     "service_instances": View(INSTANCE, "spans", lambda spans: windows.load(spans, instance), ("samples", "arrival_rate", "concurrency")),

@@ -111,6 +111,8 @@ def latency(spans, key):
         ordered = sorted((duration(span), span.weight) for span in rows)
         table[at] = rates(rows, "completion_rate") | {"mean": mean(ordered), "max": ordered[-1][0]}
         table[at].update({name: quantile(ordered, q) for name, q in QUANTILES.items()})
+        fetched = sum(span.weight for span in rows if span.kind == "CONSUMER")
+        table[at]["fetched_share"] = fetched / sum(span.weight for span in rows)
     return table
 
 
