@@ -167,8 +167,7 @@ impl Calibration {
         if surprise > SURPRISE + SURPRISE_ERRORS * (scv / samples).sqrt() {
             self.service_time.samples = self.service_time.samples.min(weight);
         }
-        let samples = weight;
-        behind.service_time > 0.0 && self.service_time.observe(usual, samples) && self.service_scv.observe(scv, samples)
+        behind.service_time > 0.0 && self.service_time.observe(usual, weight) && self.service_scv.observe(scv, weight)
     }
 
     /// Learns how the balancer pools the replicas from a window that ended at `at`: an observed latency, and the same as predicted

@@ -139,7 +139,7 @@ impl Rows {
         key: &ServiceKey,
         numbers: [Option<f64>; N],
         texts: [Option<&str>; T],
-        bytes: [Option<Vec<u8>>; B],
+        bytes: [Option<&[u8]>; B],
     ) {
         debug_assert_eq!((N, T, B), (self.layout.numbers.len(), self.layout.texts.len(), self.layout.bytes.len()));
         self.names.append_value(&key.name);

@@ -37,6 +37,8 @@ pub(super) struct Service {
     shape: Shape,
     /// What calibration and shape come to.
     service_time: Option<ServiceTime>,
+    /// The shape as bytes: rows are asked for more often than it changes.
+    distribution: Option<Vec<u8>>,
     /// Utilization at which it keeps its promise.
     pub(super) safe_utilization: Option<f64>,
 }
@@ -68,7 +70,7 @@ pub(super) struct Figures {
 }
 
 /// Numbers, texts and bytes of a row, in the order of the view's columns.
-pub(super) type Row<'a> = ([Option<f64>; NUMBERS], [Option<&'a str>; 2], [Option<Vec<u8>>; 1]);
+pub(super) type Row<'a> = ([Option<f64>; NUMBERS], [Option<&'a str>; 2], [Option<&'a [u8]>; 1]);
 
 /// What the model says of a window.
 #[derive(Clone, Copy, Debug, Default)]
@@ -91,7 +93,7 @@ impl Service {
     }
 
     fn of(calibration: Calibration, servers: Servers, shape: Shape) -> Self {
-        let mut service = Self { calibration, servers, shape, service_time: None, safe_utilization: None };
+        let mut service = Self { calibration, servers, shape, service_time: None, distribution: None, safe_utilization: None };
         service.conclude();
         service
     }
@@ -180,8 +182,11 @@ impl Service {
     /// Puts together what was learned.
     fn conclude(&mut self) {
         let (mean, scv) = (self.calibration.service_time.value(), self.calibration.service_scv.value());
-        let measured = || self.shape.service_time().and_then(|shape| shape.scaled(mean / shape.mean()));
-        self.service_time = measured().or_else(|| ServiceTime::from_moments(mean, scv));
+        let shape = self.shape.known();
+        let measured = shape.as_ref().and_then(|shape| ServiceTime::from_points(&shape.points()));
+        let scaled = measured.and_then(|measured| measured.scaled(mean / measured.mean()));
+        self.service_time = scaled.or_else(|| ServiceTime::from_moments(mean, scv));
+        self.distribution = shape.map(|shape| shape.to_bytes());
     }
 
     fn station(&self) -> Option<Station> {
@@ -239,7 +244,7 @@ impl Service {
             of(|figures| figures.n_eff),
             of(|figures| figures.confidence),
         ];
-        (numbers, [Some(self.state()), Some(self.servers.source().as_str())], [self.shape.bytes()])
+        (numbers, [Some(self.state()), Some(self.servers.source().as_str())], [self.distribution.as_deref()])
     }
 }
 
@@ -258,14 +263,6 @@ impl Shape {
         let mut all = self.newest.clone();
         all.merge(&self.before);
         (all.count() >= SHAPE_MIN).then_some(all)
-    }
-
-    fn service_time(&self) -> Option<ServiceTime> {
-        ServiceTime::from_points(&self.known()?.points())
-    }
-
-    fn bytes(&self) -> Option<Vec<u8>> {
-        self.known().map(|known| known.to_bytes())
     }
 }
 
@@ -419,7 +416,7 @@ mod tests {
             servers: numbers[3].unwrap(),
             pooling: numbers[4].unwrap(),
             load_bias: numbers[5].unwrap(),
-            distribution: bytes.as_deref(),
+            distribution: bytes,
             servers_from: texts[1],
             learned_samples: 4000.0,
             model_error: None,
