@@ -51,6 +51,8 @@ pub struct Advice {
     pub startups: BTreeMap<ServiceName, Startups>,
     /// The replicas that they have, and those that were ordered.
     pub capacities: BTreeMap<ServiceName, Capacity>,
+    /// Cores that each of their replicas asks for.
+    pub cores: BTreeMap<ServiceName, f64>,
 }
 
 /// Replicas of a service.

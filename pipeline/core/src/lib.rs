@@ -23,4 +23,5 @@ pub mod schedule;
 pub mod schema;
 pub mod target;
 pub mod time;
+pub mod versions;
 pub mod window;

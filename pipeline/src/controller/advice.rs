@@ -28,6 +28,15 @@ impl Controller {
     /// What is to be told, when it is something else than before.
     pub(super) fn advise(&mut self) -> Option<Effect> {
         let mut advice = of_targets(self.targets.values().map(|target| &*target.spec));
+        for target in self.targets.values() {
+            let cpu = target.observed.as_ref().ok().and_then(|observed| observed.resources.cpu);
+            if let Some(thousandths) = cpu {
+                let service = &target.spec.service;
+                #[expect(clippy::cast_precision_loss, reason = "no machine has so many")]
+                let cores = thousandths as f64 / 1000.0;
+                let _ = advice.cores.insert((service.service_name.clone(), service.service_namespace.clone()), cores);
+            }
+        }
         // Plans are for services that were promised something.
         for (name, target) in self.targets.iter().filter(|(_, target)| target.spec.objective.is_some()) {
             let service = &target.spec.service;

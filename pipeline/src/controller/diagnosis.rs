@@ -21,6 +21,7 @@ use tracescale_core::decide::{Cause, Diagnosis};
 use tracescale_core::proportion::Count;
 use tracescale_core::target::{Objective, TargetName, TargetRef, TargetSpec};
 use tracescale_core::time::Timestamp;
+use tracescale_core::versions::Versions;
 use tracescale_queries::Emission;
 use tracescale_queries::histogram::Histogram;
 
@@ -39,9 +40,6 @@ const MINUTE: Duration = Duration::from_secs(60);
 const MINUTES: usize = 4;
 /// Minutes of which the counts of slow requests are kept, for what was before a change of a rule: two hours.
 const HISTORY: usize = 120;
-/// Versions of a service that are remembered, and for how long after they were last seen: one that comes back later is new.
-const VERSIONS: usize = 16;
-const VERSION_LIMIT: Duration = Duration::from_secs(3600);
 /// Requests per second that callers must account for before it means something that fewer are reported.
 const CALLED_MIN: f64 = 1.0;
 
@@ -78,8 +76,7 @@ struct Service {
     verdict: Option<Verdict>,
     /// Requests that it reports, as a part of those that its callers account for, and when.
     heard: Option<(Timestamp, f64)>,
-    /// When each version was last seen.
-    versions: BTreeMap<String, Timestamp>,
+    versions: Versions,
     deployed_at: Option<Timestamp>,
     instances: Instances,
     /// Slow requests of past minutes, the oldest first.
@@ -232,7 +229,10 @@ impl Diagnoses {
             let versions = ["lowest_version", "highest_version"].into_iter().filter_map(|column| text(rows, column, row));
             for version in versions {
                 for spec in services.of(rows, SERVICE, row) {
-                    self.services.entry(spec.name.clone()).or_default().sees(version, emission.window_end);
+                    let service = self.services.entry(spec.name.clone()).or_default();
+                    if service.versions.see(version, emission.window_end) {
+                        service.deployed_at = Some(emission.window_end);
+                    }
                 }
             }
             if !is_minute {
@@ -255,21 +255,6 @@ impl Diagnoses {
 // === impl Service ===
 
 impl Service {
-    fn sees(&mut self, version: &str, at: Timestamp) {
-        self.versions.retain(|_, seen| at.since(*seen) < VERSION_LIMIT);
-        // The first version that is seen at all was there before us.
-        let is_new = !self.versions.is_empty() && !self.versions.contains_key(version);
-        if is_new {
-            self.deployed_at = Some(at);
-        }
-        let _ = self.versions.insert(version.to_owned(), at);
-        if self.versions.len() > VERSIONS
-            && let Some(oldest) = self.versions.iter().min_by_key(|(_, seen)| **seen).map(|(version, _)| version.clone())
-        {
-            let _ = self.versions.remove(&oldest);
-        }
-    }
-
     fn tidy(&mut self, now: Timestamp) {
         // After the clock stepped back, windows of the future would stand in the way for long.
         self.instances.tidy(now);

@@ -17,11 +17,13 @@ mod posterior;
 mod recent;
 mod servers;
 mod trust;
+mod work;
 
 pub use posterior::{PRIOR_SAMPLES, Posterior, SAMPLES_MAX};
 pub use recent::Recent;
 pub use servers::{Busy, Servers, Source};
 pub use trust::Trust;
+pub use work::{Behind, Work};
 
 use crate::queue::pooling::observed_pooling;
 
@@ -39,15 +41,6 @@ const STEP_MAX: f64 = 0.1;
 const SAMPLES_MIN: f64 = 300.0;
 /// Excess over the service time, as a share of it, below which nothing can be read from it.
 const EXCESS_MIN: f64 = 0.05;
-/// How far apart (as a logarithm) the service times behind a latency may be, depending on how the balancer pools, for a window to
-/// count half: what is read from a busy window depends on what is believed of the balancer.
-const DOUBT: f64 = 0.05;
-/// Requests that a window counts for at most: what quiet windows taught is to outlast the busy hours after them.
-const WINDOW_SAMPLES: f64 = 200.0;
-/// By how much (as a logarithm) a service time must be out of what any balancer explains for the service to be another than before,
-/// and by how many of its own standard errors.
-const SURPRISE: f64 = 0.15;
-const SURPRISE_ERRORS: f64 = 3.0;
 /// Requests that are needed to tell a wrong model; a correction needs [`SAMPLES_MIN`].
 const VERDICT_SAMPLES: f64 = 60.0;
 /// How far a random split is above one pool, as a share of it, for a window to tell them apart fully; nearer, it counts for less.
@@ -63,12 +56,8 @@ const WINDOW_MOST: f64 = 600.0;
 /// What is known of a service beyond its configuration. Plain data, to be stored as it is.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Calibration {
-    /// Mean service time in seconds.
-    pub service_time: Posterior,
-    /// Squared coefficient of variation of the service time.
-    pub service_scv: Posterior,
-    /// Service times of the last windows.
-    pub recent: Recent,
+    /// The service time.
+    pub work: Work,
     /// How far the replicas are from one pool.
     pub pooling: f64,
     /// When pooling was last observed, in seconds.
@@ -98,17 +87,6 @@ pub struct Comparison {
     pub utilization: f64,
 }
 
-/// The service time behind the latency of a window, in seconds ([`crate::sizing::service_time_behind`]).
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Behind {
-    /// As the balancer is believed to pool the replicas.
-    pub service_time: f64,
-    /// If they were one pool.
-    pub pooled: f64,
-    /// If requests were split at random.
-    pub split: f64,
-}
-
 /// What a comparison led to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Feedback {
@@ -132,9 +110,7 @@ impl Calibration {
     #[must_use]
     pub fn new(service_time: f64, service_scv: f64, pooling: f64) -> Self {
         Self {
-            service_time: Posterior::placeholder(service_time),
-            service_scv: Posterior::new(service_scv),
-            recent: Recent::default(),
+            work: Work::new(service_time, service_scv),
             pooling,
             pooling_at: None,
             log_bias: 0.0,
@@ -153,21 +129,6 @@ impl Calibration {
     #[must_use]
     pub fn demoted(&self) -> bool {
         self.trust.demoted
-    }
-
-    /// Learns the service time from a window: the more, the less it depends on what is believed of the balancer, which is in quiet
-    /// windows, or with many servers. What no balancer explains takes half of the say at once. Says whether it did.
-    pub fn observe_service(&mut self, behind: &Behind, scv: f64, samples: f64) -> bool {
-        let doubt = (behind.pooled / behind.split).ln() / DOUBT;
-        let known = self.service_time.value();
-        // Windows with bursts in them make requests longer, but nothing makes them shorter than they are.
-        let usual = self.recent.median(behind.service_time);
-        let surprise = (known / behind.pooled).ln().max((usual.min(behind.split) / known).ln());
-        let weight = samples.min(WINDOW_SAMPLES) / (1.0 + doubt * doubt);
-        if surprise > SURPRISE + SURPRISE_ERRORS * (scv / samples).sqrt() {
-            self.service_time.samples = self.service_time.samples.min(weight);
-        }
-        behind.service_time > 0.0 && self.service_time.observe(usual, weight) && self.service_scv.observe(scv, weight)
     }
 
     /// Learns how the balancer pools the replicas from a window that ended at `at`: an observed latency, and the same as predicted
@@ -318,36 +279,6 @@ mod tests {
             calibration.bias(2000.0 * MINUTE)
         };
         assert!((endless(100.0) - BIAS_MAX).abs() < 1e-9 && (endless(0.22) - BIAS_MIN).abs() < 1e-9);
-    }
-
-    /// Guarantees: a window counts by how little its service time depends on the balancer, and one without a service time not.
-    #[test]
-    fn service_times_count_by_their_certainty() {
-        let quiet = Behind { service_time: 0.065, pooled: 0.065, split: 0.065 };
-        let busy = Behind { service_time: 0.03, pooled: 0.06, split: 0.03 };
-        let mut calibration = Calibration::new(0.05, 1.0, 1.0);
-        assert!(!calibration.observe_service(&Behind { service_time: f64::NAN, ..quiet }, 1.0, 1000.0));
-        assert!(!calibration.observe_service(&Behind { split: 0.0, ..quiet }, 1.0, 1000.0));
-        assert!((calibration.service_time.value() - 0.05).abs() < 1e-12);
-        (0..20).for_each(|_| assert!(calibration.observe_service(&quiet, 2.0, 4000.0)));
-        assert!((calibration.service_time.value() - 0.065).abs() < 0.0005 && (calibration.service_scv.value() - 2.0).abs() < 0.06);
-        // An hour of them changes little; with nothing else to learn from, they are what there is.
-        (0..60).for_each(|_| assert!(calibration.observe_service(&busy, 2.0, 4000.0)));
-        assert!((calibration.service_time.value() - 0.063).abs() < 0.002, "{}", calibration.service_time.value());
-        (0..20_000).for_each(|_| assert!(calibration.observe_service(&busy, 2.0, 4000.0)));
-        assert!((calibration.service_time.value() - 0.031).abs() < 0.001);
-        // Another service in its place is known within minutes.
-        let other = Behind { service_time: 0.2, pooled: 0.2, split: 0.2 };
-        (0..4).for_each(|_| assert!(calibration.observe_service(&other, 2.0, 4000.0)));
-        assert!((calibration.service_time.value() - 0.031).abs() < 0.001, "a burst");
-        (0..8).for_each(|_| assert!(calibration.observe_service(&other, 2.0, 4000.0)));
-        assert!((calibration.service_time.value() - 0.2).abs() < 0.01, "{}", calibration.service_time.value());
-        // So is one with a few requests a minute, if it is slower by more than chance.
-        let mut rare = Calibration::new(0.01, 1.0, 1.0);
-        let slow = Behind { service_time: 0.1, pooled: 0.1, split: 0.1 };
-        (0..200).for_each(|_| assert!(rare.observe_service(&Behind { service_time: 0.01, pooled: 0.01, split: 0.01 }, 1.0, 5.0)));
-        (0..10).for_each(|_| assert!(rare.observe_service(&slow, 1.0, 5.0)));
-        assert!((rare.service_time.value() - 0.1).abs() < 0.015, "{}", rare.service_time.value());
     }
 
     /// Guarantees: pooling moves half the way within its half-life, the slower the less pool and split differ, and never back in

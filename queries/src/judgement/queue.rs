@@ -116,7 +116,7 @@ impl Model for Queues {
     }
 
     fn reads(&self) -> &'static [&'static str] {
-        &["service_summary", "service_self_time", "service_latency", "metric_gauges"]
+        &["service_summary", "service_self_time", "service_latency", "metric_gauges", "workloads"]
     }
 
     fn keys(&self) -> &'static [&'static str] {
@@ -133,11 +133,14 @@ impl Model for Queues {
             window.rows("service_self_time").map(|rows| services(rows).map(|(row, key)| (key, row)).collect()).unwrap_or_default();
         let fetched: BTreeMap<ServiceKey, f64> = window.rows("service_latency").map(fetched_shares).unwrap_or_default();
         let busy = ByService::new(window.rows("metric_gauges").map(utilizations).unwrap_or_default(), summary);
+        let mut versions = window.rows("workloads").map(versions).unwrap_or_default();
         for (row, key) in services(summary) {
             let own = window.rows("service_self_time").zip(own.get(&key).copied());
             let figures = Figures::read(summary, row, own).map(|figures| Figures {
                 busy: busy.get(&key).map(|busy| busy.mean),
                 is_fetched: fetched.get(&key).is_some_and(|share| *share > 0.5),
+                versions: versions.remove(&key).unwrap_or_default(),
+                cores: Advice::of(&self.advice.cores, &key.name, key.namespace.as_deref()).copied(),
                 ..figures
             });
             if window.is_final
@@ -219,6 +222,8 @@ impl Figures {
             instances: number("instances"),
             is_fetched: false,
             busy: None,
+            versions: Vec::new(),
+            cores: None,
             n_eff: number("n_eff"),
             confidence: number("confidence"),
         })
@@ -229,6 +234,17 @@ impl Figures {
 fn fetched_shares(latency: &RecordBatch) -> BTreeMap<ServiceKey, f64> {
     let shares = Column::of(latency, "fetched_share");
     services(latency).filter_map(|(row, key)| Some((key, shares.number(row)?))).collect()
+}
+
+/// Which versions of each service were seen, wherever it runs.
+fn versions(workloads: &RecordBatch) -> BTreeMap<ServiceKey, Vec<String>> {
+    let columns = ["lowest_version", "highest_version"].map(|name| Column::of(workloads, name));
+    let mut versions: BTreeMap<ServiceKey, Vec<String>> = BTreeMap::new();
+    for (row, key) in services(workloads) {
+        let seen = columns.iter().filter_map(|column| column.text(row)).map(str::to_owned);
+        versions.entry(key).or_default().extend(seen);
+    }
+    versions
 }
 
 /// Requests that a replica works on at once, as somebody says.

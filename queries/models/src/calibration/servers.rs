@@ -14,6 +14,8 @@ const SAMPLES_MIN: f64 = 300.0;
 /// How much longer than of late requests may take for servers to be read from utilization: what waits for a burst to be over takes
 /// no processor time, and would pass for servers.
 const CALM: f64 = 1.3;
+/// Requests that a measurement of before a change is worth.
+const RENEWED_SAMPLES: f64 = 30.0;
 /// Seconds between two fits of the load curve.
 const FIT_INTERVAL: f64 = 600.0;
 
@@ -85,20 +87,28 @@ impl Servers {
         }
     }
 
+    /// The service or its replicas are others from now on: what was learned counts until the first window that says something else.
+    pub fn renew(&mut self) {
+        (self.latencies, self.measurements, self.curve) = (Recent::default(), Recent::default(), LoadCurve::default());
+        if let Some(measured) = &mut self.measured {
+            measured.samples = measured.samples.min(RENEWED_SAMPLES);
+        }
+    }
+
     /// Learns from a window, for replicas that share requests as those of the station do.
     pub fn observe(&mut self, window: &Busy, station: &Station) {
         let Busy { at, arrival_rate, replicas, latency, samples, utilization, is_fetched } = *window;
         if !is_fetched {
             self.curve.observe(at, arrival_rate, replicas, latency, samples);
         }
-        let is_calm = latency <= CALM * self.latencies.median(latency) && samples >= SAMPLES_MIN;
+        let is_calm = latency <= CALM * self.latencies.median(latency, Recent::COUNT) && samples >= SAMPLES_MIN;
         let utilization = utilization.filter(|share| is_calm && (UTILIZATION_MIN..=UTILIZATION_MAX).contains(share));
         let behind = |share: f64| {
             let fetched = || Some((arrival_rate * latency / f64::from(replicas) / share).max(1.0));
             if is_fetched { fetched() } else { servers_behind(station, latency, arrival_rate, replicas, share) }
         };
         if let Some(servers) = utilization.and_then(behind).filter(|servers| servers.is_finite()) {
-            let usual = self.measurements.median(servers);
+            let usual = self.measurements.median(servers, Recent::COUNT);
             let _ = self.measured.get_or_insert_with(|| Posterior::placeholder(usual)).observe(usual, samples);
         }
         // Who is told need not fit.
@@ -206,6 +216,13 @@ mod tests {
         servers.say(Some(2.0));
         assert_eq!((servers.value(), servers.source()), (2.0, Source::Said));
         servers.say(None);
+        // Twice the cores.
+        servers.renew();
+        assert!((servers.value() - 4.0).abs() < 0.05);
+        observe(&mut servers, 8.0, 3, 0.5, true);
+        assert!((servers.value() - 8.0).abs() < 0.5, "{}", servers.value());
+        servers.renew();
+        observe(&mut servers, 4.0, 4, 0.5, true);
         assert_eq!(servers.source(), Source::Utilization);
 
         let mut servers = Servers::default();

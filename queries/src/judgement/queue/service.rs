@@ -1,6 +1,7 @@
 //! One service as a queue: what windows teach of it, and what follows for a load.
 
 use tracescale_core::time::Timestamp;
+use tracescale_core::versions::Versions;
 use tracescale_models::calibration::{Behind, Busy, Calibration, Comparison, Servers, Source};
 use tracescale_models::queue::overload::relaxation_time;
 use tracescale_models::sizing::{Objective, Prediction, ServiceTime, Station, predict, safe_utilization, service_time_behind};
@@ -18,6 +19,10 @@ const QUANTILE: f64 = 0.95;
 const POOLING: f64 = 1.0;
 /// The variation of a service that nothing is known of.
 const SCV: f64 = 1.0;
+/// The quantile of requests that are quick in a burst, too.
+const QUICK: f64 = 0.1;
+/// Change of the cores of a replica that makes it another one.
+const RESIZED: f64 = 0.01;
 /// Utilization up to which a prediction is hardly more than the service time, so that comparing it says little unless it is far off.
 const QUIET: f64 = 0.3;
 const FAR_OFF: f64 = 1.5;
@@ -37,6 +42,9 @@ pub(super) struct Service {
     shape: Shape,
     /// What calibration and shape come to.
     service_time: Option<ServiceTime>,
+    /// What it was when it was last learned from.
+    versions: Versions,
+    cores: Option<f64>,
     /// The shape as bytes: rows are asked for more often than it changes.
     distribution: Option<Vec<u8>>,
     /// Utilization at which it keeps its promise.
@@ -65,6 +73,10 @@ pub(super) struct Figures {
     pub(super) is_fetched: bool,
     /// Share of their processors that replicas used, where something measures it.
     pub(super) busy: Option<f64>,
+    /// Versions that were seen: two while one replaces another.
+    pub(super) versions: Vec<String>,
+    /// Cores that a replica asks for, where somebody says.
+    pub(super) cores: Option<f64>,
     pub(super) n_eff: Option<f64>,
     pub(super) confidence: Option<f64>,
 }
@@ -93,7 +105,9 @@ impl Service {
     }
 
     fn of(calibration: Calibration, servers: Servers, shape: Shape) -> Self {
-        let mut service = Self { calibration, servers, shape, service_time: None, distribution: None, safe_utilization: None };
+        let (service_time, distribution, safe_utilization) = (None, None, None);
+        let (versions, cores) = (Versions::default(), None);
+        let mut service = Self { calibration, servers, shape, service_time, versions, cores, distribution, safe_utilization };
         service.conclude();
         service
     }
@@ -101,8 +115,8 @@ impl Service {
     /// A service as its own earlier row shows it.
     pub(super) fn recalled(known: &Known<'_>, mut servers: Servers) -> Self {
         let mut calibration = Calibration::new(known.service_time, known.service_scv, known.pooling);
-        let _ = calibration.service_time.observe(known.service_time, known.learned_samples);
-        let _ = calibration.service_scv.observe(known.service_scv, known.learned_samples);
+        let _ = calibration.work.time.observe(known.service_time, known.learned_samples);
+        let _ = calibration.work.scv.observe(known.service_scv, known.learned_samples);
         calibration.log_bias = known.load_bias.ln();
         calibration.bias_at = Some(seconds(known.end));
         calibration.trust.error = known.model_error;
@@ -118,10 +132,11 @@ impl Service {
     /// Learns from a final window.
     pub(super) fn calibrate(&mut self, end: Timestamp, figures: &Figures, promise: Option<&Promise>) {
         let (at, samples) = (seconds(end), figures.n_eff.unwrap_or_default());
+        self.renew(end, figures);
         let predicted = self.predict(end, figures, true);
         self.learn_servers(at, figures, samples);
         if let Some(behind) = self.behind(figures) {
-            let _ = self.calibration.observe_service(&behind, figures.own_scv.unwrap_or(SCV), samples);
+            let _ = self.calibration.work.observe(at, &behind, figures.own_scv.unwrap_or(SCV), samples);
             let is_undelayed = figures.own_time.is_some_and(|own| own <= UNDELAYED * behind.service_time);
             if let Some(distribution) = figures.own_distribution.as_ref().filter(|_| is_undelayed) {
                 self.shape.observe(distribution);
@@ -136,6 +151,18 @@ impl Service {
         }
         self.conclude();
         self.safe_utilization = promise.and_then(|promise| self.safe_utilization(promise, figures));
+    }
+
+    /// Another version, or other replicas, have to be known anew.
+    fn renew(&mut self, end: Timestamp, figures: &Figures) {
+        // Of two that run side by side, each has to be seen.
+        let news = figures.versions.iter().filter(|version| self.versions.see(version, end)).count();
+        let is_resized = self.cores.zip(figures.cores).is_some_and(|(before, now)| (now / before - 1.0).abs() > RESIZED);
+        self.cores = figures.cores.or(self.cores);
+        if news > 0 || is_resized {
+            self.calibration.work.renew(seconds(end));
+            self.servers.renew();
+        }
     }
 
     /// The highest utilization at which a promise is kept on the replicas of a window.
@@ -157,15 +184,17 @@ impl Service {
     /// The service time behind a window's own time.
     fn behind(&self, figures: &Figures) -> Option<Behind> {
         let (station, replicas, latency) = (self.station()?, figures.replicas()?, figures.own_time?);
+        let quick = figures.own_distribution.as_ref().and_then(|times| times.quantile(QUICK)).filter(|quick| *quick > 0.0);
         if figures.is_fetched {
-            return Some(Behind { service_time: latency, pooled: latency, split: latency });
+            return Some(Behind { service_time: latency, pooled: latency, split: latency, quick });
         }
         let rate = figures.completion_rate.unwrap_or(figures.arrival_rate);
         let behind = |pooling| service_time_behind(&Station { pooling, ..station.clone() }, latency, rate, replicas);
         let split = behind(1.0)?;
         let pooled = if replicas == 1 { split } else { behind(0.0)? };
         let is_split = (station.pooling - 1.0).abs() < 1e-3 || replicas == 1;
-        Some(Behind { service_time: if is_split { split } else { behind(station.pooling)? }, pooled, split })
+        let service_time = if is_split { split } else { behind(station.pooling)? };
+        Some(Behind { service_time, pooled, split, quick: quick.map(|quick| quick * service_time / latency) })
     }
 
     fn compare(&mut self, at: f64, figures: &Figures, samples: f64, predicted: Predicted) {
@@ -181,7 +210,7 @@ impl Service {
 
     /// Puts together what was learned.
     fn conclude(&mut self) {
-        let (mean, scv) = (self.calibration.service_time.value(), self.calibration.service_scv.value());
+        let (mean, scv) = (self.calibration.work.time.value(), self.calibration.work.scv.value());
         let shape = self.shape.known();
         let measured = shape.as_ref().and_then(|shape| ServiceTime::from_points(&shape.points()));
         let scaled = measured.and_then(|measured| measured.scaled(mean / measured.mean()));
@@ -223,7 +252,7 @@ impl Service {
         let predicted = figures.map(|figures| self.predict(end, figures, false)).unwrap_or_default();
         let of = |get: fn(&Figures) -> Option<f64>| figures.and_then(get);
         let (time, servers) = (self.service_time.as_ref(), self.servers.value());
-        let mean = calibration.service_time.value();
+        let mean = calibration.work.time.value();
         let numbers = [
             of(|figures| Some(figures.arrival_rate)),
             Some(mean),
@@ -240,7 +269,7 @@ impl Service {
             predicted.utilization.and_then(|utilization| relaxation_time(mean, servers, utilization)),
             calibration.trust.error,
             Some(if calibration.demoted() { 1.0 } else { 0.0 }),
-            Some(calibration.service_time.samples),
+            Some(calibration.work.time.samples),
             of(|figures| figures.n_eff),
             of(|figures| figures.confidence),
         ];
@@ -281,151 +310,4 @@ impl Figures {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    const WORK: f64 = 0.05;
-
-    /// Exponential work of 50 ms on so many servers.
-    fn truth(servers: f64, pooling: f64) -> Station {
-        Station { pooling, ..Station::new(ServiceTime::from_moments(WORK, 1.0).unwrap(), servers) }
-    }
-
-    /// A window in which so many replicas of `truth` are busy for the share `load` of the time.
-    fn window(truth: &Station, load: f64, replicas: u32, busy: Option<f64>) -> Figures {
-        let arrival_rate = load * truth.servers * f64::from(replicas) / WORK;
-        let Some(Prediction::Stable(stable)) = predict(truth, arrival_rate, replicas) else { panic!("{load}") };
-        let mut own_distribution = Histogram::new();
-        for rank in 0..40_u32 {
-            own_distribution.record(stable.quantile((f64::from(rank) + 0.5) / 40.0).unwrap(), 75.0);
-        }
-        Figures {
-            arrival_rate,
-            completion_rate: Some(arrival_rate),
-            own_time: Some(stable.mean()),
-            own_scv: Some(1.0),
-            own_p95: stable.quantile(QUANTILE),
-            own_distribution: Some(own_distribution),
-            sojourn: Some(stable.mean() + 0.1),
-            instances: Some(f64::from(replicas)),
-            is_fetched: false,
-            busy,
-            n_eff: Some(3000.0),
-            confidence: Some(1.0),
-        }
-    }
-
-    fn told(servers: Option<f64>) -> Servers {
-        let mut known = Servers::default();
-        known.say(servers);
-        known
-    }
-
-    /// A service that learned from windows with such loads, one a minute.
-    fn learned(truth: &Station, servers: Option<f64>, measured: bool, loads: impl Iterator<Item = f64>) -> Service {
-        let mut service = None;
-        for (minute, load) in loads.enumerate() {
-            let figures = window(truth, load, 4, measured.then_some(load));
-            let service = service.get_or_insert_with(|| Service::new(told(servers), &figures).unwrap());
-            let end = Timestamp::from_secs(60 * i64::try_from(minute).unwrap());
-            service.calibrate(end, &figures, Some(&Promise { latency: 0.6, quantile: 0.99 }));
-        }
-        service.unwrap()
-    }
-
-    fn wave(minutes: u32, low: f64, high: f64) -> impl Iterator<Item = f64> {
-        (0..minutes).map(move |minute| low + (high - low) * 0.5 * (1.0 - (f64::from(minute) / 120.0 * std::f64::consts::TAU).cos()))
-    }
-
-    /// Guarantees: a service that is never quiet is not taken for a slower one, from its first window on: its service time is what
-    /// is behind its latencies.
-    #[test]
-    fn the_wait_is_not_taken_for_service() {
-        let truth = truth(2.0, 1.0);
-        for minutes in [1, 120] {
-            let service = learned(&truth, Some(2.0), false, wave(minutes, 0.7, 0.9));
-            let mean = service.calibration.service_time.value();
-            assert!((mean / WORK - 1.0).abs() < 0.02, "{minutes}: {mean}");
-        }
-        let service = learned(&truth, Some(2.0), false, wave(120, 0.7, 0.9));
-        let predicted = service.predict(Timestamp::from_secs(7200), &window(&truth, 0.8, 4, None), false);
-        assert!((predicted.utilization.unwrap() - 0.8).abs() < 0.03, "{predicted:?}");
-        assert!(!service.calibration.demoted() && service.state() == "trusted");
-    }
-
-    /// Guarantees: a balancer that pools replicas is recognised where nobody says so, once loads were low and high, and the service
-    /// time with it.
-    #[test]
-    fn balancers_are_recognised() {
-        let truth = truth(2.0, 0.2);
-        let service = learned(&truth, Some(2.0), false, wave(720, 0.2, 0.85));
-        assert!((service.calibration.pooling - 0.2).abs() < 0.12, "{}", service.calibration.pooling);
-        assert!((service.calibration.service_time.value() / WORK - 1.0).abs() < 0.03);
-    }
-
-    /// Guarantees: where nobody says how many servers a replica has, CPU tells, or else loads that were low and high; an overload
-    /// that was never seen is not invented.
-    #[test]
-    fn servers_are_learned() {
-        let truth = truth(8.0, 1.0);
-        let measured = learned(&truth, None, true, wave(120, 0.3, 0.6));
-        assert_eq!(measured.servers.source(), Source::Utilization);
-        assert!((measured.servers.value() / 8.0 - 1.0).abs() < 0.05, "{}", measured.servers.value());
-        let fitted = learned(&truth, None, false, wave(360, 0.1, 0.9));
-        assert_eq!((fitted.servers.source(), fitted.servers.value()), (Source::LoadCurve, 8.0));
-        assert!((fitted.calibration.service_time.value() / WORK - 1.0).abs() < 0.1);
-        let unknown = learned(&truth, None, false, wave(60, 0.5, 0.6));
-        assert_eq!(unknown.servers.source(), Source::Assumed);
-        let predicted = unknown.predict(Timestamp::from_secs(3600), &window(&truth, 0.55, 4, None), false);
-        assert!(predicted.utilization.unwrap() < 1.0, "{predicted:?}");
-    }
-
-    /// Guarantees: what replicas fetch when they are free has its own time as service time, however busy they are, and their servers
-    /// are what is under way over how busy they are.
-    #[test]
-    fn fetched_messages_do_not_wait() {
-        let truth = truth(2.0, 1.0);
-        let mut service = None;
-        for minute in 0..60 {
-            let window = window(&truth, 0.65, 4, Some(0.65));
-            let figures = Figures { is_fetched: true, own_time: Some(WORK), sojourn: Some(WORK), ..window };
-            let service = service.get_or_insert_with(|| Service::new(told(None), &figures).unwrap());
-            service.calibrate(Timestamp::from_secs(60 * minute), &figures, None);
-        }
-        let service: Service = service.unwrap();
-        assert!((service.calibration.service_time.value() / WORK - 1.0).abs() < 1e-6);
-        assert!((service.servers.value() - 2.0).abs() < 1e-6 && service.state() == "calibrating");
-    }
-
-    /// Guarantees: the distribution of service times is that of requests that did not wait, and predictions have its tail; a
-    /// successor that is told the row knows the same.
-    #[test]
-    fn the_distribution_is_learned() {
-        let points: Vec<(f64, f64)> = vec![(0.02, 0.9), (0.32, 0.1)];
-        let truth = Station::new(ServiceTime::from_points(&points).unwrap(), 8.0);
-        let service = learned(&truth, Some(8.0), false, wave(60, 0.1, 0.3));
-        let time = service.service_time.as_ref().unwrap();
-        assert!((time.quantile(0.85).unwrap() / 0.02 - 1.0).abs() < 0.1 && (time.quantile(0.95).unwrap() / 0.32 - 1.0).abs() < 0.1);
-        let end = Timestamp::from_secs(3600);
-        let (numbers, texts, [bytes]) = service.row(end, None);
-        assert!(service.safe_utilization.is_some_and(|safe| safe > 0.3));
-        let known = Known {
-            end,
-            service_time: numbers[1].unwrap(),
-            service_scv: numbers[2].unwrap(),
-            servers: numbers[3].unwrap(),
-            pooling: numbers[4].unwrap(),
-            load_bias: numbers[5].unwrap(),
-            distribution: bytes,
-            servers_from: texts[1],
-            learned_samples: 4000.0,
-            model_error: None,
-            demoted: false,
-        };
-        let successor = Service::recalled(&known, told(Some(8.0)));
-        assert_eq!(successor.row(end, None).2[0], bytes);
-        assert!((successor.service_time.unwrap().quantile(0.95).unwrap() / 0.32 - 1.0).abs() < 0.1);
-        let busy = learned(&truth, Some(8.0), false, wave(60, 0.9, 0.95));
-        assert_eq!(busy.row(end, None).2, [None]);
-    }
-}
+mod tests;
