@@ -3,7 +3,8 @@
 //! ```text
 //! service_sojourn ─▶ service_forecast ─┐
 //! service_summary ─▶ service_queue ────┼─▶ service_flow ─▶ service_plan ◀─ service_pulse
-//!                    calls ────────────┴─▶ service_cause    metric_gauges ─▶ service_usage
+//!        calls ────▶ service_callees ──┘   metric_gauges ─▶ service_usage
+//!        calls ────▶ service_cause
 //! ```
 
 use std::collections::BTreeMap;
@@ -18,6 +19,7 @@ pub use tracescale_models::control::Startups;
 use crate::model::{Model, Seen};
 use crate::snapshot::Snapshot;
 
+mod callees;
 mod cause;
 mod flow;
 mod forecast;
@@ -89,6 +91,7 @@ pub fn all(settings: &Settings) -> Vec<Box<dyn Model>> {
         Box::new(forecast::Forecasts::new(settings.clock.clone(), settings.holidays.clone())),
         Box::<queue::Queues>::default(),
         Box::<cause::Causes>::default(),
+        Box::<callees::Callees>::default(),
         Box::<flow::Flows>::default(),
         Box::<plan::Plans>::default(),
         Box::<usage::Usages>::default(),

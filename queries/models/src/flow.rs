@@ -2,31 +2,24 @@
 //! doors makes of each service.
 //!
 //! ```text
-//! arrivals, calls ─▶ calls per request (slowly followed) ─┬─▶ rate that callers account for now ─▶ is a service unheard?
-//!                    load from outside ─▶ doors ──────────┴─▶ forecasts at the doors ─▶ announced load of each service
+//! arrivals, calls ─▶ Ratios, slowly followed ──────┬─▶ rate that callers account for now ─▶ is a service unheard?
+//!                    load from outside ─▶ doors ───┴─▶ forecasts at the doors ─▶ announced load of each service
 //! ```
-//!
-//! Calls per request are followed slowly ([`VisitRatio`]) and not at all while a callee fails: a storm of retries must not pass
-//! for demand.
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::control::{FrontDoor, VisitRatio, cascade};
+use crate::control::{FrontDoor, cascade};
 use crate::queue::network::{self, Call};
 
-/// Edges that are followed; of further ones nothing is known.
-const EDGES_MAX: usize = 20_000;
+mod ratios;
+
+pub use ratios::{Ratio, Ratios};
+
 /// Front doors whose forecasts count, those with the most load.
 const DOORS_MAX: usize = 64;
-/// Effective samples of calls below which a minute says nothing of an edge.
-const SAMPLES_MIN: f64 = 30.0;
 /// Requests per second of a caller below which a minute says nothing of its calls.
 const RATE_MIN: f64 = 0.1;
-/// Share of failed calls from which on more calls may be retries.
-const FAILING: f64 = 0.05;
-/// Growth of the calls per request beyond what was usual that, while calls fail, counts as retries.
-const STORM: f64 = 1.1;
-/// Seconds after which an edge without calls is forgotten.
+/// Seconds after which a silent service is forgotten.
 const FORGET: f64 = 86_400.0;
 /// Seconds in which half of what is known of the usual share of calls that are reported is forgotten: far longer than telemetry is
 /// lost, so that a loss does not become usual.
@@ -82,10 +75,9 @@ pub struct Limit<'a> {
     pub growth: f64,
 }
 
-/// What is known of a call graph.
+/// What is known of a call graph beside the calls per request.
 #[derive(Clone, Debug, Default)]
 pub struct Flow {
-    edges: BTreeMap<(String, String), Edge>,
     /// Share of each service's requests that come from outside.
     doors: BTreeMap<String, Door>,
     /// Calls per request of each caller that lead to nobody that is known, as they usually are.
@@ -93,15 +85,6 @@ pub struct Flow {
     /// Requests of each service per call to it, as they usually are: batches of messages are one request for many.
     reported: BTreeMap<String, f64>,
     end: Option<f64>,
-}
-
-#[derive(Clone, Copy, Debug)]
-struct Edge {
-    ratio: VisitRatio,
-    /// Calls per request in the last minute, over the usual ones.
-    amplification: f64,
-    is_storm: bool,
-    seen: f64,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -123,42 +106,14 @@ struct Graph<'a> {
 impl Flow {
     /// Learns from a minute. One that ends before the last one is ignored.
     pub fn learn(&mut self, minute: &Minute) {
-        let passed = self.end.map_or(60.0, |last| minute.end - last);
-        if !(passed > 0.0 && minute.end.is_finite()) {
-            return;
-        }
+        let Some(passed) = passed(self.end, minute.end) else { return };
         self.end = Some(minute.end);
-        // A storm is over when nothing tells of it any more.
-        self.edges.values_mut().for_each(|edge| edge.is_storm = false);
-        for calls in minute.calls.iter().filter(|calls| !calls.to.is_empty()) {
-            self.follow(minute, calls, passed.min(PAUSE_MOST));
-        }
         let called = rates(minute);
-        self.see_doors(minute, &called, passed.min(PAUSE_MOST));
-        self.see_reports(minute, &called, passed.min(PAUSE_MOST));
-        self.edges.retain(|_, edge| minute.end - edge.seen < FORGET);
+        self.see_doors(minute, &called, passed);
+        self.see_reports(minute, &called, passed);
         self.doors.retain(|_, door| minute.end - door.seen < FORGET);
         self.unmatched.retain(|name, _| self.doors.contains_key(name));
         self.reported.retain(|name, _| self.doors.contains_key(name));
-    }
-
-    fn follow(&mut self, minute: &Minute, calls: &Calls, passed: f64) {
-        let caller = minute.arrivals.get(&calls.from).copied().filter(|rate| *rate >= RATE_MIN);
-        let Some(measured) = caller.map(|caller| calls.rate / caller).filter(|ratio| *ratio >= 0.0 && ratio.is_finite()) else { return };
-        if calls.samples.is_nan() || calls.samples < SAMPLES_MIN || calls.from == calls.to {
-            return;
-        }
-        let key = (calls.from.clone(), calls.to.clone());
-        if let Some(edge) = self.edges.get_mut(&key) {
-            edge.seen = minute.end;
-            edge.amplification = if edge.ratio.value() > 0.0 { measured / edge.ratio.value() } else { 1.0 };
-            edge.is_storm = calls.failed >= FAILING && edge.amplification >= STORM;
-            if !edge.is_storm {
-                edge.ratio = edge.ratio.follow(measured, passed);
-            }
-        } else if let Some(ratio) = VisitRatio::new(measured).filter(|_| self.edges.len() < EDGES_MAX) {
-            let _ = self.edges.insert(key, Edge { ratio, amplification: 1.0, is_storm: false, seen: minute.end });
-        }
     }
 
     fn see_reports(&mut self, minute: &Minute, called: &BTreeMap<&str, f64>, passed: f64) {
@@ -187,47 +142,29 @@ impl Flow {
         }
     }
 
-    /// Calls per request of a caller to a callee, as they usually are.
-    #[must_use]
-    pub fn calls_per_request(&self, from: &str, to: &str) -> Option<f64> {
-        self.edges.get(&(from.to_owned(), to.to_owned())).map(|edge| edge.ratio.value())
-    }
-
     /// Share of a service's requests that come from outside of what is observed, 0..1.
     #[must_use]
     pub fn outside(&self, service: &str) -> Option<f64> {
         self.doors.get(service).map(|door| door.share)
     }
 
-    /// By how much the callers of services call them more often than usual while their calls fail: retries, most likely. Services
-    /// of which nothing looks like that are not among them. The load without retries is the rate divided by this.
-    #[must_use]
-    pub fn retries(&self) -> BTreeMap<&str, f64> {
-        let mut retries: BTreeMap<&str, f64> = BTreeMap::new();
-        for ((_, to), edge) in self.edges.iter().filter(|(_, edge)| edge.is_storm) {
-            let most = retries.entry(to).or_default();
-            *most = most.max(edge.amplification);
-        }
-        retries
-    }
-
     /// Requests per second at each service that its callers account for in a window: the calls to it, and those calls that lead to
     /// nobody that is known and usually do not, up to as many as the callers usually make to it; each as many requests as the
     /// service usually reports for a call. Callers that call less account for less.
     #[must_use]
-    pub fn called(&self, window: &Minute) -> BTreeMap<&str, f64> {
+    pub fn called<'a>(&self, window: &Minute, ratios: &'a [Ratio]) -> BTreeMap<&'a str, f64> {
         let lost = unmatched(window);
         let mut measured: BTreeMap<(&str, &str), f64> = BTreeMap::new();
         for calls in window.calls.iter().filter(|calls| calls.rate > 0.0) {
             *measured.entry((&calls.from, &calls.to)).or_default() += calls.rate;
         }
-        let mut called: BTreeMap<&str, f64> = BTreeMap::new();
-        for ((from, to), edge) in &self.edges {
+        let mut called: BTreeMap<&'a str, f64> = BTreeMap::new();
+        for Ratio { from, to, calls_per_request, .. } in ratios {
             let Some(rate) = window.arrivals.get(from).filter(|rate| rate.is_finite() && **rate > 0.0) else { continue };
             let usual = self.unmatched.get(from).copied().unwrap_or(0.0);
             let stray = (lost.get(from).copied().unwrap_or(0.0) - usual).max(0.0) * rate;
             let seen = measured.get(&(from.as_str(), to.as_str())).copied().unwrap_or(0.0);
-            let account = seen.max((seen + stray).min(rate * edge.ratio.value()));
+            let account = seen.max((seen + stray).min(rate * calls_per_request));
             *called.entry(to).or_default() += account * self.reported.get(to).copied().unwrap_or(1.0);
         }
         called
@@ -236,8 +173,8 @@ impl Flow {
     /// Visits of each service per request from outside, whatever door it comes through. Empty without load from outside, and
     /// where calls amplify each other without end.
     #[must_use]
-    pub fn visits(&self) -> BTreeMap<&str, f64> {
-        let graph = self.graph();
+    pub fn visits<'a>(&'a self, ratios: &'a [Ratio]) -> BTreeMap<&'a str, f64> {
+        let graph = self.graph(ratios);
         let outside: Vec<f64> = graph.names.iter().map(|name| self.doors.get(*name).map_or(0.0, |door| door.share * door.rate)).collect();
         let visits = network::traffic(&outside, &graph.calls).map(|traffic| traffic.visits).unwrap_or_default();
         graph.names.iter().copied().zip(visits).collect()
@@ -246,8 +183,8 @@ impl Flow {
     /// The load of each service that forecasts at the front doors lead to, where callers lead to any; `forecasts` by service, of
     /// all its requests, with an upper quantile whose normal deviate is `z`.
     #[must_use]
-    pub fn announced(&self, forecasts: &BTreeMap<String, Announced>, z: f64) -> BTreeMap<&str, Announced> {
-        let graph = self.graph();
+    pub fn announced<'a>(&'a self, ratios: &'a [Ratio], forecasts: &BTreeMap<String, Announced>, z: f64) -> BTreeMap<&'a str, Announced> {
+        let graph = self.graph(ratios);
         let mut reached: BTreeMap<&str, Vec<FrontDoor>> = BTreeMap::new();
         for (door, share, forecast) in self.doors(forecasts) {
             let Some(place) = graph.places.get(door) else { continue };
@@ -259,7 +196,7 @@ impl Flow {
                 reached.entry(name).or_default().push(door);
             }
         }
-        let called: BTreeSet<&str> = self.edges.keys().map(|(_, to)| to.as_str()).collect();
+        let called: BTreeSet<&str> = ratios.iter().filter(|ratio| ratio.is_sure()).map(|ratio| ratio.to.as_str()).collect();
         let announced = |name: &'_ str| {
             let doors = reached.get(name)?;
             let mean = doors.iter().map(|door| door.mean * door.visits).sum();
@@ -271,10 +208,10 @@ impl Flow {
     /// For each front door with load: the service that is the first to saturate when the load of that door grows, and the factor
     /// by which it may grow until then. `utilization` by service, 0..1; services without are not limits.
     #[must_use]
-    pub fn limits(&self, utilization: &BTreeMap<String, f64>) -> BTreeMap<&str, Limit<'_>> {
+    pub fn limits<'a>(&'a self, ratios: &'a [Ratio], utilization: &BTreeMap<String, f64>) -> BTreeMap<&'a str, Limit<'a>> {
         let now: BTreeMap<String, Announced> =
             self.doors.iter().map(|(name, door)| (name.clone(), Announced { mean: door.rate, upper: door.rate })).collect();
-        let graph = self.graph();
+        let graph = self.graph(ratios);
         let mut parts: Vec<(&str, Vec<f64>)> = Vec::new();
         let mut totals = vec![0.0; graph.names.len()];
         for (name, share, door) in self.doors(&now) {
@@ -309,23 +246,27 @@ impl Flow {
         doors
     }
 
-    fn graph(&self) -> Graph<'_> {
+    /// The calls that are known well enough.
+    fn graph<'a>(&'a self, ratios: &'a [Ratio]) -> Graph<'a> {
         let mut places: BTreeMap<&str, usize> = BTreeMap::new();
-        let ends = self.edges.keys().flat_map(|(from, to)| [from.as_str(), to.as_str()]);
+        let sure = || ratios.iter().filter(|ratio| ratio.is_sure());
+        let ends = sure().flat_map(|ratio| [ratio.from.as_str(), ratio.to.as_str()]);
         for name in ends.chain(self.doors.keys().map(String::as_str)) {
             let next = places.len();
             let _ = places.entry(name).or_insert(next);
         }
         let mut names = vec![""; places.len()];
         places.iter().for_each(|(name, place)| names[*place] = name);
-        let call = |((from, to), edge): (&(String, String), &Edge)| Call {
-            from: places[from.as_str()],
-            to: places[to.as_str()],
-            mean: edge.ratio.value(),
-        };
-        let calls = self.edges.iter().map(call).collect();
+        let call = |ratio: &Ratio| Call { from: places[ratio.from.as_str()], to: places[ratio.to.as_str()], mean: ratio.calls_per_request };
+        let calls = sure().map(call).collect();
         Graph { names, places, calls }
     }
+}
+
+/// Seconds since the last minute, as far as they count; `None` for one that is not later.
+fn passed(last: Option<f64>, end: f64) -> Option<f64> {
+    let passed = last.map_or(60.0, |last| end - last);
+    (passed > 0.0 && end.is_finite()).then(|| passed.min(PAUSE_MOST))
 }
 
 /// Calls per second to each service.

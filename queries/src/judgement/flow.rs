@@ -7,9 +7,10 @@ use arrow::array::RecordBatch;
 use arrow::datatypes::Schema;
 use arrow::error::ArrowError;
 use tracescale_core::time::Timestamp;
-use tracescale_models::flow::{Announced, Calls, Flow, Minute};
+use tracescale_models::flow::{Announced, Flow, Minute, Ratio};
 
-use super::rows::{Layout, Rates, ends, seconds, services};
+use super::callees;
+use super::rows::{Layout, Rates, services};
 use crate::model::{Column, Model, Seen};
 
 /// Time between windows that are learned from: windows of a minute that do not overlap.
@@ -39,7 +40,7 @@ pub(super) struct Flows {
 // === impl Flows ===
 
 impl Flows {
-    fn learn(&mut self, window: &Seen<'_>, minute: &Minute) {
+    fn learn(&mut self, window: &Seen<'_>, minute: &Minute, ratios: &[Ratio]) {
         let between = self.learned.map_or(APART, |last| window.end.since(last).max(last.since(window.end)));
         if between < APART || window.rows("calls").is_none() {
             return;
@@ -51,12 +52,12 @@ impl Flows {
         self.learned = Some(window.end);
         self.flow.learn(minute);
         let named = |(name, value): (&str, f64)| (name.to_owned(), value);
-        self.visits = self.flow.visits().into_iter().map(named).collect();
+        self.visits = self.flow.visits(ratios).into_iter().map(named).collect();
         let forecasts = window.newest_final("service_forecast").map(|(_, rows)| forecasts(rows)).unwrap_or_default();
-        let announced = self.flow.announced(&forecasts, P90);
+        let announced = self.flow.announced(ratios, &forecasts, P90);
         self.announced = announced.into_iter().map(|(name, announced)| (name.to_owned(), announced)).collect();
         let busy = window.rows("service_queue").map(utilizations).unwrap_or_default();
-        let limits = self.flow.limits(&busy);
+        let limits = self.flow.limits(ratios, &busy);
         self.limits = limits.into_iter().map(|(name, limit)| (name.to_owned(), (limit.service.to_owned(), limit.growth))).collect();
     }
 }
@@ -67,7 +68,7 @@ impl Model for Flows {
     }
 
     fn reads(&self) -> &'static [&'static str] {
-        &["service_summary", "calls", "service_forecast", "service_queue"]
+        &["service_summary", "calls", "service_callees", "service_forecast", "service_queue"]
     }
 
     fn keys(&self) -> &'static [&'static str] {
@@ -80,14 +81,12 @@ impl Model for Flows {
 
     fn judge(&mut self, window: &Seen<'_>) -> Result<RecordBatch, ArrowError> {
         let rates = Rates::of(window.driver);
-        let heard = |(row, key): (usize, super::rows::ServiceKey)| Some((key.full_name(), rates.get(row)?));
-        let arrivals: BTreeMap<String, f64> = services(window.driver).filter_map(heard).collect();
-        let calls = window.rows("calls").map(edges).unwrap_or_default();
-        let seen = Minute { end: seconds(window.end), arrivals, calls };
+        let seen = callees::minute(window);
+        let ratios = window.rows("service_callees").map(callees::ratios).unwrap_or_default();
         if window.is_final {
-            self.learn(window, &seen);
+            self.learn(window, &seen, &ratios);
         }
-        let (called, retries) = (self.flow.called(&seen), self.flow.retries());
+        let (called, retries) = (self.flow.called(&seen, &ratios), retries(&ratios));
         let mut rows = LAYOUT.rows();
         for (row, key) in services(window.driver) {
             let name = key.full_name();
@@ -112,13 +111,15 @@ impl Model for Flows {
     }
 }
 
-fn edges(calls: &RecordBatch) -> Vec<Calls> {
-    let [rate, samples, failed] = ["call_rate", "n_eff", "error_ratio"].map(|name| Column::of(calls, name));
-    let edge = |(row, from, to)| {
-        let (samples, failed) = (samples.number(row).unwrap_or_default(), failed.number(row).unwrap_or_default());
-        Some(Calls { from, to, rate: rate.number(row)?, samples, failed })
-    };
-    ends(calls).filter_map(edge).collect()
+/// By how much the callers of services call them more often than usual while their calls fail. The load without retries is the
+/// rate divided by this.
+fn retries(ratios: &[Ratio]) -> BTreeMap<&str, f64> {
+    let mut retries: BTreeMap<&str, f64> = BTreeMap::new();
+    for (ratio, factor) in ratios.iter().filter_map(|ratio| Some((ratio, ratio.retry_factor?))) {
+        let most = retries.entry(&ratio.to).or_default();
+        *most = most.max(factor);
+    }
+    retries
 }
 
 fn forecasts(rows: &RecordBatch) -> BTreeMap<String, Announced> {

@@ -181,6 +181,10 @@ async fn the_door_announces_what_is_behind_it() {
         assert!((number(&flow, column, row) - expected).abs() < 0.05 * expected.max(0.2), "{column}: {flow:?}");
     }
     assert!(number(&flow, "announced_p90", 1) >= 12.0 && number(&flow, "growth_most", 0) > 1.5);
+    let callees = rows(&engine, "SELECT * FROM service_callees WHERE window_end = latest()").await;
+    assert_eq!(text(&callees, &["service_name", "callee", "is_sure", "retry_factor"]), ["cart stock 1.0 NULL"]);
+    assert!((number(&callees, "calls_per_request", 0) - 1.0).abs() < 0.02, "{callees:?}");
+    assert!(number(&callees, "calls_per_request_error", 0) < 0.05 && number(&callees, "learned_samples", 0) > 3000.0, "{callees:?}");
     assert!(flow.column_by_name("called_rate").unwrap().is_null(0) && flow.column_by_name("announced").unwrap().is_null(0));
 }
 

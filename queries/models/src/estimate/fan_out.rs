@@ -25,21 +25,23 @@ pub struct FanOut {
     pub traces: usize,
 }
 
-/// Calls per visit as a ratio of sums, with the interval of the ratio (cluster) estimator: traces differ, spans within one do
-/// not vary independently. `None` without visits.
+/// What is kept of many traces, or of other groups of visits that do not depend on each other: minutes, say.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Clusters {
+    visits: f64,
+    calls: f64,
+    visits_squared: f64,
+    visits_by_calls: f64,
+    calls_squared: f64,
+    count: usize,
+}
+
+/// Calls per visit of traces. `None` without visits.
 #[must_use]
 pub fn fan_out(traces: &[TraceCalls]) -> Option<FanOut> {
-    let sum = |of: &dyn Fn(&TraceCalls) -> f64| traces.iter().map(of).sum::<f64>();
-    let visits = sum(&|trace| trace.weight * trace.visits);
-    let calls = sum(&|trace| trace.weight * trace.calls);
-    if !(visits > 0.0 && calls >= 0.0 && (visits + calls).is_finite()) {
-        return None;
-    }
-    let mean = calls / visits;
-    let spread = sum(&|trace| (trace.weight * (trace.calls - mean * trace.visits)).powi(2)).sqrt() / visits;
-    let traces = traces.iter().filter(|trace| trace.visits > 0.0).count();
-    let relative_half_width = (mean > 0.0 && traces > 1).then(|| 1.96 * spread / mean);
-    Some(FanOut { calls_per_visit: mean, relative_half_width, traces })
+    let mut clusters = Clusters::default();
+    traces.iter().for_each(|trace| clusters.add(trace.weight * trace.visits, trace.weight * trace.calls));
+    clusters.fan_out()
 }
 
 /// The largest number of spans that run at the same time: what a fork–join model needs, not the number of children. Spans that
@@ -58,6 +60,43 @@ pub fn width(spans: &[Span]) -> usize {
         most = most.max(open);
     }
     most
+}
+
+// === impl Clusters ===
+
+impl Clusters {
+    /// Adds a group of visits and the calls that they made.
+    pub fn add(&mut self, visits: f64, calls: f64) {
+        self.visits += visits;
+        self.calls += calls;
+        self.visits_squared += visits * visits;
+        self.visits_by_calls += visits * calls;
+        self.calls_squared += calls * calls;
+        self.count += usize::from(visits > 0.0);
+    }
+
+    /// What was added so far counts for a share of what comes.
+    pub fn fade(&mut self, share: f64) {
+        self.visits *= share;
+        self.calls *= share;
+        for sum in [&mut self.visits_squared, &mut self.visits_by_calls, &mut self.calls_squared] {
+            *sum *= share * share;
+        }
+    }
+
+    /// Calls per visit as a ratio of sums, with the interval of the ratio (cluster) estimator: groups differ, what is in one does not
+    /// vary independently. `None` without visits.
+    #[must_use]
+    pub fn fan_out(&self) -> Option<FanOut> {
+        if !(self.visits > 0.0 && self.calls >= 0.0 && (self.visits_squared + self.calls_squared).is_finite()) {
+            return None;
+        }
+        let mean = self.calls / self.visits;
+        let residual = self.calls_squared - 2.0 * mean * self.visits_by_calls + mean * mean * self.visits_squared;
+        let spread = residual.max(0.0).sqrt() / self.visits;
+        let relative_half_width = (mean > 0.0 && self.count > 1).then(|| 1.96 * spread / mean);
+        Some(FanOut { calls_per_visit: mean, relative_half_width, traces: self.count })
+    }
 }
 
 #[cfg(test)]
@@ -94,6 +133,20 @@ mod tests {
         let more: Vec<TraceCalls> = (0..200).map(|index| trace(1.0, f64::from(index % 2))).collect();
         let half = |traces: &[TraceCalls]| fan_out(traces).unwrap().relative_half_width.unwrap();
         assert!((half(&some) / half(&more) - 2.0).abs() < 1e-9);
+    }
+
+    /// Guarantees: groups that fade count less, in the mean and in how sure it is.
+    #[test]
+    fn old_groups_fade() {
+        let mut clusters = Clusters::default();
+        (0..50).for_each(|_| clusters.add(10.0, 10.0));
+        clusters.fade(0.5);
+        (0..25).for_each(|_| clusters.add(10.0, 40.0));
+        let found = clusters.fan_out().unwrap();
+        assert!((found.calls_per_visit - 2.5).abs() < 1e-12 && found.traces == 75);
+        // Σ w² (y − 2.5 x)² = 50 · ¼ · 15² + 25 · 15², over Σ w x = 500.
+        let spread = (12.5 * 225.0 + 25.0 * 225.0_f64).sqrt() / 500.0;
+        assert!((found.relative_half_width.unwrap() - 1.96 * spread / 2.5).abs() < 1e-12);
     }
 
     /// Guarantees: the width is the overlap, not the number; touching and empty spans do not count.

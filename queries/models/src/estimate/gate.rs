@@ -21,8 +21,6 @@ pub const LEAST_SAMPLING: f64 = 0.05;
 pub const FAN_OUT_TRACES: f64 = 200.0;
 /// Relative half-width of a fan-out up to which it is used.
 pub const FAN_OUT_ERROR: f64 = 0.2;
-/// Share of spans without their parent up to which traces are taken as whole.
-pub const MISSING_PARENTS: f64 = 0.05;
 /// Distinct levels of load that a fitted curve needs.
 pub const FIT_LEVELS: f64 = 6.0;
 /// Ratio of the largest to the smallest load that a fitted curve needs.
@@ -47,8 +45,6 @@ pub enum Figure {
     Sampling,
     /// Relative half-width of the fan-out.
     FanOutError,
-    /// Share of spans without their parent.
-    MissingParents,
     /// Distinct levels of load.
     LoadLevels,
     /// Largest over smallest load.
@@ -116,13 +112,10 @@ pub fn use_arrival_scv(samples: Option<f64>, sampling: Option<f64>) -> Gate {
     at_least(Figure::Samples, samples, ARRIVAL_SCV_SAMPLES).and(at_least(Figure::Sampling, sampling, LEAST_SAMPLING))
 }
 
-/// Whether a fan-out may carry a forecast downstream. When closed: the service's own forecast only.
-pub fn use_fan_out(traces: Option<f64>, error: Option<f64>, missing_parents: Option<f64>) -> Gate {
-    at_least(Figure::Samples, traces, FAN_OUT_TRACES).and(at_most(Figure::FanOutError, error, FAN_OUT_ERROR)).and(at_most(
-        Figure::MissingParents,
-        missing_parents,
-        MISSING_PARENTS,
-    ))
+/// Whether a fan-out may carry a forecast downstream: effective samples behind it, and its relative half-width. When closed: the
+/// service's own forecast only.
+pub fn use_fan_out(samples: Option<f64>, error: Option<f64>) -> Gate {
+    at_least(Figure::Samples, samples, FAN_OUT_TRACES).and(at_most(Figure::FanOutError, error, FAN_OUT_ERROR))
 }
 
 /// Whether a fitted scalability curve or number of servers may be used: distinct levels of load, and the largest over the
@@ -242,10 +235,9 @@ mod tests {
         assert!(use_service_scv(Some(3000.0), Some(0.05)).is_open() && use_arrival_scv(Some(10_000.0), Some(1.0)).is_open());
         assert_eq!(failing(use_service_scv(Some(2999.0), Some(1.0))), Some(Figure::Samples));
         assert_eq!(failing(use_arrival_scv(Some(10_000.0), Some(0.049))), Some(Figure::Sampling));
-        assert!(use_fan_out(Some(200.0), Some(0.2), Some(0.05)).is_open());
-        assert_eq!(failing(use_fan_out(Some(199.0), Some(0.2), Some(0.05))), Some(Figure::Samples));
-        assert_eq!(failing(use_fan_out(Some(200.0), Some(0.21), Some(0.05))), Some(Figure::FanOutError));
-        assert_eq!(failing(use_fan_out(Some(200.0), Some(0.2), Some(0.06))), Some(Figure::MissingParents));
+        assert!(use_fan_out(Some(200.0), Some(0.2)).is_open());
+        assert_eq!(failing(use_fan_out(Some(199.0), Some(0.2))), Some(Figure::Samples));
+        assert_eq!(failing(use_fan_out(Some(200.0), Some(0.21))), Some(Figure::FanOutError));
         assert!(use_fit(6, Some(3.0)).is_open());
         assert_eq!((failing(use_fit(5, Some(3.0))), failing(use_fit(6, Some(2.9)))), (Some(Figure::LoadLevels), Some(Figure::LoadRange)));
         assert!(model(Some(0.5)).is_open());
