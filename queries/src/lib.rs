@@ -36,6 +36,7 @@ mod refused;
 mod registry;
 mod relation;
 mod rollup;
+mod scalability;
 mod session;
 mod shape;
 pub mod shipped;

@@ -15,7 +15,7 @@ use datafusion::sql::parser::Statement as DfStatement;
 use datafusion::sql::sqlparser::ast::{Query, Statement};
 
 use crate::attribute::AttributeAccess;
-use crate::{attribute, forecast, histogram, refused};
+use crate::{attribute, forecast, histogram, refused, scalability};
 
 /// Functions that every session knows.
 #[derive(Clone, Debug, Default)]
@@ -30,7 +30,13 @@ impl Functions {
     /// The engine's own functions and those of the caller.
     pub(crate) fn new(scalar: Vec<ScalarUDF>, aggregate: Vec<AggregateUDF>) -> Self {
         let scalar = histogram::scalars().into_iter().chain(attribute::scalars()).chain(scalar).map(Arc::new).collect();
-        let aggregate = histogram::aggregates().into_iter().chain([forecast::aggregate()]).chain(aggregate).map(Arc::new).collect();
+        let aggregate = histogram::aggregates()
+            .into_iter()
+            .chain([forecast::aggregate()])
+            .chain(scalability::aggregates())
+            .chain(aggregate)
+            .map(Arc::new)
+            .collect();
         Self { scalar, aggregate }
     }
 }

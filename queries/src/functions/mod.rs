@@ -5,6 +5,7 @@
 mod number;
 
 use datafusion::logical_expr::ScalarUDF;
+use tracescale_models::estimate::gate;
 use tracescale_models::sizing::function as sizing;
 use tracescale_models::{capacity, confidence, interval};
 
@@ -137,6 +138,25 @@ const FUNCTIONS: &[NumberFunction] = &[
         let [error, utilization] = two(args)?;
         confidence::wait_amplification(error, utilization)
     }),
+    NumberFunction::new("violation_share_low", &["violations", "samples"], |args| {
+        let [violations, samples] = two(args)?;
+        gate::violation_share_low(violations, samples)
+    }),
+    NumberFunction::new("enough_for_rate", &["samples", "error"], |args| {
+        let [samples, error] = two(args)?;
+        Some(from_bool(gate::scale_up_on_rate(Some(samples), Some(error)).is_open()))
+    }),
+    NumberFunction::new("enough_for_latency", &["samples", "violations", "quantile"], |args| match args {
+        [samples @ Some(_), violations @ Some(_), Some(quantile)] => {
+            Some(from_bool(gate::scale_up_on_latency(*samples, *violations, *quantile).is_open()))
+        }
+        _ => None,
+    }),
+    NumberFunction::new("enough_for_scale_down", &["samples", "amplification"], |args| {
+        let [samples, amplification] = two(args)?;
+        Some(from_bool(gate::scale_down(Some(samples), Some(amplification)).is_open()))
+    }),
+    NumberFunction::new("enough_to_model", &["arrival_rate"], |args| Some(from_bool(gate::model(Some(one(args)?)).is_open()))),
     NumberFunction::new("little_residual", &["concurrency", "throughput", "sojourn"], |args| match args {
         [Some(concurrency), Some(throughput), Some(sojourn)] => interval::little_residual(*concurrency, *throughput, *sojourn),
         _ => None,
@@ -200,6 +220,17 @@ mod tests {
         assert!((value("loss_probability(8, 0.1, servers => 1, places => 10)").await.unwrap() - 0.023_492_857_58).abs() < 1e-9);
         assert!((value("relative_half_width(100)").await.unwrap() - 0.2013).abs() < 0.0001);
         assert!((value("effective_samples(5500, 500500)").await.unwrap() - 60.44).abs() < 0.01);
+        assert!((value("violation_share_low(5, 10)").await.unwrap() - 0.187_086).abs() < 1e-6);
+        assert_eq!((value("enough_for_rate(100, 0.2)").await, value("enough_for_rate(99, 0.2)").await), (Some(1.0), Some(0.0)));
+        assert_eq!(
+            (value("enough_for_latency(20, 10, 0.95)").await, value("enough_for_latency(59, 1, 0.95)").await),
+            (Some(1.0), Some(0.0))
+        );
+        assert_eq!(
+            (value("enough_for_scale_down(400, 0.5)").await, value("enough_for_scale_down(400, 0.6)").await),
+            (Some(1.0), Some(0.0))
+        );
+        assert_eq!((value("enough_to_model(0.5)").await, value("enough_to_model(0.4)").await), (Some(1.0), Some(0.0)));
         assert!((value("little_residual(1.5, 10, 0.2)").await.unwrap() + 0.25).abs() < 1e-9);
     }
 

@@ -13,10 +13,6 @@ pub const DOWN_SAMPLES: f64 = 400.0;
 pub const DOWN_AMPLIFICATION: f64 = 0.5;
 /// Samples that a fitted scv of the service time needs.
 pub const SERVICE_SCV_SAMPLES: f64 = 3000.0;
-/// Samples that a fitted scv of the inter-arrival time needs.
-pub const ARRIVAL_SCV_SAMPLES: f64 = 10_000.0;
-/// Sampling probability below which variability cannot be recovered.
-pub const LEAST_SAMPLING: f64 = 0.05;
 /// Traces that a fan-out needs.
 pub const FAN_OUT_TRACES: f64 = 200.0;
 /// Relative half-width of a fan-out up to which it is used.
@@ -37,12 +33,6 @@ pub enum Figure {
     RateError,
     /// Relative error of the wait that follows from that of the utilization.
     Amplification,
-    /// Age of the newest data, seconds.
-    DataAge,
-    /// Instances that should report and do not.
-    MissingInstances,
-    /// Sampling probability.
-    Sampling,
     /// Relative half-width of the fan-out.
     FanOutError,
     /// Distinct levels of load.
@@ -80,36 +70,27 @@ pub fn scale_up_on_rate(samples: Option<f64>, error: Option<f64>) -> Gate {
     at_least(Figure::Samples, samples, UP_SAMPLES).and(at_most(Figure::RateError, error, UP_RATE_ERROR))
 }
 
-/// Whether a latency objective "the share `quantile` within the limit" may scale up: enough samples (of at most 5 min) for that
-/// quantile to exist, or already so many violations that the lower end of the 95 % interval of their share is above 1 − q. When
-/// closed: ignore latency.
-pub fn scale_up_on_latency(samples: u32, violations: u32, quantile: f64) -> Gate {
-    let count = f64::from(samples);
-    if violation_share_low(violations, samples).is_some_and(|low| low > 1.0 - quantile) {
+/// Whether a latency objective "the share `quantile` within the limit" may scale up: enough effective samples (of at most 5 min) for
+/// that quantile to exist, or already so many violations among them that the lower end of the 95 % interval of their share is above
+/// 1 − q. When closed: ignore latency.
+pub fn scale_up_on_latency(samples: Option<f64>, violations: Option<f64>, quantile: f64) -> Gate {
+    let low = samples.zip(violations).and_then(|(samples, violations)| violation_share_low(violations, samples));
+    if low.is_some_and(|low| low > 1.0 - quantile) {
         return Gate::Open;
     }
     let needs = samples_for_quantile(quantile).map_or(f64::INFINITY, |samples| samples + 1.0);
-    at_least(Figure::Samples, Some(count), needs)
+    at_least(Figure::Samples, samples, needs)
 }
 
 /// Whether anything may scale down. `samples`: effective samples of the last 15 min; `amplification`: see
-/// [`crate::confidence::wait_amplification`]; `age` and `age_limit` in seconds; `missing`: instances that do not report. When
-/// closed: hold.
-pub fn scale_down(samples: Option<f64>, amplification: Option<f64>, age: Option<f64>, age_limit: f64, missing: u32) -> Gate {
-    at_least(Figure::Samples, samples, DOWN_SAMPLES)
-        .and(at_most(Figure::Amplification, amplification, DOWN_AMPLIFICATION))
-        .and(at_most(Figure::DataAge, age, age_limit))
-        .and(at_most(Figure::MissingInstances, Some(f64::from(missing)), 0.0))
+/// [`crate::confidence::wait_amplification`]. When closed: hold. Old data and silent instances are the decider's to stop.
+pub fn scale_down(samples: Option<f64>, amplification: Option<f64>) -> Gate {
+    at_least(Figure::Samples, samples, DOWN_SAMPLES).and(at_most(Figure::Amplification, amplification, DOWN_AMPLIFICATION))
 }
 
 /// Whether a fitted scv of the service time may be used. When closed: the larger of 1 and the prior.
-pub fn use_service_scv(samples: Option<f64>, sampling: Option<f64>) -> Gate {
-    at_least(Figure::Samples, samples, SERVICE_SCV_SAMPLES).and(at_least(Figure::Sampling, sampling, LEAST_SAMPLING))
-}
-
-/// Whether a fitted scv of the inter-arrival time may be used. When closed: 1.
-pub fn use_arrival_scv(samples: Option<f64>, sampling: Option<f64>) -> Gate {
-    at_least(Figure::Samples, samples, ARRIVAL_SCV_SAMPLES).and(at_least(Figure::Sampling, sampling, LEAST_SAMPLING))
+pub fn use_service_scv(samples: Option<f64>) -> Gate {
+    at_least(Figure::Samples, samples, SERVICE_SCV_SAMPLES)
 }
 
 /// Whether a fan-out may carry a forecast downstream: effective samples behind it, and its relative half-width. When closed: the
@@ -120,8 +101,10 @@ pub fn use_fan_out(samples: Option<f64>, error: Option<f64>) -> Gate {
 
 /// Whether a fitted scalability curve or number of servers may be used: distinct levels of load, and the largest over the
 /// smallest. When closed: the configured number of servers.
-pub fn use_fit(levels: u32, range: Option<f64>) -> Gate {
-    at_least(Figure::LoadLevels, Some(f64::from(levels)), FIT_LEVELS).and(at_least(Figure::LoadRange, range, FIT_RANGE))
+pub fn use_fit(levels: usize, range: Option<f64>) -> Gate {
+    #[expect(clippy::cast_precision_loss, reason = "levels are few")]
+    let count = levels as f64;
+    at_least(Figure::LoadLevels, Some(count), FIT_LEVELS).and(at_least(Figure::LoadRange, range, FIT_RANGE))
 }
 
 /// Whether a service is large enough for any model (`rate` in requests per second). When closed: its bounds and reactive rules
@@ -130,20 +113,22 @@ pub fn model(rate: Option<f64>) -> Gate {
     at_least(Figure::Requests, rate.map(|rate| rate * 60.0), MODEL_REQUESTS)
 }
 
-/// Lower end of the exact 95 % interval of a share, `events` of `samples`. `None` without samples, or with more events than those.
+/// Lower end of the exact 95 % interval of a share, `events` of `samples`, of which whole ones count. `None` without samples, or with
+/// more events than those.
 #[must_use]
-pub fn violation_share_low(events: u32, samples: u32) -> Option<f64> {
-    if samples == 0 || events > samples {
+pub fn violation_share_low(events: f64, samples: f64) -> Option<f64> {
+    let (events, samples) = (events.floor(), samples.floor());
+    if !(samples >= 1.0 && events >= 0.0 && events <= samples && samples.is_finite()) {
         return None;
     }
-    if events == 0 {
+    if events < 1.0 {
         return Some(0.0);
     }
     // The share at which so many events or more are as rare as the lower tail.
     let (mut low, mut high) = (0.0, 1.0);
     for _ in 0..60 {
         let middle = 0.5 * (low + high);
-        let tail = 1.0 - binomial_cdf(f64::from(events - 1), f64::from(samples), middle);
+        let tail = 1.0 - binomial_cdf(events - 1.0, samples, middle);
         if tail < 0.025 {
             low = middle;
         } else {
@@ -200,41 +185,38 @@ mod tests {
     /// Guarantees: 60 samples for a P95 and 300 for a P99 open the gate; fewer do only when violations are beyond doubt.
     #[test]
     fn up_on_latency() {
-        assert!(scale_up_on_latency(60, 0, 0.95).is_open() && scale_up_on_latency(300, 0, 0.99).is_open());
-        assert_eq!(failing(scale_up_on_latency(59, 0, 0.95)), Some(Figure::Samples));
-        assert_eq!(failing(scale_up_on_latency(299, 5, 0.99)), Some(Figure::Samples));
-        assert!(scale_up_on_latency(20, 10, 0.95).is_open());
-        assert_eq!(failing(scale_up_on_latency(20, 1, 0.95)), Some(Figure::Samples));
-        assert_eq!(failing(scale_up_on_latency(0, 0, 0.95)), Some(Figure::Samples));
-        assert_eq!(failing(scale_up_on_latency(1_000_000, 0, 1.0)), Some(Figure::Samples));
+        assert!(scale_up_on_latency(Some(60.0), Some(0.0), 0.95).is_open() && scale_up_on_latency(Some(300.0), Some(0.0), 0.99).is_open());
+        assert_eq!(failing(scale_up_on_latency(Some(59.0), Some(0.0), 0.95)), Some(Figure::Samples));
+        assert_eq!(failing(scale_up_on_latency(Some(299.0), Some(5.0), 0.99)), Some(Figure::Samples));
+        assert!(scale_up_on_latency(Some(20.0), Some(10.0), 0.95).is_open());
+        assert_eq!(failing(scale_up_on_latency(Some(20.0), Some(1.0), 0.95)), Some(Figure::Samples));
+        assert_eq!(failing(scale_up_on_latency(Some(0.0), Some(0.0), 0.95)), Some(Figure::Samples));
+        assert_eq!(failing(scale_up_on_latency(Some(1_000_000.0), Some(0.0), 1.0)), Some(Figure::Samples));
     }
 
     /// Guarantees: the exact lower limits of a share: 5 of 10 gives 0.187, 10 of 10 gives 0.692, none gives 0.
     #[test]
     fn exact_lower_limits() {
-        for (events, samples, low) in [(5, 10, 0.187_086), (10, 10, 0.691_503), (1, 10, 0.002_529), (0, 10, 0.0)] {
+        for (events, samples, low) in [(5.0, 10.0, 0.187_086), (10.9, 10.95, 0.691_503), (1.0, 10.0, 0.002_529), (0.3, 10.0, 0.0)] {
             assert!((violation_share_low(events, samples).unwrap() - low).abs() < 1e-6, "{events} of {samples}");
         }
-        assert_eq!((violation_share_low(0, 0), violation_share_low(2, 1)), (None, None));
+        assert_eq!((violation_share_low(0.0, 0.0), violation_share_low(2.0, 1.0), violation_share_low(f64::NAN, 1.0)), (None, None, None));
     }
 
-    /// Guarantees: scaling down names the first of its four figures that fails.
+    /// Guarantees: scaling down names the first of its figures that fails.
     #[test]
     fn down() {
-        let gate = |samples, amplification, age, missing| failing(scale_down(Some(samples), Some(amplification), Some(age), 60.0, missing));
-        assert_eq!(gate(400.0, 0.5, 60.0, 0), None);
-        assert_eq!(gate(399.0, 0.5, 60.0, 0), Some(Figure::Samples));
-        assert_eq!(gate(400.0, 0.51, 60.0, 0), Some(Figure::Amplification));
-        assert_eq!(gate(400.0, 0.5, 61.0, 0), Some(Figure::DataAge));
-        assert_eq!(gate(400.0, 0.5, 60.0, 1), Some(Figure::MissingInstances));
+        let gate = |samples, amplification| failing(scale_down(Some(samples), Some(amplification)));
+        assert_eq!(gate(400.0, 0.5), None);
+        assert_eq!(gate(399.0, 0.6), Some(Figure::Samples));
+        assert_eq!(gate(400.0, 0.51), Some(Figure::Amplification));
     }
 
     /// Guarantees: the gates of fitted figures and of small services, at both sides of each limit.
     #[test]
     fn fitted_figures() {
-        assert!(use_service_scv(Some(3000.0), Some(0.05)).is_open() && use_arrival_scv(Some(10_000.0), Some(1.0)).is_open());
-        assert_eq!(failing(use_service_scv(Some(2999.0), Some(1.0))), Some(Figure::Samples));
-        assert_eq!(failing(use_arrival_scv(Some(10_000.0), Some(0.049))), Some(Figure::Sampling));
+        assert!(use_service_scv(Some(3000.0)).is_open());
+        assert_eq!(failing(use_service_scv(Some(2999.0))), Some(Figure::Samples));
         assert!(use_fan_out(Some(200.0), Some(0.2)).is_open());
         assert_eq!(failing(use_fan_out(Some(199.0), Some(0.2))), Some(Figure::Samples));
         assert_eq!(failing(use_fan_out(Some(200.0), Some(0.21))), Some(Figure::FanOutError));

@@ -4,6 +4,7 @@
 //! hardly grows by ever shorter requests; more explain one that grows by ever longer ones. Works with sampled traces too, unlike
 //! [`super::servers`], but only after the load has been low and high.
 
+use super::gate;
 use crate::sizing::{Station, service_time_behind};
 
 /// Levels of load that are told apart: each a quarter more than the one before.
@@ -16,9 +17,6 @@ const HALF_LIFE: f64 = 21_600.0;
 const SAMPLES_MIN: f64 = 300.0;
 /// Requests of a level above which old ones make room.
 const SAMPLES_MAX: f64 = 20_000.0;
-/// Levels that are needed, and how far apart the lowest and the highest must be.
-const LEVELS_MIN: usize = 6;
-const RANGE_MIN: f64 = 3.0;
 /// Numbers of servers that are tried.
 const CANDIDATES: [f64; 15] = [1.0, 2.0, 3.0, 4.0, 6.0, 8.0, 12.0, 16.0, 24.0, 32.0, 48.0, 64.0, 96.0, 128.0, 256.0];
 /// The fewest servers win whose service times spread at most this much more than the best, by a factor and by a share.
@@ -94,8 +92,8 @@ impl LoadCurve {
     pub fn servers(&self, at: f64, station: &Station) -> Option<Shown> {
         let levels: Vec<&Level> = self.levels.iter().filter(|level| level.left(at) >= SAMPLES_MIN).collect();
         let rates = || levels.iter().map(|level| level.rate);
-        let is_wide = rates().fold(0.0, f64::max) >= RANGE_MIN * rates().fold(f64::INFINITY, f64::min);
-        if levels.len() < LEVELS_MIN || !is_wide {
+        let range = rates().fold(0.0, f64::max) / rates().fold(f64::INFINITY, f64::min);
+        if !gate::use_fit(levels.len(), Some(range)).is_open() {
             return None;
         }
         let under_way = levels.iter().map(|level| level.rate * level.latency).fold(1.0, f64::max);

@@ -3,6 +3,7 @@
 use tracescale_core::time::Timestamp;
 use tracescale_core::versions::Versions;
 use tracescale_models::calibration::{Behind, Busy, Calibration, Comparison, Servers, Source};
+use tracescale_models::estimate::gate;
 use tracescale_models::queue::overload::relaxation_time;
 use tracescale_models::sizing::{Objective, Prediction, ServiceTime, Station, predict, safe_utilization, service_time_behind};
 
@@ -210,7 +211,10 @@ impl Service {
 
     /// Puts together what was learned.
     fn conclude(&mut self) {
-        let (mean, scv) = (self.calibration.work.time.value(), self.calibration.work.scv.value());
+        let (mean, fitted) = (self.calibration.work.time.value(), &self.calibration.work.scv);
+        // Few requests seldom have the long ones among them.
+        let is_enough = gate::use_service_scv(Some(fitted.samples)).is_open();
+        let scv = if is_enough { fitted.value() } else { fitted.value().max(SCV) };
         let shape = self.shape.known();
         let measured = shape.as_ref().and_then(|shape| ServiceTime::from_points(&shape.points()));
         let scaled = measured.and_then(|measured| measured.scaled(mean / measured.mean()));

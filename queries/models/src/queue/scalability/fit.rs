@@ -1,11 +1,8 @@
 //! Least squares for the scalability law: a linear start, then Levenberg–Marquardt within the bounds of its parameters.
 
 use super::Scalability;
+use crate::estimate::gate;
 
-/// Distinct numbers of workers that a fit needs.
-const DISTINCT_MIN: usize = 6;
-/// The largest number of workers must be so many times the smallest.
-const RANGE_MIN: f64 = 3.0;
 /// How far beyond the largest observed number a peak is believed.
 const REACH: f64 = 2.0;
 /// Most points.
@@ -40,7 +37,7 @@ pub fn fit(points: &[(f64, f64)]) -> Option<Fit> {
     distinct.sort_by(f64::total_cmp);
     distinct.dedup_by(|a, b| (*a - *b).abs() <= 1e-9 * *b);
     let (least, most) = (*distinct.first()?, *distinct.last()?);
-    if distinct.len() < DISTINCT_MIN || most < RANGE_MIN * least {
+    if !gate::use_fit(distinct.len(), Some(most / least)).is_open() {
         return None;
     }
     let start = linear(points)?;
