@@ -11,8 +11,8 @@ use super::{LEVELS, Levels};
 const GAIN: f64 = 1.6;
 /// The greatest excess that is made up for, in rows of a day: one bad day must not be paid for through weeks.
 const EXCESS_MAX: f64 = 0.45;
-/// How far below its name a level may be, and the highest that it may become. Forecasts get better as they learn, so older rows are too wide
-/// for them, and the order of rows can be needed far below its name.
+/// How far below its name a level may be, and the highest that it may become. Forecasts get better as they learn: where older rows are much
+/// too wide, what is to hold in .9 may have to be read off at .6.
 const LOWERED_MAX: f64 = 0.4;
 const HIGHEST: f64 = 1.1;
 
@@ -132,7 +132,8 @@ mod tests {
         feedback.given(&raised);
         feedback.lost(&raised);
         let given = LEVELS;
-        (feedback.told(&given, &[true; LEVELS.len()]), other.told(&given, &[true; LEVELS.len()]));
+        feedback.told(&given, &[true; LEVELS.len()]);
+        other.told(&given, &[true; LEVELS.len()]);
         assert_eq!(feedback, other);
     }
 }

@@ -32,6 +32,20 @@ fn bounded_memory() {
     assert!((conformal.greatest - 2.0).abs() < 1e-9);
 }
 
+/// Guarantees: after ten days of less, quantiles up to .95 are of those days alone; the highest still knows of the four weeks.
+#[test]
+fn newer_rows_tell_of_lower_levels() {
+    let mut conformal = Conformal::new(28.0, 24.0);
+    for place in 0..28 * 24_u32 {
+        let spread = f64::from(place * 7 % 100) / 100.0;
+        conformal.learn(BASE, 1.0 + if place < 18 * 24 { 4.0 * spread } else { spread }, &LEVELS, &NONE);
+        conformal.feedback = Feedback::new(24.0);
+    }
+    let uppers = conformal.uppers(BASE);
+    assert!((uppers[2] - 1.9).abs() < 0.02 && (uppers[3] - 1.95).abs() < 0.02 && uppers[4] > 4.5, "{uppers:?}");
+    assert_eq!((conformal.recent.0[0].len(), conformal.sorted.0[0].len()), (240, 672));
+}
+
 /// Guarantees: what came above too often raises a level, too rarely lowers it, and quantiles never cross.
 #[test]
 fn levels_are_corrected() {
