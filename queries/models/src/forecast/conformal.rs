@@ -4,9 +4,12 @@
 //! proportion to what is expected; what is mostly nothing and sometimes something varies the same whatever is expected. Which unit holds
 //! for a series, a lead and a level is told by the pinball loss of the quantiles that each would have given.
 
+mod feedback;
+
 use std::collections::VecDeque;
 
 use super::ring::narrow;
+use feedback::Feedback;
 
 /// Quantiles that are kept calibrated.
 pub(super) const LEVELS: [f64; 5] = [0.5, 0.75, 0.9, 0.95, 0.99];
@@ -26,20 +29,19 @@ const KEPT_MAX: f64 = 1024.0;
 const FLOOR: f64 = 0.25;
 /// The greatest distance that is kept, in its unit.
 const ABOVE_MAX: f64 = 1000.0;
-/// How fast a level is corrected when too much or too little came above it (Gibbs and Candès, 2021): per day, shared by the rows of the
-/// day, and the most per row. The share above is wrong in the long run by no more than the level moved: a tenth is worth four tenths of
-/// the rows of one day.
-const CORRECTION: f64 = 0.24;
-const CORRECTION_MAX: f64 = 0.02;
-/// How far below its name a level may be corrected, and the highest that it may become. Recorded series need more than a few points
-/// downwards: forecasts get better as they learn, so older rows are too wide for them.
-const CORRECTED_BOUNDS: (f64, f64) = (0.1, 1.1);
-/// The highest level that is read off the kept rows, and how much wider a quantile becomes for each point that it is corrected beyond:
-/// were the correction cut off there, too much would come above it in the long run.
+/// For how many days a row counts for quantiles up to `RECENT_UP_TO`: the newer ones tell more of tomorrow, but leave too few for the
+/// highest.
+const RECENT_DAYS: f64 = 10.0;
+const RECENT_UP_TO: f64 = 0.95;
+/// The highest level that is read off the kept rows, and how much wider a quantile becomes for each point that it is beyond: were it cut
+/// off there, too much would come above it in the long run.
 const HIGHEST: f64 = 0.995;
-const BEYOND: f64 = 1.0;
+const BEYOND: f64 = 0.3;
 /// For how long the loss of a unit counts: its weight falls to 1/e in so many days.
 const LOSS_DAYS: f64 = 14.0;
+
+/// A level for each quantile.
+pub(super) type Levels = [f64; LEVELS.len()];
 
 /// A forecast that quantiles are measured from.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -54,15 +56,21 @@ pub(super) struct Base {
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct Conformal {
     newest: VecDeque<Row>,
-    sorted: [Vec<f32>; UNITS],
+    sorted: Sorted,
     kept: usize,
+    /// The newest of them alone.
+    recent: Sorted,
+    recent_kept: usize,
     /// The greatest of what came in the kept rows.
     greatest: f64,
-    correction: f64,
-    effective: [f64; LEVELS.len()],
+    feedback: Feedback,
     losses: [[f64; LEVELS.len()]; UNITS],
     loss_memory: f64,
 }
+
+/// How far above their forecasts rows were, in order, in each unit.
+#[derive(Clone, Debug, Default, PartialEq)]
+struct Sorted([Vec<f32>; UNITS]);
 
 /// What came, and how far above its forecast in each unit.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -93,23 +101,36 @@ impl Conformal {
     /// Keeps the rows of so many days, of which so many come a day.
     pub(super) fn new(days: f64, per_day: f64) -> Self {
         #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "clamped")]
-        let kept = (days * per_day).clamp(64.0, KEPT_MAX) as usize;
+        let rows = |days: f64| (days * per_day).clamp(64.0, KEPT_MAX) as usize;
         Self {
             newest: VecDeque::new(),
-            sorted: [const { Vec::new() }; UNITS],
-            kept,
+            sorted: Sorted::default(),
+            kept: rows(days),
+            recent: Sorted::default(),
+            recent_kept: rows(days.min(RECENT_DAYS)),
             greatest: 0.0,
-            correction: (CORRECTION / per_day).min(CORRECTION_MAX),
-            effective: LEVELS,
+            feedback: Feedback::new(per_day),
             losses: [[0.0; LEVELS.len()]; UNITS],
             loss_memory: (-1.0 / (LOSS_DAYS * per_day)).exp(),
         }
     }
 
+    /// The quantiles of a forecast that is to be judged, and their levels, which [`Self::learn`] or [`Self::forget`] is to be called with.
+    pub(super) fn give(&mut self, base: Base) -> ([f64; LEVELS.len()], Levels) {
+        let levels = self.feedback.levels();
+        self.feedback.given(&levels);
+        (self.uppers(base), levels)
+    }
+
+    /// Notes that what was to judge quantiles of these levels did not come.
+    pub(super) fn forget(&mut self, levels: &Levels) {
+        self.feedback.lost(levels);
+    }
+
     /// Learns what came after a forecast, and whether it was above the quantiles given then.
-    pub(super) fn learn(&mut self, base: Base, came: f64, exceeded: &[bool; LEVELS.len()]) {
+    pub(super) fn learn(&mut self, base: Base, came: f64, levels: &Levels, exceeded: &[bool; LEVELS.len()]) {
         if !came.is_finite() {
-            return;
+            return self.forget(levels);
         }
         for unit in 0..UNITS {
             let uppers = self.uppers_in(unit, base);
@@ -120,11 +141,7 @@ impl Conformal {
             }
         }
         self.keep(Row { above: base.above(came).map(narrow), came: narrow(came) });
-        for (place, level) in LEVELS.iter().enumerate() {
-            let surprise = if exceeded[place] { 1.0 } else { 0.0 };
-            let corrected = self.effective[place] + self.correction * (surprise - (1.0 - level));
-            self.effective[place] = corrected.clamp(level - CORRECTED_BOUNDS.0, CORRECTED_BOUNDS.1);
-        }
+        self.feedback.told(levels, exceeded);
     }
 
     /// The quantile of each level for a forecast.
@@ -144,11 +161,12 @@ impl Conformal {
     fn uppers_in(&self, unit: usize, base: Base) -> [f64; LEVELS.len()] {
         #[expect(clippy::cast_precision_loss, reason = "at most a thousand rows")]
         let known = self.newest.len() as f64;
-        let length = base.units()[unit];
+        let (length, levels) = (base.units()[unit], self.feedback.levels());
         std::array::from_fn(|place| {
             let trust = (known / NEEDED[place]).min(1.0);
-            let wider = 1.0 + BEYOND * (self.effective[place] - HIGHEST).max(0.0);
-            let own = self.order(unit, self.effective[place].min(HIGHEST)).map(|above| (above + 1.0) * wider - 1.0);
+            let wider = 1.0 + BEYOND * (levels[place] - HIGHEST).max(0.0);
+            let rows = if LEVELS[place] <= RECENT_UP_TO { &self.recent } else { &self.sorted };
+            let own = rows.order(unit, levels[place].min(HIGHEST)).map(|above| (above + 1.0) * wider - 1.0);
             let above = own.map_or(POOLED[place], |own| trust * own + (1.0 - trust) * POOLED[place]);
             let upper = (base.point + above * length).max(0.0);
             // No further than was ever seen, unless the forecast itself is near that: a wild night in proportion to its forecast says
@@ -159,26 +177,43 @@ impl Conformal {
     }
 
     fn keep(&mut self, row: Row) {
+        if let Some(aged) = self.newest.len().checked_sub(self.recent_kept).and_then(|place| self.newest.get(place)) {
+            self.recent.remove(aged);
+        }
         if self.newest.len() >= self.kept
             && let Some(oldest) = self.newest.pop_front()
         {
-            for (sorted, old) in self.sorted.iter_mut().zip(oldest.above) {
-                sorted.remove(sorted.partition_point(|kept| *kept < old));
-            }
+            self.sorted.remove(&oldest);
             if f64::from(oldest.came) >= self.greatest {
                 self.greatest = self.newest.iter().map(|row| f64::from(row.came)).fold(0.0, f64::max);
             }
         }
         self.newest.push_back(row);
         self.greatest = self.greatest.max(f64::from(row.came));
-        for (sorted, new) in self.sorted.iter_mut().zip(row.above) {
+        self.sorted.insert(&row);
+        self.recent.insert(&row);
+    }
+}
+
+// === impl Sorted ===
+
+impl Sorted {
+    fn insert(&mut self, row: &Row) {
+        for (sorted, new) in self.0.iter_mut().zip(row.above) {
             sorted.insert(sorted.partition_point(|kept| *kept < new), new);
+        }
+    }
+
+    /// Removes a row that was inserted.
+    fn remove(&mut self, row: &Row) {
+        for (sorted, old) in self.0.iter_mut().zip(row.above) {
+            sorted.remove(sorted.partition_point(|kept| *kept < old));
         }
     }
 
     /// The order statistic that at least the share `level` of the next rows is not above, given that they are like those kept.
     fn order(&self, unit: usize, level: f64) -> Option<f64> {
-        let sorted = &self.sorted[unit];
+        let sorted = &self.0[unit];
         #[expect(clippy::cast_precision_loss, clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "at most a thousand rows")]
         let place = (level * (sorted.len() as f64 + 1.0)).ceil() as usize;
         let last = sorted.len().checked_sub(1)?;

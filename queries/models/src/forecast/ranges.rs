@@ -4,7 +4,7 @@
 
 use std::collections::VecDeque;
 
-use super::conformal::{Base, Conformal, LEVELS};
+use super::conformal::{Base, Conformal, LEVELS, Levels};
 use super::history::History;
 use super::lead::rotating;
 use super::ring::narrow;
@@ -32,6 +32,7 @@ struct Given {
     target: i64,
     base: [f32; 2],
     uppers: [f32; LEVELS.len()],
+    levels: Levels,
 }
 
 // === impl Ranges ===
@@ -60,21 +61,25 @@ impl Ranges {
     pub(super) fn resolve(&mut self, step: i64, came: Option<f64>) {
         while self.waiting.front().is_some_and(|given| given.target <= step) {
             let Some(given) = self.waiting.pop_front() else { return };
-            if let Some(came) = came.filter(|_| given.target == step) {
-                let [point, usual] = given.base.map(f64::from);
-                let above = given.uppers.map(|upper| narrow(came) > upper);
-                self.conformal.learn(Base { point, usual }, came, &above);
-            }
+            let Some(came) = came.filter(|_| given.target == step) else {
+                self.conformal.forget(&given.levels);
+                continue;
+            };
+            let [point, usual] = given.base.map(f64::from);
+            let above = given.uppers.map(|upper| narrow(came) > upper);
+            self.conformal.learn(Base { point, usual }, came, &given.levels, &above);
         }
     }
 
     /// Records the quantiles of a forecast for a step.
     pub(super) fn give(&mut self, target: i64, base: Base) {
         while self.waiting.back().is_some_and(|given| given.target >= target) {
-            self.waiting.pop_back();
+            if let Some(given) = self.waiting.pop_back() {
+                self.conformal.forget(&given.levels);
+            }
         }
-        let uppers = self.uppers(base).map(narrow);
-        self.waiting.push_back(Given { target, base: [narrow(base.point), narrow(base.usual)], uppers });
+        let (uppers, levels) = self.conformal.give(base);
+        self.waiting.push_back(Given { target, base: [narrow(base.point), narrow(base.usual)], uppers: uppers.map(narrow), levels });
     }
 
     /// The quantiles of a forecast.
