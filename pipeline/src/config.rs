@@ -10,6 +10,7 @@ use tracescale_core::target::TargetSpec;
 use tracescale_core::time::Timestamp;
 use tracescale_documents::{Documents, Problem, RuleSpec, Settings, Storage};
 use tracescale_ingest as ingest;
+use tracescale_ingest::decode::Declared;
 use tracescale_queries::{Engine, EngineConfig, EngineParts, QueryError, ViewProblem, ViewSource, judgement, shipped, streams};
 use tracescale_sinks::{Clock, Kubernetes, Memory, Sinks, kubernetes};
 
@@ -92,7 +93,13 @@ impl Config {
     /// When the location cannot be understood.
     pub fn recorded(&self) -> anyhow::Result<Source> {
         let location = keeping::location(&self.data_dir, self.storage().archive.location.as_deref())?;
-        Ok(Source::Archive { location, wal_dir: keeping::wal_dir(&self.data_dir) })
+        Ok(Source::Archive { location, wal_dir: keeping::wal_dir(&self.data_dir), sampling: self.sampling().clone() })
+    }
+
+    /// What is declared of spans that do not state their sampling: the same for all who decode requests.
+    #[must_use]
+    pub fn sampling(&self) -> &Declared {
+        &self.receiver.sampling
     }
 
     /// Where our own spans go over OTLP, if anywhere.
@@ -352,6 +359,7 @@ fn receiver(settings: &Settings, listen: &ListenArgs) -> ingest::Config {
         max_request_bytes: receiver.limits.max_request_bytes,
         max_concurrent_requests: receiver.limits.max_concurrent_requests,
         queue_bytes: receiver.limits.queue_bytes,
+        sampling: Declared::new(settings.sampling.probability, settings.sampling.services.clone()),
         acknowledge: ingest::Acknowledge::Kept,
         ..ingest::Config::default()
     }
