@@ -185,6 +185,7 @@ fn diagnosed(diagnosis: &Diagnosis) -> String {
         diagnosis.cause.as_ref().map(|cause| format!("{} ({}) is behind {} of the delay", cause.service, cause.kind, percent(cause.share))),
         diagnosis.futile.map(|futile| format!("more replicas would {}help", if futile { "not " } else { "" })),
         diagnosis.silent.map(|silent| format!("{} of {} ready replicas are silent", silent.instances, silent.ready)),
+        diagnosis.traced.map(|share| format!("spans account for {} of the requests that metrics count", percent(share))),
         diagnosis.deployed_at.map(|at| format!("a new version was first seen at {at}")),
     ];
     figures.into_iter().flatten().collect::<Vec<_>>().join(", ")

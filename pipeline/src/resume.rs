@@ -140,7 +140,7 @@ mod tests {
     use super::*;
 
     const BASE: Timestamp = Timestamp::from_secs(1_767_600_000);
-    const VIEW: &str = "CREATE VIEW load AS SELECT window_start, window_end, count(*) AS samples
+    const VIEW: &str = "CREATE VIEW load AS SELECT window_start, window_end, CAST(sum(adjusted_count) AS BIGINT) AS samples
         FROM TUMBLE(spans, end_time, INTERVAL '5 seconds') GROUP BY window_start, window_end";
 
     fn at(seconds: u64) -> Timestamp {
@@ -176,8 +176,12 @@ mod tests {
     }
 
     async fn resumed(dir: &Path) -> (Wal, Resumed) {
+        resumed_with(dir, &Declared::default()).await
+    }
+
+    async fn resumed_with(dir: &Path, declared: &Declared) -> (Wal, Resumed) {
         let (wal, _) = Wal::open(dir, Options::default()).unwrap();
-        let resumed = resume(&mut engine().await, &mut wal.reader(), wal.first(), &Declared::default()).await.unwrap();
+        let resumed = resume(&mut engine().await, &mut wal.reader(), wal.first(), declared).await.unwrap();
         (wal, resumed)
     }
 
@@ -216,6 +220,16 @@ mod tests {
         wal.append(&entries).unwrap();
         drop(wal);
         assert_eq!(owed(&resumed(dir.path()).await.1), []);
+    }
+
+    /// Guarantees: windows are resumed with what is declared of sampling.
+    #[tokio::test]
+    async fn declared_sampling_holds_for_what_is_resumed() {
+        let dir = tempfile::tempdir().unwrap();
+        let (mut wal, _) = Wal::open(dir.path(), Options::default()).unwrap();
+        wal.append(&[request(3, 3), request(8, 8)]).unwrap();
+        drop(wal);
+        assert_eq!(owed(&resumed_with(dir.path(), &Declared::new(0.1, [])).await.1), [(0, 10, Lsn(2))]);
     }
 
     /// Guarantees: a window that became final because time went on, after the last request, is not owed when it is in the log.
