@@ -227,9 +227,9 @@ mod tests {
     async fn declared_sampling_holds_for_what_is_resumed() {
         let dir = tempfile::tempdir().unwrap();
         let (mut wal, _) = Wal::open(dir.path(), Options::default()).unwrap();
-        wal.append(&[request(3, 3), request(8, 8)]).unwrap();
+        wal.append(&[request(3, 3), request(4, 4), request(20, 20), request(21, 21)]).unwrap();
         drop(wal);
-        assert_eq!(owed(&resumed_with(dir.path(), &Declared::new(0.1, [])).await.1), [(0, 10, Lsn(2))]);
+        assert_eq!(owed(&resumed_with(dir.path(), &Declared::new(0.1, [])).await.1), [(0, 20, Lsn(2))]);
     }
 
     /// Guarantees: a window that became final because time went on, after the last request, is not owed when it is in the log.
