@@ -14,8 +14,7 @@ def compared(spans, points, service):
     counted = defaultdict(dict)
     for ((*key, name, _), start), row in metrics.histograms(points).items():
         rates = counted[tuple(key), start]
-        if row["rate"] is not None:
-            rates[name] = rates.get(name, 0.0) + row["rate"]
+        rates[name] = rates.get(name, 0.0) + row["observations"] / windows.SECONDS
     table = {}
     for at, load in windows.load(spans, service).items():
         rates = counted[at]

@@ -23,7 +23,7 @@ class Sampling(unittest.TestCase):
     def test_of_two_names_the_larger_counts_and_protocols_add_up(self):
         key, start = ("s", None), 60 * NANOS
         rates = {"http.server.request.duration": 8.0, "http.server.duration": 10.0, "rpc.server.duration": 2.0, "db.duration": 9.0}
-        rows = {((*key, name, "s"), start): {"rate": rate} for name, rate in rates.items()}
+        rows = {((*key, name, "s"), start): {"observations": 60 * rate} for name, rate in rates.items()}
         with mock.patch.object(metrics, "histograms", lambda _: rows):
             found = sampling.compared([span(60, 61)], [], lambda one: (one.service, one.namespace))
         row = found[key, start]
