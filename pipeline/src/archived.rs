@@ -11,6 +11,7 @@ use tracescale_archive::{Table, wal};
 use tracescale_core::decide::{Decision, Resize};
 use tracescale_core::schema::{Stream, timestamp};
 use tracescale_core::time::Timestamp;
+use tracescale_ingest::decode::Declared;
 
 use crate::conclusion::{Conclusion, Ending};
 use crate::logged::{self, Alert, Logged, LoggedError};
@@ -38,14 +39,14 @@ pub struct Rows {
 // === impl Rows ===
 
 impl Rows {
-    /// Takes a record of the log.
+    /// Takes a record of the log, with what is declared of sampling.
     ///
     /// # Errors
     /// When it cannot be read.
-    pub fn take(&mut self, entry: &wal::Entry) -> Result<(), LoggedError> {
+    pub fn take(&mut self, entry: &wal::Entry, declared: &Declared) -> Result<(), LoggedError> {
         match logged::read(entry)? {
             Logged::Request(request) => {
-                for (stream, rows) in request.decode()?.batches {
+                for (stream, rows) in request.decode(declared)?.batches {
                     self.add(stream.name(), rows);
                 }
             }

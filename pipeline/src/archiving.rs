@@ -12,6 +12,7 @@ use tokio_util::sync::CancellationToken;
 use tracescale_archive::wal::{Lsn, Reader, WalError};
 use tracescale_archive::{Archive, ArchiveError, Cut, Location, Options, Retention, Store, streams::Ids};
 use tracescale_core::time::Timestamp;
+use tracescale_ingest::decode::Declared;
 
 use crate::archived::Rows;
 use crate::clock;
@@ -54,6 +55,8 @@ pub struct Settings {
     pub every: Duration,
     /// What is kept.
     pub retention: Retention,
+    /// What is declared of spans that do not state their sampling.
+    pub sampling: Declared,
 }
 
 /// The stage's parts.
@@ -230,7 +233,7 @@ impl Archiving {
             };
             next = Lsn(last.lsn.0 + 1);
             for record in &records {
-                if let Err(error) = rows.take(&record.entry) {
+                if let Err(error) = rows.take(&record.entry, &self.settings.sampling) {
                     self.metrics.record_unreadable();
                     tracing::error!(lsn = record.lsn.0, error = %chain(&error), "a record of the write-ahead log cannot be archived");
                 }

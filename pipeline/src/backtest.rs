@@ -102,6 +102,7 @@ async fn setting(args: &BacktestArgs, config: &Config) -> anyhow::Result<Setting
                         args.archive.as_deref().or(config.storage().archive.location.as_deref()),
                     )?,
                     wal_dir: keeping::wal_dir(&config.data_dir),
+                    sampling: config.sampling().clone(),
                 },
             };
             let past = recorded::open(&source, config, PastLimits::default()).await?;

@@ -10,6 +10,7 @@ use tracescale_core::target::TargetSpec;
 use tracescale_core::time::Timestamp;
 use tracescale_documents::{Documents, Problem, RuleSpec, Settings, Storage};
 use tracescale_ingest as ingest;
+use tracescale_ingest::decode::Declared;
 use tracescale_queries::{Engine, EngineConfig, EngineParts, QueryError, ViewProblem, ViewSource, judgement, shipped, streams};
 use tracescale_sinks::{Clock, Kubernetes, Memory, Sinks, kubernetes};
 
@@ -92,7 +93,13 @@ impl Config {
     /// When the location cannot be understood.
     pub fn recorded(&self) -> anyhow::Result<Source> {
         let location = keeping::location(&self.data_dir, self.storage().archive.location.as_deref())?;
-        Ok(Source::Archive { location, wal_dir: keeping::wal_dir(&self.data_dir) })
+        Ok(Source::Archive { location, wal_dir: keeping::wal_dir(&self.data_dir), sampling: self.sampling().clone() })
+    }
+
+    /// What is declared of spans that do not state their sampling: the same for all who decode requests.
+    #[must_use]
+    pub fn sampling(&self) -> &Declared {
+        &self.receiver.sampling
     }
 
     /// Where our own spans go over OTLP, if anywhere.
@@ -264,13 +271,19 @@ impl Config {
     /// A controller of what is described, for a replay.
     #[must_use]
     pub fn controller(&self) -> Controller {
-        Controller::new(self.described(), self.discovery())
+        Controller::new(self.described(), self.discovery()).trusting(self.unsampled())
     }
 
     /// A controller that goes on from what an earlier process wrote down.
     #[must_use]
     pub fn resumed_controller(&self, now: Timestamp, record: RolloutRecord) -> Controller {
-        Controller::resumed(now, self.described(), self.discovery(), record)
+        Controller::resumed(now, self.described(), self.discovery(), record).trusting(self.unsampled())
+    }
+
+    /// Services that people say are not sampled.
+    fn unsampled(&self) -> impl Iterator<Item = String> {
+        let services = self.documents.settings.sampling.services.iter();
+        services.filter(|(_, probability)| **probability >= 1.0).map(|(service, _)| service.clone())
     }
 
     /// Every sink.
@@ -352,6 +365,7 @@ fn receiver(settings: &Settings, listen: &ListenArgs) -> ingest::Config {
         max_request_bytes: receiver.limits.max_request_bytes,
         max_concurrent_requests: receiver.limits.max_concurrent_requests,
         queue_bytes: receiver.limits.queue_bytes,
+        sampling: Declared::new(settings.sampling.probability, settings.sampling.services.clone()),
         acknowledge: ingest::Acknowledge::Kept,
         ..ingest::Config::default()
     }

@@ -269,6 +269,7 @@ impl Console {
             Warning::Rollout { rule, stage: stage @ Stage::Reverted { .. } } => tracing::warn!(%rule, "{}", told(stage)),
             Warning::Rollout { rule, stage } => tracing::info!(%rule, "{}", told(stage)),
             Warning::RuleLate { rule } => tracing::warn!(%rule, "rule is due again before its last evaluation came back"),
+            Warning::Sampling { target, news } => tracing::warn!(%target, "{news}"),
             Warning::SinkFailed { target, error } => {
                 tracing::warn!(%target, kind = error.kind.as_str(), error = %chain(error), "sink failed");
             }

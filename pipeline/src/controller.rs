@@ -47,6 +47,7 @@ mod watch;
 pub use advice::of_targets as advice_of_targets;
 use concert::Concert;
 use diagnosis::Diagnoses;
+pub use diagnosis::Disagreement;
 pub use ruleset::RolloutRecord;
 use ruleset::Ruleset;
 use services::Services;
@@ -212,6 +213,13 @@ impl Controller {
         self
     }
 
+    /// Takes these services at their word: all traces that there should be are there, whatever metrics count.
+    #[must_use]
+    pub fn trusting(mut self, services: impl IntoIterator<Item = String>) -> Self {
+        self.diagnoses.trust(services);
+        self
+    }
+
     /// Goes on from the last decision about a target that an earlier process wrote down, and what became of its order.
     pub fn remember(&mut self, last: &Decision, ended: Option<&Conclusion>) {
         let is_same = |target: &Target| target.spec.reference == last.inputs.target.reference;
@@ -253,7 +261,8 @@ impl Controller {
                 Vec::new()
             }
         };
-        let (warnings, record) = self.ruleset.take_news();
+        let (mut warnings, record) = self.ruleset.take_news();
+        warnings.extend(self.diagnoses.take_news());
         effects.extend(warnings.into_iter().map(Effect::Warn));
         effects.extend(record.map(|record| Effect::Keep(Box::new(record))));
         if tells {

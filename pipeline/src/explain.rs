@@ -5,6 +5,7 @@ use std::process::ExitCode;
 
 use anyhow::Context;
 use tracescale_core::decide::{Decision, Demand, Diagnosis, Proposal, Resize, Scalar};
+use tracescale_ingest::decode::Declared;
 use tracescale_queries::PastLimits;
 
 use crate::archived::DECISIONS;
@@ -49,7 +50,9 @@ pub fn main(args: &ExplainArgs) -> anyhow::Result<ExitCode> {
 
 /// A decision that only the archive still has.
 fn archived(args: &ExplainArgs) -> anyhow::Result<Option<Decision>> {
-    let source = Source::Archive { location: keeping::location(&args.data_dir, None)?, wal_dir: keeping::wal_dir(&args.data_dir) };
+    let location = keeping::location(&args.data_dir, None)?;
+    // Decisions are asked for, no spans.
+    let source = Source::Archive { location, wal_dir: keeping::wal_dir(&args.data_dir), sampling: Declared::default() };
     let name = args.decision.replace('\'', "''");
     let sql = format!("SELECT record FROM decisions WHERE id = '{name}' OR target = '{name}' ORDER BY at DESC LIMIT 1");
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
@@ -182,6 +185,7 @@ fn diagnosed(diagnosis: &Diagnosis) -> String {
         diagnosis.cause.as_ref().map(|cause| format!("{} ({}) is behind {} of the delay", cause.service, cause.kind, percent(cause.share))),
         diagnosis.futile.map(|futile| format!("more replicas would {}help", if futile { "not " } else { "" })),
         diagnosis.silent.map(|silent| format!("{} of {} ready replicas are silent", silent.instances, silent.ready)),
+        diagnosis.traced.map(|share| format!("spans account for {} of the requests that metrics count", percent(share))),
         diagnosis.deployed_at.map(|at| format!("a new version was first seen at {at}")),
     ];
     figures.into_iter().flatten().collect::<Vec<_>>().join(", ")

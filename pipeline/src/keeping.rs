@@ -12,6 +12,7 @@ use tracescale_archive::streams::Ids;
 use tracescale_archive::wal::{self, Entry, Lsn, Recovery, Wal};
 use tracescale_archive::{Location, Options, Retention};
 use tracescale_documents::storage::{self, Storage};
+use tracescale_ingest::decode::Declared;
 use tracescale_queries::Engine;
 
 use crate::archiving::{Archiving, Settings};
@@ -106,11 +107,17 @@ fn archived(wal_dir: &Path) -> u64 {
     fs::read_to_string(wal_dir.join(ARCHIVED_FILE)).ok().and_then(|text| text.trim().parse().ok()).unwrap_or(0)
 }
 
-/// Opens the log, feeds the engine with what it holds, and prepares the stages.
+/// Opens the log, feeds the engine with what it holds, and prepares the stages. All of them decode requests with `sampling`.
 ///
 /// # Errors
 /// When the log or its directory cannot be used, or the archive's location cannot be understood.
-pub async fn open(data_dir: &Path, storage: &Storage, engine: &mut Engine, metrics: &Metrics) -> anyhow::Result<Keeping> {
+pub async fn open(
+    data_dir: &Path,
+    storage: &Storage,
+    sampling: &Declared,
+    engine: &mut Engine,
+    metrics: &Metrics,
+) -> anyhow::Result<Keeping> {
     let dir = wal_dir(data_dir);
     let location = location(data_dir, storage.archive.location.as_deref())?;
     let options = wal_options(storage, engine);
@@ -134,13 +141,14 @@ pub async fn open(data_dir: &Path, storage: &Storage, engine: &mut Engine, metri
     };
     // A log that lost its newest records, to a power failure say, must not give their numbers to others: those are archived.
     wal.skip_to(Lsn(archived(&dir)))?;
-    let resumed = resume::resume(engine, &mut wal.reader(), wal.first()).await.context("resuming from the write-ahead log")?;
+    let resumed = resume::resume(engine, &mut wal.reader(), wal.first(), sampling).await;
+    let resumed = resumed.context("resuming from the write-ahead log")?;
     pay(&mut wal, &resumed)?;
     let shared = Arc::new(Shared::default());
     metrics.keeping(Arc::clone(&shared));
     let (sender, own) = mpsc::channel(OWN);
     let outbox = Outbox::new(sender, Arc::clone(&shared));
-    let settings = archive_settings(location, dir, writer, storage)?;
+    let settings = Settings { sampling: sampling.clone(), ..archive_settings(location, dir, writer, storage)? };
     let archiving = Archiving::new(settings, wal.reader(), Arc::clone(&shared), metrics.clone());
     let answers_first = storage.wal.durability == storage::Durability::None;
     let keep = Keep { wal, answers_first, shared, troubles: Troubles::default() };
@@ -170,7 +178,8 @@ fn archive_settings(location: Location, wal_dir: PathBuf, writer: WriterName, st
         storage::Ids::None => Ids::None,
     };
     let retention = Retention { max_age: Some(archive.keep), max_bytes: Some(archive.bytes_max as u64), ..Retention::default() };
-    Ok(Settings { location, wal_dir, options: Options::new(writer, random()?), ids, every: archive.every, retention })
+    let options = Options::new(writer, random()?);
+    Ok(Settings { location, wal_dir, options, ids, every: archive.every, retention, sampling: Declared::default() })
 }
 
 /// Gives a new log its name, durably: rows archived under a forgotten name would be archived twice.

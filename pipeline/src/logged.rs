@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 use tracescale_archive::wal::{Entry, Lsn};
 use tracescale_core::decide::Decision;
 use tracescale_core::time::Timestamp;
-use tracescale_ingest::decode::{DecodeError, Decoded, Encoding, MAX_BODY, Signal, decode};
+use tracescale_ingest::decode::{Declared, DecodeError, Decoded, Encoding, MAX_BODY, Signal, decode_declared};
 use tracescale_ingest::wire::WireError;
 use tracescale_ingest::{Admitted, Compression, WireBody};
 use tracescale_queries::Emission;
@@ -215,12 +215,12 @@ impl Request {
         self.source.to_canonical().to_string()
     }
 
-    /// Decodes it again: the same rows as when it was received.
+    /// Decodes it again: the same rows as when it was received, where the same is declared of sampling.
     ///
     /// # Errors
     /// When it is damaged.
-    pub fn decode(&self) -> Result<Decoded, LoggedError> {
-        Ok(decode(self.signal, self.encoding, &self.body.open(MAX_BODY)?, self.received_at)?)
+    pub fn decode(&self, declared: &Declared) -> Result<Decoded, LoggedError> {
+        Ok(decode_declared(self.signal, self.encoding, &self.body.open(MAX_BODY)?, self.received_at, declared)?)
     }
 }
 

@@ -14,7 +14,7 @@ use tracescale_archive::{Catalog, Location, Range};
 use tracescale_core::schema::Stream;
 use tracescale_core::time::Timestamp;
 use tracescale_ingest::capture::{Message, Reader};
-use tracescale_ingest::decode::{Decoded, decode};
+use tracescale_ingest::decode::{Declared, Decoded, decode_declared};
 use tracescale_queries::{Past, PastFile, PastLimits, PastTable};
 
 use crate::archived::{self, Rows, nullable, reshaped};
@@ -32,6 +32,8 @@ pub enum Source {
         location: Location,
         /// The log's directory.
         wal_dir: PathBuf,
+        /// What is declared of the sampling of spans in the log.
+        sampling: Declared,
     },
     /// A capture.
     Capture(PathBuf),
@@ -60,13 +62,13 @@ pub async fn open(source: &Source, config: &Config, limits: PastLimits) -> anyho
 /// # Errors
 /// As [`open`].
 pub async fn tables(source: &Source, limits: PastLimits) -> anyhow::Result<Past> {
-    let Source::Archive { location, wal_dir } = source else { return Ok(Past::new(Vec::new(), None, limits)?) };
+    let Source::Archive { location, wal_dir, sampling } = source else { return Ok(Past::new(Vec::new(), None, limits)?) };
     let catalog = Catalog::open(location).await.with_context(|| format!("archive {location}"))?;
     if catalog.writers().is_empty() && !catalog.foreign().await?.is_empty() {
         anyhow::bail!("{location} holds Parquet files and no log that says which of them count; hint: v1/_log was lost, bring it back");
     }
     let mut tables = files(&catalog);
-    add_rows(&mut tables, log_rows(&catalog, wal_dir)?);
+    add_rows(&mut tables, log_rows(&catalog, wal_dir, sampling)?);
     Ok(Past::new(tables.into_values().collect(), Some(catalog.store().objects()), limits)?)
 }
 
@@ -120,7 +122,7 @@ fn merged(known: &SchemaRef, newer: &SchemaRef) -> SchemaRef {
 }
 
 /// What is in the log and not yet in the archive.
-fn log_rows(catalog: &Catalog, wal_dir: &Path) -> anyhow::Result<Rows> {
+fn log_rows(catalog: &Catalog, wal_dir: &Path, sampling: &Declared) -> anyhow::Result<Rows> {
     let mut rows = Rows::default();
     let Some(writer) = keeping::writer(wal_dir)? else { return Ok(rows) };
     let through = catalog.writers().into_iter().find(|info| info.writer == writer).map_or(1, |info| info.through.max(1));
@@ -132,7 +134,7 @@ fn log_rows(catalog: &Catalog, wal_dir: &Path) -> anyhow::Result<Rows> {
         next = Lsn(last.lsn.0 + 1);
         for record in &records {
             bytes += record.entry.body.len();
-            if let Err(error) = rows.take(&record.entry) {
+            if let Err(error) = rows.take(&record.entry, sampling) {
                 tracing::error!(lsn = record.lsn.0, error = %chain(&error), "a record of the write-ahead log is left out");
             }
         }
@@ -148,7 +150,7 @@ async fn capture_rows(path: &Path, config: &Config) -> anyhow::Result<Rows> {
     let (mut engine, _) = config.engine().await.map_err(|problems| anyhow::anyhow!("{} views do not work", problems.len()))?;
     let mut rows = Rows::default();
     let mut now = None;
-    for received in Capture::open(path)? {
+    for received in Capture::open(path, config.sampling().clone())? {
         let Received { at, decoded } = received?;
         for emission in windows::step(&mut engine, now, at).await? {
             rows.add(&emission.view, emission.rows);
@@ -179,23 +181,24 @@ pub struct Received {
 pub struct Capture {
     path: PathBuf,
     reader: Reader<File>,
+    sampling: Declared,
     now: Option<Timestamp>,
 }
 
 // === impl Capture ===
 
 impl Capture {
-    /// Opens a capture.
+    /// Opens a capture, with what is declared of sampling.
     ///
     /// # Errors
     /// When it cannot be opened.
-    pub fn open(path: &Path) -> anyhow::Result<Self> {
+    pub fn open(path: &Path, sampling: Declared) -> anyhow::Result<Self> {
         let file = File::open(path).with_context(|| format!("capture {}", path.display()))?;
-        Ok(Self { path: path.to_owned(), reader: Reader::new(file), now: None })
+        Ok(Self { path: path.to_owned(), reader: Reader::new(file), sampling, now: None })
     }
 
     fn receive(&mut self, message: &Message) -> anyhow::Result<Option<Received>> {
-        let decoded = decode(message.signal, message.encoding, &message.body, Timestamp::EPOCH);
+        let decoded = decode_declared(message.signal, message.encoding, &message.body, Timestamp::EPOCH, &self.sampling);
         let mut decoded = decoded.with_context(|| format!("capture {}", self.path.display()))?;
         let Some(newest) = decoded.newest_time() else { return Ok(None) };
         let at = self.now.map_or(newest, |now| now.max(newest));

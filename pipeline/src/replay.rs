@@ -13,7 +13,7 @@ use std::time::Duration;
 use anyhow::Context;
 use tracescale_core::time::Timestamp;
 use tracescale_ingest::capture::Reader;
-use tracescale_ingest::decode::{Signal, decode};
+use tracescale_ingest::decode::{Declared, Encoding, Signal, decode_declared};
 use tracescale_sinks::Sinks;
 
 use crate::actuator::{self, Job};
@@ -42,6 +42,7 @@ struct Replay<'a> {
     pace: Pace,
     totals: Totals,
     metrics: Metrics,
+    sampling: &'a Declared,
     file: &'a Path,
 }
 
@@ -87,6 +88,7 @@ pub async fn run(config: &Config, file: &Path, speed: Speed, mut console: Consol
         pace: Pace { speed, origin: None, now },
         totals: Totals::default(),
         metrics,
+        sampling: config.sampling(),
         file,
     };
     for message in reader {
@@ -106,8 +108,9 @@ pub async fn run(config: &Config, file: &Path, speed: Speed, mut console: Consol
 // === impl Replay ===
 
 impl Replay<'_> {
-    async fn take(&mut self, signal: Signal, encoding: tracescale_ingest::decode::Encoding, body: &[u8]) -> anyhow::Result<()> {
-        let mut decoded = decode(signal, encoding, body, self.pace.now()).with_context(|| format!("capture {}", self.file.display()))?;
+    async fn take(&mut self, signal: Signal, encoding: Encoding, body: &[u8]) -> anyhow::Result<()> {
+        let decoded = decode_declared(signal, encoding, body, self.pace.now(), self.sampling);
+        let mut decoded = decoded.with_context(|| format!("capture {}", self.file.display()))?;
         self.totals.requests += 1;
         self.totals.rejected += decoded.rejected;
         match signal {

@@ -9,6 +9,7 @@
 
 use tracescale_archive::wal::{Lsn, Reader};
 use tracescale_core::time::Timestamp;
+use tracescale_ingest::decode::Declared;
 use tracescale_queries::{Emission, Engine};
 
 use crate::logged::{self, Logged};
@@ -44,11 +45,11 @@ impl Resumed {
     }
 }
 
-/// Feeds the engine with what the log has of its look-back time.
+/// Feeds the engine with what the log has of its look-back time, with what is declared of sampling.
 ///
 /// # Errors
 /// When the log cannot be read, or the engine fails.
-pub async fn resume(engine: &mut Engine, log: &mut Reader, first: Lsn) -> anyhow::Result<Resumed> {
+pub async fn resume(engine: &mut Engine, log: &mut Reader, first: Lsn, declared: &Declared) -> anyhow::Result<Resumed> {
     let Some((begin, newest)) = span(log, first)? else { return Ok(Resumed::nothing()) };
     let from = newest - engine.look_back();
     let mut resumed = Resumed::nothing();
@@ -72,7 +73,7 @@ pub async fn resume(engine: &mut Engine, log: &mut Reader, first: Lsn) -> anyhow
                     continue;
                 }
             };
-            let decoded = match request.decode() {
+            let decoded = match request.decode(declared) {
                 Ok(decoded) => decoded,
                 Err(error) => {
                     tracing::error!(lsn = record.lsn.0, error = %chain(&error), "a request of the write-ahead log is left out");
@@ -139,7 +140,7 @@ mod tests {
     use super::*;
 
     const BASE: Timestamp = Timestamp::from_secs(1_767_600_000);
-    const VIEW: &str = "CREATE VIEW load AS SELECT window_start, window_end, count(*) AS samples
+    const VIEW: &str = "CREATE VIEW load AS SELECT window_start, window_end, CAST(sum(adjusted_count) AS BIGINT) AS samples
         FROM TUMBLE(spans, end_time, INTERVAL '5 seconds') GROUP BY window_start, window_end";
 
     fn at(seconds: u64) -> Timestamp {
@@ -175,8 +176,12 @@ mod tests {
     }
 
     async fn resumed(dir: &Path) -> (Wal, Resumed) {
+        resumed_with(dir, &Declared::default()).await
+    }
+
+    async fn resumed_with(dir: &Path, declared: &Declared) -> (Wal, Resumed) {
         let (wal, _) = Wal::open(dir, Options::default()).unwrap();
-        let resumed = resume(&mut engine().await, &mut wal.reader(), wal.first()).await.unwrap();
+        let resumed = resume(&mut engine().await, &mut wal.reader(), wal.first(), declared).await.unwrap();
         (wal, resumed)
     }
 
@@ -200,7 +205,7 @@ mod tests {
         let mut predecessor = engine().await;
         for record in wal.reader().read(Lsn::FIRST, READ_BYTES).unwrap() {
             let Logged::Request(request) = logged::read(&record.entry).unwrap() else { panic!("not a request") };
-            predecessor.push("sender", request.decode().unwrap().batches, request.received_at()).await.unwrap();
+            predecessor.push("sender", request.decode(&Declared::default()).unwrap().batches, request.received_at()).await.unwrap();
         }
         let emissions = predecessor.advance(at(8)).await.unwrap();
         let kept = emissions.iter().find(|emission| emission.is_final && emission.window_end == at(5)).unwrap();
@@ -215,6 +220,16 @@ mod tests {
         wal.append(&entries).unwrap();
         drop(wal);
         assert_eq!(owed(&resumed(dir.path()).await.1), []);
+    }
+
+    /// Guarantees: windows are resumed with what is declared of sampling.
+    #[tokio::test]
+    async fn declared_sampling_holds_for_what_is_resumed() {
+        let dir = tempfile::tempdir().unwrap();
+        let (mut wal, _) = Wal::open(dir.path(), Options::default()).unwrap();
+        wal.append(&[request(3, 3), request(4, 4), request(20, 20), request(21, 21)]).unwrap();
+        drop(wal);
+        assert_eq!(owed(&resumed_with(dir.path(), &Declared::new(0.1, [])).await.1), [(0, 20, Lsn(2))]);
     }
 
     /// Guarantees: a window that became final because time went on, after the last request, is not owed when it is in the log.

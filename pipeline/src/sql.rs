@@ -103,7 +103,11 @@ fn source(args: &SqlArgs, config: &Config) -> anyhow::Result<Source> {
         return Ok(Source::Capture(capture.clone()));
     }
     let configured = args.archive.as_deref().or(config.storage().archive.location.as_deref());
-    Ok(Source::Archive { location: keeping::location(&config.data_dir, configured)?, wal_dir: keeping::wal_dir(&config.data_dir) })
+    Ok(Source::Archive {
+        location: keeping::location(&config.data_dir, configured)?,
+        wal_dir: keeping::wal_dir(&config.data_dir),
+        sampling: config.sampling().clone(),
+    })
 }
 
 /// Runs one statement and writes what it gives. `None` when the statement is wrong, which the user was told.

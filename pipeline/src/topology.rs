@@ -86,7 +86,7 @@ pub async fn live(config: Config, mut console: Console) -> anyhow::Result<()> {
     recall::decisions(&mut controller, &config.data_dir);
     recall::recall(&mut engine, &mut controller, &config.recorded()?, clock::now()).await;
     let Keeping { keep, archiving, outbox, own, windows } =
-        keeping::open(&config.data_dir, config.storage(), &mut engine, &metrics).await?;
+        keeping::open(&config.data_dir, config.storage(), config.sampling(), &mut engine, &metrics).await?;
     let (advice_in, advice) = watch::channel(Advice::default());
     let windows =
         Windows { engine, metrics: metrics.clone(), failing: ViewTroubles::default(), keeping: Some(windows), advice: Some(advice) };

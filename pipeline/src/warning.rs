@@ -11,6 +11,7 @@ use tracescale_core::target::TargetName;
 use tracescale_core::time::Timestamp;
 use tracescale_sinks::SinkError;
 
+use crate::controller::Disagreement;
 use crate::logged::Alert;
 use crate::rules::RuleFailure;
 
@@ -56,6 +57,13 @@ pub enum Warning {
         rule: RuleName,
         /// The stage that it is in now.
         stage: Stage,
+    },
+    /// Spans account for far fewer requests of a target's service than its metrics count, or for far more.
+    Sampling {
+        /// The target.
+        target: TargetName,
+        /// How far they are apart.
+        news: Disagreement,
     },
     /// A sink refused or failed.
     SinkFailed {
@@ -120,6 +128,10 @@ impl Warning {
             Self::Rollout { rule, stage } => {
                 let kind = if matches!(stage, Stage::Reverted { .. }) { "rule_reverted" } else { "rule_rollout" };
                 alert(kind, rule.as_str(), told(stage))
+            }
+            Self::Sampling { target, news } => {
+                let kind = if news.is_sampled() { "traces_sampled" } else { "traces_overcounted" };
+                alert(kind, target.as_str(), news.to_string())
             }
             Self::SinkFailed { target, error } => {
                 alert("sink_failed", target.as_str(), format!("{}: {}", error.kind.as_str(), chain(error)))

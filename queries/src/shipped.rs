@@ -25,6 +25,7 @@ pub const VIEWS: &[(&str, &str)] = &[
     view!("service_latency"),
     view!("service_load"),
     view!("service_pulse"),
+    view!("service_sampling"),
     view!("service_self_time"),
     view!("service_sojourn"),
     view!("service_summary"),

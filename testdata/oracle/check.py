@@ -27,6 +27,7 @@ import capture  # noqa: E402
 import generated  # noqa: E402
 import metrics  # noqa: E402
 import paths  # noqa: E402
+import sampling  # noqa: E402
 import windows  # noqa: E402
 
 SHOWN = 20
@@ -46,7 +47,7 @@ OWN = Path(__file__).with_name("sojourn.sql")
 
 @dataclass(frozen=True)
 class View:
-    """Key columns, how the rows are computed from spans or from metric points, the columns that there must be, and the length of a window."""
+    """Key columns, how the rows are computed from spans, from metric points or from both, the columns that there must be, and the length of a window."""
 
     keys: tuple
     of: str
@@ -89,6 +90,7 @@ VIEWS = {
     "service_self_time": View(SERVICE, "spans", lambda spans: windows.own_work(spans, service), ("samples", "mean", "p99")),
     "service_critical_path": View(ROOTED, "spans", lambda spans: paths.critical_path(spans, service, operation), ("samples", "path_share", "usual_share", "slow_share", "excess")),
     "service_summary": View(SERVICE, "spans", lambda spans: windows.summary(spans, service), ("samples", "arrival_rate", "p99", "self_time", "service_time", "offered_load")),
+    "service_sampling": View(SERVICE, "both", lambda both: sampling.compared(*both, service), ("samples", "measured_rate", "span_rate", "traced_share", "measured_by")),
     "service_pulse": View(SERVICE, "spans", lambda spans: windows.pulse(spans, service), ("samples", "completion_rate", "mean", "n_eff"), windows.PULSE),
     "service_sojourn": View(SERVICE, "spans", lambda spans: windows.sojourn(spans, service), ("samples", "requests", "errors", "n_eff")),
     "sojourn_distribution": View(SERVICE, "spans", lambda spans: windows.distribution(spans, service), ("counted", "p50", "p90", "p99", "share_above_100ms")),
@@ -182,6 +184,7 @@ def kind(point):
 def check(path, lines, problems):
     """Compares the rows of one replay; the number of windows expected by view."""
     seen = {"spans": list(capture.spans(path)), "points": list(capture.points(path))}
+    seen["both"] = seen["spans"], seen["points"]
     entries = [span for span in seen["spans"] if span.is_entry]
     of_kinds = ", ".join(f"{count} {name}" for name, count in sorted(Counter(map(kind, seen["points"])).items()))
     found = final_rows(lines, problems)

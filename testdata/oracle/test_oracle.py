@@ -3,9 +3,12 @@
 import math
 import unittest
 from types import SimpleNamespace
+from unittest import mock
 
 import capture
+import metrics
 import paths
+import sampling
 import windows
 from windows import NANOS
 
@@ -14,6 +17,19 @@ def span(start, end, weight=1.0, is_error=False, service="s", kind="SERVER", id=
     times = {"start": int(start * NANOS), "end": int(end * NANOS)}
     about = {"service": service, "namespace": None, "instance": "i", "attributes": {}, "trace": b"t", "is_entry": kind in ("SERVER", "CONSUMER")}
     return SimpleNamespace(**times, **(about | more), weight=weight, is_error=is_error, kind=kind, id=id, parent=parent)
+
+
+class Sampling(unittest.TestCase):
+    def test_of_two_names_the_larger_counts_and_protocols_add_up(self):
+        key, start = ("s", None), 60 * NANOS
+        rates = {"http.server.request.duration": 8.0, "http.server.duration": 10.0, "rpc.server.duration": 2.0, "db.duration": 9.0}
+        rows = {((*key, name, "s"), start): {"observations": 60 * rate} for name, rate in rates.items()}
+        with mock.patch.object(metrics, "histograms", lambda _: rows):
+            found = sampling.compared([span(60, 61)], [], lambda one: (one.service, one.namespace))
+        row = found[key, start]
+        self.assertEqual((row["measured_rate"], row["measured_by"]), (12.0, "http.server.duration and rpc.server.duration"))
+        self.assertAlmostEqual(row["traced_share"], 1 / 60 / 12)
+        self.assertIsNone(found[key, 55 * NANOS]["traced_share"])
 
 
 class Windows(unittest.TestCase):

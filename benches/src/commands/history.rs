@@ -17,6 +17,7 @@ use tracescale_benches::measure::{self, Elapsed, Spread, Table, float, nanos_per
 use tracescale_benches::spans::{Batches, SYSTEM};
 use tracescale_core::schema::Stream;
 use tracescale_core::time::Timestamp;
+use tracescale_ingest::decode::Declared;
 use tracescale_queries::{Past, PastLimits};
 
 use super::archive::{commit, open};
@@ -141,7 +142,8 @@ fn hours(args: &Args, folder: &Path, writer: usize, writers: usize) -> Result<()
 
 async fn queries(args: &Args, folder: &Path) -> Result<Table> {
     let binary = super::server::binary(args.binary.as_deref())?;
-    let source = Source::Archive { location: Location::Local(folder.to_owned()), wal_dir: folder.join(NO_LOG) };
+    let source =
+        Source::Archive { location: Location::Local(folder.to_owned()), wal_dir: folder.join(NO_LOG), sampling: Declared::default() };
     let opening = measure::instant();
     let past = recorded::tables(&source, PastLimits::default()).await?;
     println!("catalogue read in {:.0} ms\n", opening.elapsed().as_secs_f64() * 1e3);

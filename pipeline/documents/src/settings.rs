@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use crate::models::{self, Models};
 use crate::reader::{At, Fields, Reader};
+use crate::sampling::{self, Sampling};
 use crate::storage::{self, Storage};
 
 /// All settings.
@@ -21,6 +22,8 @@ pub struct Settings {
     pub discovery: Discovery,
     /// What is kept of the telemetry.
     pub storage: Storage,
+    /// How spans were sampled that do not say so.
+    pub sampling: Sampling,
     /// What the models are told.
     pub models: Models,
     /// Where files are kept; `None` is a directory of the caller's choice.
@@ -133,6 +136,7 @@ impl Default for Settings {
             },
             discovery: Discovery { enabled: true, act: false, namespaces: Vec::new(), max_targets: 10_000 },
             storage: Storage::default(),
+            sampling: Sampling::default(),
             models: Models::default(),
             data_dir: None,
         }
@@ -214,6 +218,7 @@ pub(crate) fn read(reader: &mut Reader, spec: &At<'_>) -> (Settings, Vec<FileRef
         fields.finish(reader);
     }
     storage::read(reader, &mut fields, &mut settings.storage);
+    settings.sampling = sampling::read(reader, &mut fields);
     settings.models = models::read(reader, &mut fields);
     settings.data_dir = fields.take(reader, "dataDir").and_then(|at| reader.text(&at).map(PathBuf::from));
     fields.finish(reader);

@@ -84,6 +84,9 @@ fn every_field_is_read() {
     assert_eq!(settings.receiver.limits.max_request_bytes, 32 << 20);
     assert_eq!(settings.windows.lateness, Duration::from_secs(20));
     assert_eq!(settings.discovery.namespaces, ["shop"]);
+    let services = settings.sampling.services.iter().map(|(service, probability)| format!("{service} {probability}"));
+    assert_eq!(services.collect::<Vec<_>>(), ["cart.v2 1", "checkout 0.1"]);
+    assert!((settings.sampling.probability - 0.5).abs() < 1e-12);
     // One hour ahead of UTC on a winter's day.
     assert_eq!(settings.models.local_seconds(tracescale_core::time::Timestamp::from_secs(1_767_225_600)), 1_767_225_600 + 3600);
     assert_eq!(settings.models.holidays.iter().copied().collect::<Vec<_>>(), [20_812, 20_819]);
@@ -350,6 +353,24 @@ proptest! {
             Err(problems) => prop_assert!(!problems.is_empty() && problems.iter().all(|problem| !problem.to_string().is_empty())),
         }
     }
+}
+
+/// Guarantees: what is no probability is told with its service, its value and what to write, one as a percentage too.
+#[test]
+fn probabilities_are_checked() {
+    let head = "apiVersion: tracescale.io/v1alpha1\nkind: Settings\nspec:\n  sampling:\n";
+    let found = problems(&format!("{head}    probability: 0\n    services: {{checkout: 10, pay.v2: 1%, web: 1, db: -0.5, odd: .nan}}\n"));
+    let told: Vec<_> = found.iter().map(|problem| (problem.path.as_str(), problem.value.as_deref(), problem.hint.is_some())).collect();
+    let expected =
+        [("probability", "0"), ("services.checkout", "10"), ("services.pay.v2", "1%"), ("services.db", "-0.5"), ("services.odd", ".nan")];
+    let expected = expected.map(|(path, value)| (format!("spec.sampling.{path}"), value));
+    assert_eq!(told, expected.iter().map(|(path, value)| (path.as_str(), Some(*value), true)).collect::<Vec<_>>(), "{found:#?}");
+    let line = format!("{}", found[1]);
+    assert_eq!(
+        line,
+        "test.yaml:6: spec.sampling.services.checkout = 10: must be a probability above 0, at most 1\n  hint: 0.1 keeps one trace in ten, 1 all of them"
+    );
+    assert_eq!(problems(&format!("{head}    probabilty: 0.5\n"))[0].hint.as_deref(), Some("did you mean `probability`?"));
 }
 
 /// Guarantees: amounts that are none are told with what to write, and enforcing needs a max that names itself.

@@ -4,6 +4,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
+use crate::decode::Declared;
 use crate::receipt::Acknowledge;
 
 /// Settings of one receiver. Build with `Config { grpc: …, ..Config::default() }`.
@@ -39,6 +40,8 @@ pub struct Config {
     pub max_connection_age: Option<Duration>,
     /// What a refused client is told to wait before it tries again; whole seconds over HTTP.
     pub retry_after: Duration,
+    /// What is declared of spans that do not state their sampling.
+    pub sampling: Declared,
     /// When clients are told that a request is accepted.
     pub acknowledge: Acknowledge,
     /// How long in-flight requests get to finish once shutdown has begun.
@@ -88,6 +91,7 @@ impl Default for Config {
             connect_timeout: Duration::from_secs(30),
             max_connection_age: None,
             retry_after: Duration::from_secs(1),
+            sampling: Declared::default(),
             acknowledge: Acknowledge::Queued,
             drain_timeout: Duration::from_secs(30),
         }

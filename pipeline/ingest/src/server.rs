@@ -108,10 +108,12 @@ impl Receiver {
     /// # Errors
     /// When a setting, a certificate or a port cannot be used.
     pub async fn bind(config: Config, clock: Clock) -> Result<(Bound, mpsc::Receiver<Admitted>), BindError> {
-        Self::bind_with(config, clock, Arc::new(decode::decode)).await
+        let declared = config.sampling.clone();
+        let decode = move |signal, encoding, body: &[u8], at| decode::decode_declared(signal, encoding, body, at, &declared);
+        Self::bind_with(config, clock, Arc::new(decode)).await
     }
 
-    /// Like [`Receiver::bind`], with another decoder.
+    /// Like [`Receiver::bind`], with another decoder, which knows itself what is declared of sampling.
     ///
     /// # Errors
     /// As [`Receiver::bind`].

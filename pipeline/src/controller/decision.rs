@@ -34,7 +34,7 @@ impl Controller {
             let Some(target) = self.targets.get_mut(name) else { continue };
             // A wish that is never carried out takes nothing from others, but it is told what they would leave to it.
             let (rules, proposals) = inputs(&self.ruleset, target, self.discovery.acts);
-            let context = context(&self.diagnoses, target, &rules, now);
+            let context = context(&self.diagnoses, &self.ruleset, target, &rules, now);
             let decision = self.decider.preview(now, &target.spec, &target.observed, &rules, &proposals, context);
             target.wish = decision.wish().filter(|_| decision.mode == Mode::Enforce);
             let _ = wishes.insert(name.clone(), decision.wish());
@@ -75,7 +75,7 @@ impl Controller {
         let context = Context {
             budget: together.shares.remove(name),
             hold: together.holds.remove(name),
-            ..context(&self.diagnoses, target, &rules, now)
+            ..context(&self.diagnoses, &self.ruleset, target, &rules, now)
         };
         let decision = self.decider.decide_in(now, &target.spec, &target.observed, &rules, &proposals, context);
         target.wish = decision.wish().filter(|_| decision.mode == Mode::Enforce);
@@ -116,8 +116,12 @@ fn inputs(ruleset: &super::Ruleset, target: &Target, acts: bool) -> (Vec<RuleRef
 }
 
 /// What is known of a target beside its rules, apart from what others leave to it.
-fn context(diagnoses: &super::Diagnoses, target: &Target, rules: &[RuleRef], now: Timestamp) -> Context {
+fn context(diagnoses: &super::Diagnoses, ruleset: &super::Ruleset, target: &Target, rules: &[RuleRef], now: Timestamp) -> Context {
     let holds_usual = rules.iter().any(|rule| matches!(rule.policy.spec().on_missing, OnMissing::Usual { .. }));
     let usual = target.usual.at(now).filter(|_| holds_usual);
-    Context { diagnosis: diagnoses.of(&target.spec), usual, ..Context::default() }
+    let mut diagnosis = diagnoses.of(&target.spec);
+    // Rules that need no spans are not misled by sampled ones.
+    let needs_spans = ruleset.serving(&target.spec.name).any(|edition| edition.needs_spans);
+    diagnosis.iter_mut().filter(|_| !needs_spans).for_each(|diagnosis| diagnosis.traced = None);
+    Context { diagnosis, usual, ..Context::default() }
 }

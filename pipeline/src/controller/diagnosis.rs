@@ -5,6 +5,7 @@
 //! service_cause · service_queue ─▶ utilization ──┼▶ Diagnosis
 //! service_cause ─▶ who is to blame ──────────────┤
 //! service_flow ─▶ requests that nobody reports ──┤
+//! service_sampling ─▶ requests without spans ─────┤
 //! workloads ─▶ a new version, senders ───────────┤
 //! sinks ─▶ replicas that are ready and silent ───┘
 //! ```
@@ -12,7 +13,7 @@
 //! A share of slow requests is as sure as the number of *independent* requests behind it: where senders sample, requests count
 //! as the effective samples that stand for them.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
 use arrow::array::{AsArray, RecordBatch};
@@ -26,10 +27,14 @@ use tracescale_queries::Emission;
 use tracescale_queries::histogram::Histogram;
 
 use super::services::{Services, number, text};
+use crate::warning::Warning;
 
 mod instances;
+mod traced;
 
 use instances::{Heard, Instances};
+pub use traced::Disagreement;
+use traced::{Compared, Traced};
 
 /// Length of a diagnosis. A verdict compares windows of one length, of 300 requests each: three minutes have them from 1.7
 /// requests a second on, and judge a change no more than three minutes later than they could.
@@ -44,12 +49,13 @@ const HISTORY: usize = 120;
 const CALLED_MIN: f64 = 1.0;
 
 /// The shipped views that a diagnosis needs; a query that names them keeps them.
-pub(super) const VIEWS: [&str; 5] = [SOJOURN, CAUSE, QUEUE, FLOW, WORKLOADS];
+pub(super) const VIEWS: [&str; 6] = [SOJOURN, CAUSE, QUEUE, FLOW, WORKLOADS, SAMPLING];
 const SOJOURN: &str = "service_sojourn";
 const CAUSE: &str = "service_cause";
 const QUEUE: &str = "service_queue";
 const FLOW: &str = "service_flow";
 const WORKLOADS: &str = "workloads";
+const SAMPLING: &str = "service_sampling";
 /// The columns that name a row's service.
 const SERVICE: [&str; 2] = ["service_name", "service_namespace"];
 
@@ -59,6 +65,9 @@ pub(super) struct Diagnoses {
     services: BTreeMap<TargetName, Service>,
     /// Whether each request counts, not the effective samples.
     counts_all: bool,
+    /// Services of which people say that all traces are there that should be.
+    unsampled: BTreeSet<String>,
+    news: Vec<Warning>,
 }
 
 /// A minute of a target that is over: how many of its requests were over the objective.
@@ -79,6 +88,7 @@ struct Service {
     versions: Versions,
     deployed_at: Option<Timestamp>,
     instances: Instances,
+    traced: Traced,
     /// Slow requests of past minutes, the oldest first.
     history: VecDeque<(Timestamp, Count)>,
 }
@@ -119,6 +129,7 @@ impl Diagnoses {
                 SOJOURN => over.extend(self.sojourn(emission, services)),
                 WORKLOADS => self.workloads(emission, services),
                 FLOW => self.flow(emission, services),
+                SAMPLING => self.sampling(emission, services),
                 view => self.judgement(view == CAUSE, emission, services),
             }
         }
@@ -138,6 +149,16 @@ impl Diagnoses {
     /// From now on each request counts.
     pub(super) fn count_all(&mut self) {
         self.counts_all = true;
+    }
+
+    /// Of these services metrics may count what is not traced on purpose.
+    pub(super) fn trust(&mut self, services: impl IntoIterator<Item = String>) {
+        self.unsampled.extend(services);
+    }
+
+    /// What people should know since the last look.
+    pub(super) fn take_news(&mut self) -> Vec<Warning> {
+        std::mem::take(&mut self.news)
     }
 
     /// Forgets targets that are no more.
@@ -220,6 +241,35 @@ impl Diagnoses {
         }
     }
 
+    fn sampling(&mut self, emission: &Emission, services: &Services<'_>) {
+        if emission.window_end.floor(MINUTE) != emission.window_end {
+            return;
+        }
+        let rows = &emission.rows;
+        let mut minutes: BTreeMap<&TargetName, (&TargetSpec, Option<Compared>)> = BTreeMap::new();
+        for row in 0..rows.num_rows() {
+            let compared = number(rows, "measured_rate", row).zip(number(rows, "span_rate", row)).map(|(measured, spans)| Compared {
+                measured,
+                by: text(rows, "measured_by", row).unwrap_or_default().to_owned(),
+                spans,
+                samples: number(rows, "n_eff", row).unwrap_or_default(),
+            });
+            for spec in services.of(rows, SERVICE, row).filter(|spec| !self.unsampled.contains(&spec.service.service_name)) {
+                let (_, known) = minutes.entry(&spec.name).or_insert((spec, None));
+                *known = match (known.take(), compared.clone()) {
+                    (Some(known), Some(compared)) => Some(known.and(compared)),
+                    (known, compared) => known.or(compared),
+                };
+            }
+        }
+        for (target, (spec, compared)) in minutes {
+            let traced = &mut self.services.entry(target.clone()).or_default().traced;
+            traced.hear(emission.window_end, compared);
+            let news = traced.news(&spec.service.service_name);
+            self.news.extend(news.map(|news| Warning::Sampling { target: target.clone(), news }));
+        }
+    }
+
     fn workloads(&mut self, emission: &Emission, services: &Services<'_>) {
         let rows = &emission.rows;
         let is_minute = emission.window_end.floor(MINUTE) == emission.window_end;
@@ -258,6 +308,7 @@ impl Service {
     fn tidy(&mut self, now: Timestamp) {
         // After the clock stepped back, windows of the future would stand in the way for long.
         self.instances.tidy(now);
+        self.traced.tidy(now);
         self.minutes.retain(|end, _| *end <= now + MINUTE);
         self.history.retain(|(end, _)| *end <= now + MINUTE);
         while self.minutes.len() > MINUTES {
@@ -272,10 +323,11 @@ impl Service {
         let measured = objective.and_then(|objective| self.measured(objective));
         let silent = self.instances.silent();
         let heard = self.heard.map(|(at, _)| at);
-        let other = || heard.max(silent.map(|(at, _)| at)).max(self.deployed_at).map(|at| Diagnosis::new(at, WINDOW));
-        let diagnosis = measured.or_else(other)?;
+        let traced = self.traced.share();
+        let newest = || heard.max(silent.map(|(at, _)| at)).max(traced.map(|(at, _)| at)).max(self.deployed_at);
+        let diagnosis = measured.or_else(|| newest().map(|at| Diagnosis::new(at, WINDOW)))?;
         let (heard, silent) = (self.heard.map(|(_, heard)| heard), silent.map(|(_, silent)| silent));
-        Some(Diagnosis { deployed_at: self.deployed_at, heard, silent, ..diagnosis })
+        Some(Diagnosis { deployed_at: self.deployed_at, heard, silent, traced: traced.map(|(_, share)| share), ..diagnosis })
     }
 
     /// What the newest minutes without a gap say, when they are [`WINDOW`].

@@ -14,11 +14,15 @@ use tracescale_core::rollout::{Decides, Rollout, Rollouts, Stage, Version};
 use tracescale_core::target::TargetName;
 use tracescale_core::time::Timestamp;
 use tracescale_documents::RuleSpec;
+use tracescale_queries::Past;
 
 use super::Target;
 use super::diagnosis::{Diagnoses, Over};
 use super::watch::Watch;
 use crate::warning::Warning;
+
+/// What is made of no spans, among what rules may read.
+const SPANLESS: [&str; 5] = ["targets", "metric_gauges", "metric_histograms", "metric_rates", "service_usage"];
 
 /// What is written down of rollouts.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -80,6 +84,8 @@ pub(super) struct Edition {
     pub(super) version: Version,
     pub(super) due: Timestamp,
     pub(super) is_evaluating: bool,
+    /// Whether what it reads may come from spans.
+    pub(super) needs_spans: bool,
 }
 
 // === impl RolloutRecord ===
@@ -277,7 +283,8 @@ impl Rule {
 impl Edition {
     fn new(spec: RuleSpec, version: Version, before: Option<&Rule>) -> Self {
         let is_evaluating = before.is_some_and(|rule| rule.editions().any(|old| old.version == version && old.is_evaluating));
-        Self { spec: Arc::new(spec), version, due: Timestamp::MIN, is_evaluating }
+        let needs_spans = reads_spans(&spec.sql);
+        Self { spec: Arc::new(spec), version, due: Timestamp::MIN, is_evaluating, needs_spans }
     }
 
     /// The rule as the decider needs it for one target: what was only discovered is never acted on unless people said so.
@@ -286,4 +293,9 @@ impl Edition {
         let mode = if may_act || self.spec.mode == Mode::Off { self.spec.mode } else { Mode::Recommend };
         RuleRef { mode, ..self.spec.reference() }
     }
+}
+
+/// Whether a query reads anything that may come from spans; of views that people wrote nobody knows.
+fn reads_spans(sql: &str) -> bool {
+    Past::reads(sql).map_or(true, |names| names.iter().any(|name| !SPANLESS.contains(&name.as_str())))
 }

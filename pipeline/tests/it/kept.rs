@@ -7,7 +7,7 @@ use std::time::Duration;
 use serde_json::Value;
 
 use crate::process::{Process, run};
-use crate::traffic::{request, send, this_second};
+use crate::traffic::{capture, request, send, this_second};
 
 fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().to_owned()
@@ -55,6 +55,44 @@ async fn nothing_acknowledged_is_lost() {
     let wrong = run(dir.path(), &["sql", "SELECT no_such FROM spans"]);
     assert_eq!(wrong.status.code(), Some(64));
     assert!(wrong.stderr.contains("no_such"), "{}", wrong.stderr);
+}
+
+/// Guarantees: what is declared of sampling holds for what is received, for what the log still has after a kill, for files of the
+/// archive, and for a capture and the windows of a run over it.
+#[tokio::test]
+async fn declared_sampling_is_the_same_everywhere() {
+    const SUM: &str = "SELECT service_name, sum(adjusted_count) AS n, bool_and(sampling_known) AS known FROM spans GROUP BY 1 ORDER BY 1";
+    const SETTINGS: &str = "apiVersion: tracescale.io/v1alpha1\nkind: Settings\nspec: {sampling: {services: {cart: 0.1}}}\n";
+    let dir = tempfile::tempdir().unwrap();
+    fs::write(dir.path().join("settings.yaml"), SETTINGS).unwrap();
+    let asked = |arguments: &[&str]| {
+        let finished = run(dir.path(), &[&["sql", "--format", "json"], arguments].concat());
+        assert!(finished.status.success(), "{}", finished.stderr);
+        finished.stdout.lines().map(|line| serde_json::from_str(line).unwrap()).collect::<Vec<Value>>()
+    };
+    let expected = [("cart", 500.0, true), ("pay", 50.0, false)]
+        .map(|(service, n, known)| serde_json::json!({"service_name": service, "n": n, "known": known}));
+    let (process, grpc, _) = Process::start(dir.path(), &["--config", "settings.yaml"]);
+    let now = this_second();
+    send(grpc, ["cart", "pay"].map(|service| request(service, now, 50, Duration::from_millis(50)))).await;
+    process.signal("-KILL");
+    drop(process);
+    assert_eq!(asked(&["--config", "settings.yaml", SUM]), expected, "from the log");
+    let (process, ..) = Process::start(dir.path(), &["--config", "settings.yaml"]);
+    process.wait_for(|line| line["type"] == "view" && line["view"] == "service_load");
+    assert!(process.stop().1.success());
+    assert_eq!(asked(&[SUM]), expected, "from files");
+
+    capture(&dir.path().join("capture.zst"), [20; 70]);
+    fs::write(dir.path().join("settings.yaml"), SETTINGS.replace("cart", "checkout")).unwrap();
+    let of = |sql| asked(&["--config", "settings.yaml", "--capture", "capture.zst", sql]);
+    assert_eq!(of(SUM), [serde_json::json!({"service_name": "checkout", "n": 14_000.0, "known": true})]);
+    let rates = of("SELECT max(completion_rate) AS most FROM service_load");
+    assert_eq!(rates, [serde_json::json!({"most": 200.0})]);
+    let replayed = run(dir.path(), &["run", "--config", "settings.yaml", "--replay", "capture.zst", "--speed", "max", "--json"]);
+    let lines = replayed.stdout.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
+    let rates = lines.filter(|line| line["view"] == "service_load").filter_map(|line| line["completion_rate"].as_f64());
+    assert!((rates.fold(0.0, f64::max) - 200.0).abs() < 1e-6);
 }
 
 /// Guarantees: after a kill, decisions go on from the last one that was written down.

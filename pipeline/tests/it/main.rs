@@ -7,6 +7,7 @@ mod kept;
 mod live;
 mod process;
 mod replayed;
+mod sampled;
 mod tidy;
 mod traffic;
 mod workers;

@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use arrow::array::{
-    ArrayRef, BinaryArray, BooleanArray, DictionaryArray, FixedSizeBinaryArray, Float64Array, Int64Array, RecordBatch, StringArray,
-    TimestampNanosecondArray, UInt32Array, UInt64Array, new_null_array,
+    ArrayRef, BinaryArray, BooleanArray, DictionaryArray, FixedSizeBinaryArray, Float64Array, Float64Builder, Int64Array, ListBuilder,
+    RecordBatch, StringArray, TimestampNanosecondArray, UInt32Array, UInt64Array, UInt64Builder, new_null_array,
 };
 use arrow::datatypes::{DataType, Field, Int32Type, Schema};
 use tracescale_core::schema::Stream;
@@ -104,6 +104,40 @@ fn metrics(second: i64) -> RecordBatch {
     )
 }
 
+/// Requests by metrics of cart: 40 a second over HTTP, under the newer and the older name of the metric and a fifth of them only under
+/// the older, and 8 a second over RPC.
+fn answered(second: i64) -> RecordBatch {
+    let second = u64::try_from(second).unwrap();
+    let counted = [32 * second, 40 * second, 8 * second];
+    let (mut bounds, mut buckets) =
+        (required_items(Float64Builder::new(), DataType::Float64), required_items(UInt64Builder::new(), DataType::UInt64));
+    for count in counted {
+        bounds.append_value([Some(1.0)]);
+        buckets.append_value([Some(count), Some(0)]);
+    }
+    batch(
+        Stream::Metrics,
+        3,
+        vec![
+            ("time", times([i64::try_from(second).unwrap() * 1000 * MILLI; 3].into_iter())),
+            ("start_time", times([MILLI; 3].into_iter())),
+            ("metric_name", words(vec!["http.server.request.duration", "http.server.duration", "rpc.server.duration"])),
+            ("metric_kind", words(vec!["histogram"; 3])),
+            ("temporality", words(vec!["cumulative"; 3])),
+            ("series_id", Arc::new(UInt64Array::from(vec![3, 4, 5]))),
+            ("count", Arc::new(UInt64Array::from(counted.to_vec()))),
+            ("sum", Arc::new(Float64Array::from_iter_values(counted.map(|count| f64::from(u32::try_from(count).unwrap()) * 0.1)))),
+            ("bounds", Arc::new(bounds.finish())),
+            ("bucket_counts", Arc::new(buckets.finish())),
+            ("service_name", words(vec!["cart"; 3])),
+        ],
+    )
+}
+
+fn required_items<B: arrow::array::ArrayBuilder>(items: B, data_type: DataType) -> ListBuilder<B> {
+    ListBuilder::new(items).with_field(Field::new("item", data_type, false))
+}
+
 fn targets() -> RecordBatch {
     let text = |name| Field::new(name, DataType::Utf8, true);
     let schema =
@@ -131,7 +165,7 @@ async fn steady() -> Engine {
     let (parts, counters) = shipped::parts(&streams::Config::default(), &judgement::Settings::default(), Vec::new());
     let mut engine = Engine::with_parts(EngineConfig::default(), parts).await.unwrap_or_else(|problems| panic!("{problems:#?}"));
     for second in 1000..1135 {
-        let rows = vec![(Stream::Spans, spans(second)), (Stream::Metrics, metrics(second))];
+        let rows = vec![(Stream::Spans, spans(second)), (Stream::Metrics, metrics(second)), (Stream::Metrics, answered(second))];
         engine.push("a", rows, at(second + 1)).await.unwrap();
         if (second + 1) % 5 == 0 {
             engine.advance(at(second + 1)).await.unwrap();
@@ -172,6 +206,12 @@ async fn shipped_views_measure_known_traffic() {
     assert_eq!(query(&engine, &last("metric_rates", &rates[1..].join(", ")), &rates).await, ["cart 5.0 5.0 1.0 0.0"]);
     let gauges = ["service_name", "mean", "total", "series"];
     assert_eq!(query(&engine, &last("metric_gauges", &gauges[1..].join(", ")), &gauges).await, ["cart 7.0 7.0 1.0"]);
+    let sampling = ["service_name", "measured_rate", "span_rate", "traced_share", "samples"];
+    let rows = query(&engine, &last("service_sampling", &sampling[1..].join(", ")), &sampling).await;
+    assert_eq!(rows, ["cart 48.0 10.0 0.208 600.0", "stock NULL 10.0 NULL 600.0"]);
+    let measured = "SELECT DISTINCT service_name, measured_by FROM service_sampling WHERE is_final AND measured_by IS NOT NULL";
+    let rows = query(&engine, measured, &["service_name", "measured_by"]).await;
+    assert_eq!(rows, ["cart http.server.duration and rpc.server.duration"]);
     let latency = "SELECT service_name FROM service_latency WHERE abs(p99 - mean) < mean * 0.01 AND window_end = latest()";
     assert_eq!(query(&engine, latency, &["service_name"]).await, ["cart", "stock"]);
     let operations = "SELECT service_name, operation FROM operation_latency WHERE window_end = latest()";

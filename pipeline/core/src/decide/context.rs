@@ -23,6 +23,8 @@ const MIN_REQUESTS: u64 = 100;
 const MIN_SLOW: u64 = 10;
 /// Part of the requests that callers account for below which telemetry is lost until proven otherwise.
 const HEARD: f64 = 0.4;
+/// Part of the requests that metrics count, accounted for by spans, below which traces are sampled until somebody says how.
+const TRACED: f64 = 0.7;
 /// A service that is responsible for less than this share of the slow requests is not the cause.
 const MIN_SHARE: f64 = 0.5;
 
@@ -86,6 +88,9 @@ pub struct Diagnosis {
     /// Replicas that are ready and, unlike before, send nothing, though so many requests come that each must have some.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub silent: Option<Silent>,
+    /// Requests that its spans account for, as a part of those that its metrics count; stated where the two differ for minutes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub traced: Option<f64>,
     /// When a new version of the service was first seen.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub deployed_at: Option<Timestamp>,
@@ -154,6 +159,7 @@ impl Diagnosis {
             futile: None,
             heard: None,
             silent: None,
+            traced: None,
             deployed_at: None,
         }
     }
@@ -163,6 +169,11 @@ impl Diagnosis {
         self.heard.is_some_and(|heard| heard < HEARD)
     }
 
+    /// True when spans account for far fewer requests than metrics count.
+    pub(super) fn is_sampled(&self) -> bool {
+        self.traced.is_some_and(|traced| traced < TRACED)
+    }
+
     fn normalized(mut self) -> Self {
         let share = |value: Option<f64>| value.filter(|value| *value >= 0.0).and_then(figure);
         self.objective = share(self.objective).filter(|share| *share <= 1.0);
@@ -170,6 +181,7 @@ impl Diagnosis {
         self.safe_utilization = share(self.safe_utilization);
         self.queue_share = share(self.queue_share);
         self.heard = share(self.heard);
+        self.traced = share(self.traced);
         self.silent = self.silent.filter(|silent| silent.instances > 0);
         self.cause = self.cause.and_then(|cause| share(Some(cause.share)).map(|share| Cause { share, ..cause }));
         self

@@ -175,6 +175,30 @@ fn silent_replicas_delay_the_way_down() {
     }
 }
 
+/// Guarantees: while spans account for less than seven tenths of the requests that metrics count there is no way down, the decision
+/// says so, and the way up is free; what is old, more than is measured, or no number says nothing.
+#[test]
+fn sampled_traces_are_no_lost_load() {
+    for (traced, ago, desired) in [
+        (Some(0.1), 0, 8),
+        (Some(0.69), 0, 8),
+        (Some(0.7), 0, 4),
+        (Some(1.4), 0, 4),
+        (None, 0, 4),
+        (Some(f64::NAN), 0, 4),
+        (Some(0.1), 181, 4),
+    ] {
+        let mut fixture = patient(open(), 8);
+        let known = Diagnosis { traced, ..Diagnosis::new(fixture.now - secs(ago), secs(WINDOW)) };
+        let decision = fixture.decide_in(4.0, context(known.clone()));
+        assert_eq!((decision.desired, decision.reason == Reason::TracesSampled), (Some(desired), desired == 8), "{traced:?} {ago}");
+        if traced == Some(0.1) && ago == 0 {
+            assert!(decision.steps.iter().any(|step| step.detail.starts_with("spans account for 10 %")), "{:?}", decision.steps);
+        }
+        assert_eq!(patient(open(), 8).decide_in(9.0, context(known)).desired, Some(9));
+    }
+}
+
 /// Guarantees: replicas that do not start within three start-ups are replaced, within bounds; those that start are not.
 #[test]
 fn lost_starts_are_replaced() {
@@ -306,9 +330,15 @@ fn old_records_are_read() {
 fn contexts(now: Timestamp) -> impl Strategy<Value = Context> {
     let counts = (0_u64..3000, 0_u64..600, 0_u64..200, prop::option::of(-0.1_f64..1.5), prop::option::of(-0.1_f64..1.2));
     let cause = prop::option::of((prop::sample::select(vec!["db", "checkout"]), 0.0_f64..1.2));
-    let rest = (0_i64..400, prop::option::of(0_i64..2000), prop::option::of(any::<bool>()), prop::option::of(0_u32..4));
-    let diagnosis =
-        (counts, cause, rest).prop_map(move |((requests, slow, errors, own, objective), cause, (age, deployed, futile, silent))| {
+    let rest = (
+        0_i64..400,
+        prop::option::of(0_i64..2000),
+        prop::option::of(any::<bool>()),
+        prop::option::of(0_u32..4),
+        prop::option::of(0.0_f64..1.5),
+    );
+    let diagnosis = (counts, cause, rest).prop_map(
+        move |((requests, slow, errors, own, objective), cause, (age, deployed, futile, silent, traced))| {
             let before = |seconds: i64| Timestamp::from_secs(now.as_nanos() / 1_000_000_000 - seconds);
             Diagnosis {
                 requests: Some(requests),
@@ -319,10 +349,12 @@ fn contexts(now: Timestamp) -> impl Strategy<Value = Context> {
                 cause: cause.map(|(service, share)| Cause { service: service.to_owned(), kind: "slow".to_owned(), share }),
                 futile,
                 silent: silent.map(|instances| Silent { instances, ready: 8 }),
+                traced,
                 deployed_at: deployed.map(before),
                 ..Diagnosis::new(before(age), secs(WINDOW))
             }
-        });
+        },
+    );
     let budget = prop::option::of((0_u32..30).prop_map(|allowed| BudgetShare { name: "shop".to_owned(), allowed }));
     let hold = prop::option::of((any::<bool>(), 0_u64..100).prop_map(move |(up, left)| {
         let direction = if up { crate::policy::Direction::Up } else { crate::policy::Direction::Down };

@@ -71,7 +71,7 @@ labels! {
         Cause = "cause",
         /// A new version of the service.
         Deployment = "deployment",
-        /// Requests that callers sent and the service does not report, and replicas that serve unseen.
+        /// Requests that callers sent and the service does not report, replicas that serve unseen, and traces that are sampled.
         Telemetry = "telemetry",
         /// Rate limits.
         Behaviour = "behaviour",
@@ -181,6 +181,8 @@ labels! {
         RequestsUnheard = "requests_unheard",
         /// Some replicas are ready and not heard of: what they serve is in no rate.
         InstancesSilent = "instances_silent",
+        /// Spans account for far fewer requests than the service's metrics count: its traces are sampled.
+        TracesSampled = "traces_sampled",
         /// A service that it calls must have its new capacity first.
         WaitsForDownstream = "waits_for_downstream",
         /// A service that calls it must scale down first.

@@ -31,7 +31,7 @@ use tracescale_core::schema::Stream;
 use tracescale_core::time::Timestamp;
 
 use self::refusal::Tally;
-pub use self::sampling::{MAX_ADJUSTED_COUNT, Sampling};
+pub use self::sampling::{Declared, MAX_ADJUSTED_COUNT, Sampling};
 pub use self::transcode::{to_json, to_protobuf};
 
 /// The largest body that is decoded, in bytes. Far above any receiver's limit; it keeps every offset of the 32-bit Arrow
@@ -71,7 +71,7 @@ pub struct Decoded {
     pub rejected_reason: String,
     /// Events without a time and links without ids that were left out; their span was kept.
     pub skipped_details: u64,
-    /// Spans whose stated sampling would count for more than [`MAX_ADJUSTED_COUNT`], and which count for that.
+    /// Spans whose sampling would make them count for more than [`MAX_ADJUSTED_COUNT`], and which count for that.
     pub clipped_counts: u64,
 }
 
@@ -85,19 +85,34 @@ pub struct DecodeError {
     pub reason: String,
 }
 
-/// Turns one decompressed request body into batches. Pure: equal input, equal output.
+/// [`decode_declared`] where nothing is declared of spans that do not state their sampling: each counts as one.
 ///
 /// # Errors
 /// When the body as a whole cannot be read.
 pub fn decode(signal: Signal, encoding: Encoding, body: &[u8], received_at: Timestamp) -> Result<Decoded, DecodeError> {
+    decode_declared(signal, encoding, body, received_at, &Declared::default())
+}
+
+/// Turns one decompressed request body into batches. Pure: equal input, equal output. Whoever decodes a request again must
+/// declare the same, or its spans count differently.
+///
+/// # Errors
+/// When the body as a whole cannot be read.
+pub fn decode_declared(
+    signal: Signal,
+    encoding: Encoding,
+    body: &[u8],
+    received_at: Timestamp,
+    declared: &Declared,
+) -> Result<Decoded, DecodeError> {
     if body.len() > MAX_BODY {
         return Err(DecodeError { encoding, reason: format!("the body has {} bytes, more than {MAX_BODY}", body.len()) });
     }
     let decoded = match (signal, encoding) {
-        (Signal::Traces, Encoding::Protobuf) => spans::rows(&prost::read(body)?, received_at),
+        (Signal::Traces, Encoding::Protobuf) => spans::rows(&prost::read(body)?, received_at, declared),
         (Signal::Metrics, Encoding::Protobuf) => metrics::rows(&prost::read(body)?, received_at),
         (Signal::Logs, Encoding::Protobuf) => Ok(count_logs(&prost::read(body)?)),
-        (Signal::Traces, Encoding::Json) => spans::rows(&json::read(body)?, received_at),
+        (Signal::Traces, Encoding::Json) => spans::rows(&json::read(body)?, received_at, declared),
         (Signal::Metrics, Encoding::Json) => metrics::rows(&json::read(body)?, received_at),
         (Signal::Logs, Encoding::Json) => Ok(count_logs(&json::read(body)?)),
     };

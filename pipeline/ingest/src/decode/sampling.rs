@@ -1,7 +1,10 @@
-//! How many real items a sampled span stands for, read from `tracestate`.
+//! How many real items a sampled span stands for: read from `tracestate`, or as declared where that says nothing.
 //!
 //! OpenTelemetry's consistent probability sampling writes `ot=th:<hex>`: of 2^56 equally likely random values, those
-//! below the threshold were dropped. Its experimental predecessor wrote `ot=p:<n>`, a probability of 2^-n.
+//! below the threshold were dropped. Its experimental predecessor wrote `ot=p:<n>`, a probability of 2^-n. Most samplers of
+//! SDKs write neither, and one that judges whole traces afterwards erases what was there: nobody but the operator knows then.
+
+use std::collections::BTreeMap;
 
 /// 2^56: thresholds are 56-bit fractions.
 const RANGE: u64 = 1 << 56;
@@ -9,21 +12,29 @@ const THRESHOLD_DIGITS: usize = 14;
 /// The largest adjusted count a span may carry. One forged `tracestate` would otherwise outweigh all other traffic.
 pub const MAX_ADJUSTED_COUNT: f64 = 1e6;
 
-/// What a span's `tracestate` says about sampling.
+/// What is known of a span's sampling.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Sampling {
     /// How many spans this one stands for; 1 when unknown.
     pub adjusted_count: f64,
-    /// Whether the sampling probability was stated.
+    /// Whether the sampling probability was stated or declared.
     pub known: bool,
-    /// Whether the stated count exceeded [`MAX_ADJUSTED_COUNT`].
+    /// Whether the count exceeded [`MAX_ADJUSTED_COUNT`].
     pub clipped: bool,
+}
+
+/// The probability with which spans were kept whose `tracestate` does not say it, as the operator declares it. By default
+/// nothing is declared, and each counts as one.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Declared {
+    elsewhere: Option<Sampling>,
+    services: BTreeMap<String, Sampling>,
 }
 
 // === impl Sampling ===
 
 impl Sampling {
-    const UNKNOWN: Self = Self { adjusted_count: 1.0, known: false, clipped: false };
+    pub(super) const UNKNOWN: Self = Self { adjusted_count: 1.0, known: false, clipped: false };
 
     /// Reads a W3C `tracestate`. A threshold wins over the older form; what is malformed counts as unstated.
     #[must_use]
@@ -33,12 +44,34 @@ impl Sampling {
         };
         let field = |name| state.split(';').find_map(|field| field.split_once(':').filter(|(key, _)| *key == name));
         let count = field("th").and_then(|(_, digits)| threshold(digits)).or_else(|| field("p").and_then(|(_, n)| power(n)));
-        count.map_or(Self::UNKNOWN, |count| Self {
-            adjusted_count: count.min(MAX_ADJUSTED_COUNT),
-            known: true,
-            clipped: count > MAX_ADJUSTED_COUNT,
-        })
+        count.map_or(Self::UNKNOWN, Self::known)
     }
+
+    fn known(count: f64) -> Self {
+        Self { adjusted_count: count.min(MAX_ADJUSTED_COUNT), known: true, clipped: count > MAX_ADJUSTED_COUNT }
+    }
+}
+
+// === impl Declared ===
+
+impl Declared {
+    /// Probabilities of some services, and one for all others, which says nothing when it is 1. A probability that is not above
+    /// 0 and at most 1 is left out.
+    #[must_use]
+    pub fn new(probability: f64, services: impl IntoIterator<Item = (String, f64)>) -> Self {
+        let services = services.into_iter().filter_map(|(service, probability)| Some((service, kept_with(probability)?)));
+        Self { elsewhere: kept_with(probability).filter(|_| probability < 1.0), services: services.collect() }
+    }
+
+    /// What holds for spans of a service that do not state it.
+    pub(super) fn of(&self, service: &[u8]) -> Sampling {
+        let own = if self.services.is_empty() { None } else { std::str::from_utf8(service).ok().and_then(|name| self.services.get(name)) };
+        own.copied().or(self.elsewhere).unwrap_or(Sampling::UNKNOWN)
+    }
+}
+
+fn kept_with(probability: f64) -> Option<Sampling> {
+    (probability > 0.0 && probability <= 1.0).then(|| Sampling::known(1.0 / probability))
 }
 
 #[expect(clippy::cast_precision_loss, reason = "an adjusted count is an estimate; 53 bits are plenty")]
@@ -94,6 +127,24 @@ mod tests {
         assert_eq!(count("ot=p:63"), Some(0.0));
         assert_eq!(count("ot=p:3;th:c"), Some(4.0));
         assert_eq!(count("ot=p:64"), None);
+    }
+
+    /// Guarantees: a service's own probability wins over that of all, one says nothing for all and is known for a service, what is
+    /// no probability is left out, and a tiny one is clipped and says so.
+    #[test]
+    fn what_is_declared_holds_for_its_services() {
+        let of = |probability, service: &str| {
+            let services = [("cart", 0.1), ("pay", 1.0), ("bad", 0.0), ("worse", f64::NAN), ("rare", 1e-9)];
+            Declared::new(probability, services.map(|(service, probability)| (service.to_owned(), probability))).of(service.as_bytes())
+        };
+        assert_eq!(of(1.0, "cart"), Sampling::known(10.0));
+        assert_eq!(of(0.5, "cart"), Sampling::known(10.0));
+        assert_eq!(of(0.5, "pay"), Sampling { adjusted_count: 1.0, known: true, clipped: false });
+        assert_eq!((of(0.5, "web"), of(1.0, "web")), (Sampling::known(2.0), Sampling::UNKNOWN));
+        assert_eq!((of(0.5, "bad"), of(-1.0, "worse"), of(1.5, "web")), (Sampling::known(2.0), Sampling::UNKNOWN, Sampling::UNKNOWN));
+        assert_eq!(of(1.0, "rare"), Sampling { adjusted_count: MAX_ADJUSTED_COUNT, known: true, clipped: true });
+        assert_eq!(Declared::default(), Declared::new(1.0, []));
+        assert_eq!(Declared::default().of(b"cart"), Sampling::UNKNOWN);
     }
 
     /// Guarantees: nothing stated is unknown, never one in one; huge counts are clipped and say so.

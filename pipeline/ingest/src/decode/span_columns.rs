@@ -10,7 +10,7 @@ use tracescale_core::schema::{SPAN_ATTRIBUTES, Stream};
 
 use super::builders::{Bytes, Dictionary, NULL_KEY, SparseText, dictionary_array, ids, times};
 use super::promoted::{Found, PromotedColumns, Promotion, ResourceColumns, ResourceKeys};
-use super::sampling::Sampling;
+use super::sampling::{Declared, Sampling};
 
 /// Bits of `Span.flags` that say whether the parent lives in another process.
 const HAS_IS_REMOTE: u32 = 0x100;
@@ -80,6 +80,8 @@ pub(super) struct SpanColumns {
     /// Rows that are entries unless their parent turns out to be in the same resource: row and parent.
     undecided: Vec<(usize, [u8; 8])>,
     last_sampling: Option<(String, Sampling)>,
+    /// Of spans of the resource that do not state it.
+    unstated: Sampling,
 }
 
 /// The columns of `span_events`.
@@ -137,7 +139,15 @@ impl SpanColumns {
             resource_of: Vec::new(),
             undecided: Vec::new(),
             last_sampling: None,
+            unstated: Sampling::UNKNOWN,
         }
+    }
+
+    /// Begins the rows of a resource: what is declared of its sampling, and its keys.
+    pub(super) fn open_resource(&mut self, raw: &[u8], declared: &Declared) -> ResourceKeys {
+        let resource = self.resources.intern(raw);
+        self.unstated = declared.of(self.resources.service_name(&resource));
+        resource
     }
 
     pub(super) fn rows(&self) -> usize {
@@ -197,14 +207,15 @@ impl SpanColumns {
     }
 
     fn sampling(&mut self, trace_state: &str) -> Sampling {
-        match &self.last_sampling {
+        let stated = match &self.last_sampling {
             Some((state, sampling)) if state == trace_state => *sampling,
             _ => {
                 let sampling = Sampling::from_trace_state(trace_state);
                 self.last_sampling = Some((trace_state.to_owned(), sampling));
                 sampling
             }
-        }
+        };
+        if stated.known { stated } else { self.unstated }
     }
 
     fn settle_entries(&mut self) {

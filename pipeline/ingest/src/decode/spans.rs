@@ -11,10 +11,11 @@ use super::Decoded;
 use super::promoted::{Found, ResourceKeys};
 use super::prost::{encode_attributes, scalar};
 use super::refusal::{self, Refusal, Tally};
+use super::sampling::Declared;
 use super::span_columns::{SPAN_PROMOTION, SpanColumns, SpanRow};
 
 /// The rows of a trace request.
-pub(super) fn rows(request: &ExportTraceServiceRequest, received_at: Timestamp) -> Result<Decoded, ArrowError> {
+pub(super) fn rows(request: &ExportTraceServiceRequest, received_at: Timestamp, declared: &Declared) -> Result<Decoded, ArrowError> {
     let mut columns = SpanColumns::new(received_at.as_nanos());
     let mut tally = Tally::default();
     let mut found = SPAN_PROMOTION.found();
@@ -22,7 +23,7 @@ pub(super) fn rows(request: &ExportTraceServiceRequest, received_at: Timestamp) 
     for resource_spans in &request.resource_spans {
         raw.clear();
         encode_attributes(&mut raw, resource_spans.resource.as_ref().map_or(&[], |resource| &resource.attributes));
-        let resource = columns.resources.intern(&raw);
+        let resource = columns.open_resource(&raw, declared);
         for scope_spans in &resource_spans.scope_spans {
             let scope = scope_spans.scope.as_ref().map_or("", |scope| &scope.name);
             for span in &scope_spans.spans {

@@ -6,9 +6,9 @@ use tracescale_core::attributes::{Value, find, iter};
 use tracescale_core::schema::Stream;
 use tracescale_core::time::Timestamp;
 use tracescale_ingest::capture::Reader;
-use tracescale_ingest::decode::{Encoding, Signal, to_protobuf};
+use tracescale_ingest::decode::{Declared, Encoding, Signal, decode_declared, to_protobuf};
 
-use crate::rows::{batch, bytes, column, decoded};
+use crate::rows::{RECEIVED_AT, batch, bytes, column, decoded};
 
 fn fixture(name: &str) -> Vec<u8> {
     std::fs::read(fixture_path(name)).unwrap()
@@ -89,6 +89,35 @@ fn spans_become_rows() {
     assert_eq!(column(spans, "start_time")[6], column(spans, "end_time")[6]);
     assert_eq!(column(spans, "received_at")[0], "2023-11-14T22:15:00");
     assert_eq!(decoded.newest_time(), Some(Timestamp::from_millis(1_700_000_000_250)));
+}
+
+/// Guarantees: spans that do not state their sampling count as is declared of their service, else of all; what is stated wins; in
+/// both encodings alike, and everything else stays as it is.
+#[test]
+fn declared_sampling_counts() {
+    let declared = Declared::new(0.5, [("cart".to_owned(), 0.1)]);
+    let [plain, json] = [(Encoding::Protobuf, "traces.pb"), (Encoding::Json, "traces.json")].map(|(encoding, name)| {
+        let decoded = decode_declared(Signal::Traces, encoding, &fixture(name), RECEIVED_AT, &declared).unwrap();
+        assert_eq!(decoded.clipped_counts, 0);
+        batch(&decoded, Stream::Spans).clone()
+    });
+    assert_eq!(plain, json);
+    assert_eq!(column(&plain, "adjusted_count"), ["2.0", "10.0", "10.0", "10.0", "10.0", "10.0", "2.0"]);
+    assert_eq!(column(&plain, "sampling_known"), ["true"; 7]);
+    let undeclared = decoded(Signal::Traces, Encoding::Protobuf, &fixture("traces.pb"));
+    let schema = plain.schema();
+    let same = schema
+        .fields()
+        .iter()
+        .filter(|field| plain.column_by_name(field.name()) == batch(&undeclared, Stream::Spans).column_by_name(field.name()));
+    assert_eq!(same.count(), schema.fields().len() - 2);
+    let rare = Declared::new(1.0, [("cart".to_owned(), 1e-9)]);
+    let clipped = decode_declared(Signal::Traces, Encoding::Protobuf, &fixture("traces.pb"), RECEIVED_AT, &rare).unwrap();
+    assert_eq!(clipped.clipped_counts, 5);
+    assert_eq!(
+        column(batch(&clipped, Stream::Spans), "adjusted_count"),
+        ["2.0", "1000000.0", "1000000.0", "1000000.0", "1000000.0", "1000000.0", "1.0"]
+    );
 }
 
 /// Guarantees: no attribute is lost, promoted or not, of whatever type.

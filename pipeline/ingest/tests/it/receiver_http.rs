@@ -12,10 +12,12 @@ use opentelemetry_proto::tonic::logs::v1::{LogRecord, ResourceLogs, ScopeLogs};
 use prost::Message;
 use tokio::net::TcpStream;
 use tonic::Code;
-use tracescale_ingest::decode::{Encoding, Signal};
+use tracescale_core::schema::Stream;
+use tracescale_ingest::decode::{Declared, Encoding, Signal};
 use tracescale_ingest::{Config, Protocol, Refusal};
 
 use crate::receiver::{JSON, PROTO, config, counting, gzip, send, send_over, start, start_with, traces, zstd};
+use crate::rows::{batch, column};
 
 /// Guarantees: protobuf and JSON, plain and compressed, are accepted, answered in their own encoding and handed over decompressed.
 #[tokio::test]
@@ -38,6 +40,17 @@ async fn both_encodings_and_every_compression_are_accepted() {
         assert_eq!(receiver.stats.accepted(Signal::Traces, Protocol::Http, encoding), 3);
     }
     assert_eq!(receiver.stats.items(Signal::Traces), 600);
+}
+
+/// Guarantees: what is declared of sampling holds for what the receiver hands over.
+#[tokio::test]
+async fn declared_sampling_is_applied() {
+    let sampling = Declared::new(0.25, []);
+    let mut receiver = start(Config { sampling, ..config() }).await;
+    let answer = send(receiver.http, "POST", "/v1/traces", &[PROTO], traces(3).encode_to_vec()).await;
+    assert_eq!(answer.status, 200);
+    let admitted = receiver.queue.recv().await.unwrap();
+    assert_eq!(column(batch(&admitted.decoded, Stream::Spans), "adjusted_count"), ["4.0"; 3]);
 }
 
 /// Method, path, headers, body; status, code, reason.

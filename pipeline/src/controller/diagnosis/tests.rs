@@ -3,7 +3,7 @@
 use tracescale_core::decide::Silent;
 use tracescale_core::target::{KubernetesRef, MemoryRef, ServiceSelector, TargetRef};
 
-use super::super::tests::telemetry::{cause, queue, sampled, senders, silence, sojourn, versions};
+use super::super::tests::telemetry::{cause, queue, sampled, sampling, senders, silence, sojourn, versions};
 use super::*;
 
 const START: Timestamp = Timestamp::from_secs(1_767_600_000);
@@ -160,6 +160,27 @@ fn replicas_that_fell_silent_are_counted() {
     assert_eq!(silent(&spec, None, &[THREE; 4]), None);
     assert_eq!(silent(&spec, Some(7), &[THREE; 4]), None, "never whole");
     assert_eq!(silent(&self::spec(), Some(5), &[THREE; 4]), None, "nothing runs for a target in memory");
+}
+
+/// Guarantees: what spans account for is compared with what metrics count over whole minutes, with an objective or without; where a
+/// side is missing, or people say that all traces are there, nothing is said.
+#[test]
+fn spans_are_compared_with_metrics() {
+    let spec = TargetSpec { objective: None, ..spec() };
+    let traced = |trusted: Option<&str>, measured: Option<f64>| {
+        let services = Services::new(std::iter::once(&spec));
+        let mut diagnoses = Diagnoses::default();
+        diagnoses.trust(trusted.map(str::to_owned));
+        for number in 1..4 {
+            let other = Emission { is_final: false, ..sampling("cart", minute(number), Some(98.0), 98.0) };
+            let _ = diagnoses.learn(minute(number), &[other, sampling("cart", minute(number), measured, 49.0)], &services);
+        }
+        let told = diagnoses.take_news().len();
+        assert!(diagnoses.take_news().is_empty());
+        (diagnoses.of(&spec).and_then(|diagnosis| diagnosis.traced), told)
+    };
+    assert_eq!(traced(None, Some(98.0)), (Some(0.5), 1));
+    assert_eq!((traced(None, None), traced(Some("cart"), Some(98.0))), ((None, 0), (None, 0)));
 }
 
 /// Guarantees: the first versions were there before us, another one is a deployment, one that comes and goes is the same.

@@ -3,7 +3,7 @@
 use tracescale_core::decide::{Action, Guard, Reason};
 use tracescale_sinks::Outcome;
 
-use super::telemetry::{cause, senders, sojourn, versions};
+use super::telemetry::{cause, sampling, senders, sojourn, versions};
 use super::*;
 
 /// `cart` promises 99 of 100 requests within 100 ms; its rule scales down without delay.
@@ -152,6 +152,61 @@ fn a_recommendation_is_explained_beside_what_is_enforced() {
     for line in ["load (priority 0, enforce, chosen): asked for 3.000", "trial (priority 0, recommend, not enforced): asked for 5.000"] {
         assert!(story.contains(line), "{line}: {story}");
     }
+}
+
+/// What became of demands for four of six replicas, minute by minute, while metrics count 98 requests a second and spans account
+/// for some; and what people were told.
+async fn with_spans(sql: &str, trusted: Option<&str>, spans: &[f64]) -> (Vec<Reason>, Vec<String>) {
+    let text = DOCUMENTS.replace("SELECT 1", sql).replace("max: 10}", "max: 10, scaleDown: {stabilizationWindow: 0s}}");
+    let mut controller = Controller::new(described(&text), Discovery::default()).trusting(trusted.map(str::to_owned));
+    let snapshot = snapshot().await;
+    let (mut reasons, mut told) = (Vec::new(), Vec::new());
+    for (minute, spans) in (0..).zip(spans) {
+        let end = 60 * minute + 60;
+        let _ = observe(&mut controller, end - 5, 6);
+        let early = sampling("cart", at(end - 5), Some(98.0), 98.0);
+        let emissions = vec![early, sampling("cart", at(end), Some(98.0), *spans)];
+        let effects = controller.handle(at(end), Event::Advanced { emissions, snapshot: snapshot.clone() });
+        told.extend(effects.iter().filter_map(|effect| match effect {
+            Effect::Warn(warning @ Warning::Sampling { .. }) => Some(warning.alert(at(end))),
+            _ => None,
+        }));
+        let said = controller.decider.clone();
+        let decision = decision(&asks(&mut controller, end, 4.0));
+        assert_eq!(decision.replay(), *decision);
+        let read: Decision = serde_json::from_str(&serde_json::to_string(&*decision).unwrap()).unwrap();
+        assert_eq!(read.replay(), *decision, "as it is written down");
+        let story = crate::explain::explain(&decision, None);
+        let is_told = story.contains("spans account for 10") && story.contains("no scale-down on sampled traces");
+        assert_eq!(is_told, decision.reason == Reason::TracesSampled, "{story}");
+        reasons.push(decision.reason);
+        // Nothing is carried out, so that the next minute begins as this one.
+        controller.decider = said.clone();
+        assert_eq!(super::decision(&asks(&mut controller, end, 9.0)).action, Action::ScaleUp, "the way up is free");
+        controller.decider = said;
+    }
+    (reasons, told.iter().map(|alert| format!("{} {}: {}", alert.kind, alert.subject, alert.message)).collect())
+}
+
+/// Guarantees: from the view to the decision: after three minutes in which spans account for a tenth of what metrics count nothing is
+/// taken away, with the share in the record, and people are told once what to declare; once the two agree it is. Rules that need no
+/// spans, and services of which people say that all traces are there, are left alone.
+#[tokio::test]
+async fn sampled_traces_are_not_taken_for_idleness() {
+    const LOAD: &str = "SELECT completion_rate FROM service_load";
+    let days = [98.0, 9.8, 9.8, 9.8, 9.8, 98.0];
+    let (reasons, told) = with_spans(LOAD, None, &days).await;
+    let (down, held) = (Reason::DemandBelow, Reason::TracesSampled);
+    assert_eq!(reasons, [down, down, down, held, held, down]);
+    assert_eq!(told.len(), 1, "{told:?}");
+    assert!(told[0].starts_with("traces_sampled cart: cart answers 98 requests/s by http.server.request.duration, spans account for 9.8:"));
+    assert!(told[0].contains("`spec.sampling.services.cart: 0.1`"), "{told:?}");
+    assert_eq!(with_spans(LOAD, Some("cart"), &days).await, (vec![down; 6], Vec::new()));
+    let (reasons, told) = with_spans("SELECT mean FROM metric_gauges JOIN targets USING (service_name)", None, &days).await;
+    assert_eq!((reasons, told.len()), (vec![down; 6], 1));
+    let (reasons, told) = with_spans(LOAD, Some("pay"), &[196.0; 5]).await;
+    assert_eq!((reasons, told.len()), (vec![down; 5], 1));
+    assert!(told[0].starts_with("traces_overcounted cart: "), "{told:?}");
 }
 
 /// Guarantees: when nothing is known for long, a target goes up to what is usual at that hour of the week, once a week is known.

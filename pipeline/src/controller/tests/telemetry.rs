@@ -96,6 +96,19 @@ pub(in crate::controller) fn senders(service: &str, end: Timestamp, places: &[(O
     window("workloads", end, columns)
 }
 
+/// What metrics count and spans account for, in requests a second; each span stands for one.
+pub(in crate::controller) fn sampling(service: &str, end: Timestamp, measured: Option<f64>, spans: f64) -> Emission {
+    let columns = vec![
+        ("service_name", text(Some(service))),
+        ("service_namespace", text(None)),
+        ("measured_rate", number(measured)),
+        ("measured_by", text(measured.map(|_| "http.server.request.duration"))),
+        ("span_rate", number(Some(spans))),
+        ("n_eff", number(Some(spans * 60.0))),
+    ];
+    window("service_sampling", end, columns)
+}
+
 /// One service calls another.
 pub(in crate::controller) fn call(client: &str, server: &str, end: Timestamp) -> Emission {
     window("calls", end, vec![("client_service", text(Some(client))), ("server_service", text(Some(server)))])

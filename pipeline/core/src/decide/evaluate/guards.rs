@@ -147,9 +147,17 @@ impl<'a> Run<'a> {
                 format!("{heard:.0} % of the requests that callers account for are reported; no scale-down on lost telemetry")
             });
         }
-        let Some(silent) = diagnosis.silent else { return wanted };
-        self.pass(Guard::Telemetry, wanted, current, Reason::InstancesSilent, || {
-            format!("{} of {} ready replicas are not heard of; no scale-down while they serve unseen", silent.instances, silent.ready)
+        if let Some(silent) = diagnosis.silent {
+            return self.pass(Guard::Telemetry, wanted, current, Reason::InstancesSilent, || {
+                format!("{} of {} ready replicas are not heard of; no scale-down while they serve unseen", silent.instances, silent.ready)
+            });
+        }
+        if !diagnosis.is_sampled() {
+            return wanted;
+        }
+        let traced = diagnosis.traced.unwrap_or_default() * 100.0;
+        self.pass(Guard::Telemetry, wanted, current, Reason::TracesSampled, || {
+            format!("spans account for {traced:.0} % of the requests that metrics count; no scale-down on sampled traces")
         })
     }
 
