@@ -81,8 +81,8 @@ impl Points {
 impl Accumulator for Points {
     fn update_batch(&mut self, values: &[ArrayRef]) -> Result<(), DataFusionError> {
         let [workers, throughput] = [0, 1].map(|place| values[place].as_primitive::<Float64Type>());
-        let rows = workers.iter().zip(throughput).filter_map(|(workers, throughput)| workers.zip(throughput));
-        rows.map(|(workers, throughput)| self.add(workers, throughput)).collect()
+        let mut rows = workers.iter().zip(throughput).filter_map(|(workers, throughput)| workers.zip(throughput));
+        rows.try_for_each(|(workers, throughput)| self.add(workers, throughput))
     }
 
     fn evaluate(&mut self) -> Result<ScalarValue, DataFusionError> {
