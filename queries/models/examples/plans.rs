@@ -57,7 +57,13 @@ fn curves() {
                 let few = micros(begin) / 1e3;
                 let _ = curve.rate(1_000);
                 let name = format!("  {servers}, {pooling}, {scv}");
-                println!("{name:<44}{few:>10.2} ms{:>11.2} ms  rates {:.2} {:.2} {:.2}", micros(begin) / 1e3, curve.rate(2), curve.rate(14), curve.rate(1000));
+                println!(
+                    "{name:<44}{few:>10.2} ms{:>11.2} ms  rates {:.2} {:.2} {:.2}",
+                    micros(begin) / 1e3,
+                    curve.rate(2),
+                    curve.rate(14),
+                    curve.rate(1000)
+                );
             }
         }
     }
