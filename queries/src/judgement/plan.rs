@@ -11,7 +11,7 @@ use tracescale_core::time::Timestamp;
 use tracescale_models::control::{Plan, Planner, Reason, Settings, Starting, Startups, Supply, Window};
 use tracescale_models::sizing::{Objective, ServiceTime, Station};
 
-use super::memory::Memory;
+use super::memory::{Memory, SERVICES_MAX};
 use super::queue;
 use super::rows::{Layout, ServiceKey, seconds, services};
 use super::{Advice, Capacity, Promise};
@@ -35,10 +35,9 @@ const INTERVAL: f64 = 5.0;
 const DRAIN: f64 = 60.0;
 /// Requests that a minute needs to break or keep a promise.
 const MINUTE_REQUESTS_MIN: f64 = 10.0;
-/// Services that are planned for; further ones are not. What a number of replicas can take is a tenth of a second's work to find.
-const PLANS_MAX: usize = 200;
-/// Services in a window for which that is found anew, because they are new or take another time: the windows of all wait for it.
-const CHANGES_MOST: usize = 4;
+/// Services in a window that begin or take another time: what their replicas take then is found anew, in two milliseconds each, for
+/// which the windows of all wait.
+const CHANGES_MOST: usize = 100;
 /// Changes below which it is not worth it: of service time and servers, relative; and of the pooling.
 const CHANGE: f64 = 0.03;
 const POOLING_CHANGE: f64 = 0.05;
@@ -109,7 +108,7 @@ struct Beside {
 
 impl Default for Plans {
     fn default() -> Self {
-        let services = Memory::new(Duration::ZERO, FORGET).of_most(PLANS_MAX);
+        let services = Memory::new(Duration::ZERO, FORGET);
         Self { advice: Advice::default(), stations: BTreeMap::new(), services, judged: Timestamp::MIN }
     }
 }
@@ -132,9 +131,10 @@ impl Plans {
     /// A planner to learn a window into: one that is there, or can be now that the service is known. `changes` is what is left
     /// of [`CHANGES_MOST`].
     fn service(&mut self, key: &ServiceKey, end: Timestamp, changes: &mut usize) -> Option<&mut Service> {
-        let (known, promise) = (self.stations.get(key)?, self.promise(key)?);
-        let starts = Advice::of(&self.advice.startups, &key.name, key.namespace.as_deref());
+        let (known, advice) = (self.stations.get(key)?, &self.advice);
         let make = || {
+            let promise = *Advice::of(&advice.promises, &key.name, key.namespace.as_deref())?;
+            let starts = Advice::of(&advice.startups, &key.name, key.namespace.as_deref());
             *changes = changes.checked_sub(1)?;
             let planner = planner(promise, known, starts.cloned().unwrap_or_default())?;
             Some(Service { planner, promise, told: known.clone(), plan: None })
@@ -277,7 +277,7 @@ impl Model for Plans {
     fn remember(&mut self, name: &str, rows: &RecordBatch) {
         match name {
             "service_queue" => self.learn_stations(rows),
-            "service_pulse" => self.learn(rows, &Beside::default(), PLANS_MAX),
+            "service_pulse" => self.learn(rows, &Beside::default(), SERVICES_MAX),
             _ => {}
         }
     }
