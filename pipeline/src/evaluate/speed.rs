@@ -63,7 +63,9 @@ async fn run() -> anyhow::Result<Report> {
     }
     let plans = models.iter().position(|model| model.name() == PLANS).context("no model makes plans")?;
     models[plans].remember("service_queue", &queues(DEFAULT_END - SAMPLE * SAMPLES)?);
-    (1..=SAMPLES).rev().try_for_each(|back| anyhow::Ok(models[plans].remember("service_pulse", &pulses(DEFAULT_END - SAMPLE * back)?)))?;
+    for back in (1..=SAMPLES).rev() {
+        models[plans].remember("service_pulse", &pulses(DEFAULT_END - SAMPLE * back)?);
+    }
     let (mut learning, mut judging, mut sizing) = (vec![Vec::new(); models.len()], vec![Vec::new(); models.len()], Vec::new());
     for round in 0..ROUNDS {
         let end = DEFAULT_END + MINUTE * round;
