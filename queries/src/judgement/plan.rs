@@ -358,3 +358,47 @@ fn by_service(rows: &RecordBatch, name: &str) -> BTreeMap<ServiceKey, f64> {
 fn whole(number: Option<f64>) -> u32 {
     number.unwrap_or_default() as u32
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use arrow::array::{ArrayRef, Float64Array, StringArray, TimestampNanosecondArray};
+
+    use super::*;
+
+    const SERVICES: usize = 250;
+
+    /// A row of these numbers for every service.
+    fn rows(second: i64, numbers: &[(&str, f64)]) -> RecordBatch {
+        let ends: ArrayRef = Arc::new(TimestampNanosecondArray::from(vec![Timestamp::from_secs(second).as_nanos(); SERVICES]));
+        let names: ArrayRef = Arc::new((0..SERVICES).map(|service| Some(format!("s{service}"))).collect::<StringArray>());
+        let column = |value: f64| -> ArrayRef { Arc::new(Float64Array::from(vec![value; SERVICES])) };
+        let numbers = numbers.iter().map(|(name, value)| (*name, column(*value)));
+        RecordBatch::try_from_iter([(WINDOW_END, ends), ("service_name", names)].into_iter().chain(numbers)).unwrap()
+    }
+
+    fn plans() -> Plans {
+        let promise = Promise { latency: 0.5, quantile: 0.99 };
+        let promises = (0..SERVICES).map(|service| ((format!("s{service}"), None), promise)).collect();
+        let mut plans = Plans::default();
+        plans.advise(&Advice { promises, ..Advice::default() });
+        let queue = [("service_time", 0.05), ("service_scv", 1.0), ("servers", 2.0), ("pooling", 0.4), ("load_bias", 1.0)];
+        plans.remember("service_queue", &rows(1_000_000, &queue));
+        plans
+    }
+
+    /// Guarantees: whoever is remembered has a planner at once; of those that begin together later, as many in a window as its
+    /// processor time allows, and all in the end.
+    #[test]
+    fn all_services_get_a_planner() {
+        let (mut remembered, mut begun) = (plans(), plans());
+        remembered.remember("service_pulse", &rows(1_000_015, &[("completion_rate", 40.0)]));
+        assert_eq!(remembered.services.values_mut().filter(|service| service.planner.plan(&Supply::default()).is_some()).count(), SERVICES);
+        let counts = [1, 2, 3].map(|window| {
+            begun.learn(&rows(1_000_000 + 15 * window, &[("completion_rate", 40.0)]), &Beside::default(), CHANGES_MOST);
+            begun.services.values_mut().count()
+        });
+        assert_eq!(counts, [CHANGES_MOST, 2 * CHANGES_MOST, SERVICES]);
+    }
+}
