@@ -7,7 +7,7 @@ use tracescale_core::time::{Timestamp, nanos};
 
 use super::rows::ServiceKey;
 
-/// Services that a model keeps; further ones are not judged. A forecaster takes some hundred kilobytes, a planner 75.
+/// Services that a model keeps; further ones are not judged. A forecaster takes some hundred kilobytes, a planner 110.
 pub(super) const SERVICES_MAX: usize = 2000;
 
 /// Something for each service.

@@ -10,13 +10,13 @@ use super::regression::Regression;
 use super::{DAY, Peak, real};
 
 /// Samples between outcomes: neighbours say nearly the same.
-const OUTCOME_EVERY: usize = 8;
+const OUTCOME_EVERY: usize = 4;
 /// Outcomes kept: four days.
 pub(super) const OUTCOMES_MOST: usize = 4 * DAY / OUTCOME_EVERY;
 /// With fewer outcomes every sample makes one.
 const OUTCOMES_FEW: usize = 480;
 /// With fewer outcomes the prior has a say beside them: most of a day's.
-const OUTCOMES_ENOUGH: usize = 960;
+const OUTCOMES_ENOUGH: usize = DAY / OUTCOME_EVERY;
 /// Samples between two sortings of few, of some and of enough outcomes.
 const SORT_EVERY: [usize; 3] = [4, 20, 240];
 /// Forecasts further than this from the level, in logarithms, are not believed.
