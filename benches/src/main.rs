@@ -30,6 +30,8 @@ enum Command {
     Windows(commands::windows::Args),
     /// One evaluation of a rule for thousands of targets, and their decisions, on one thread.
     Rules(commands::rules::Args),
+    /// What planners of replicas remember after nine days, and how long they and their models take, on one thread.
+    Plans(commands::plans::Args),
     /// Memory and processor time of the running binary at a steady rate, and the rate that it can take.
     Memory(commands::memory::Args),
     /// Far too much load, recovery, and SIGTERM under load: memory, refusals, and exact counts.
@@ -65,6 +67,7 @@ fn main() -> ExitCode {
         Command::Decode(args) => commands::decode::run(&args),
         Command::Windows(args) => commands::windows::run(&args),
         Command::Rules(args) => commands::rules::run(&args),
+        Command::Plans(args) => commands::plans::run(&args),
         Command::Memory(args) => commands::memory::run(&args),
         Command::Overload(args) => commands::overload::run(&args),
         Command::Crash(args) => commands::crash::run(&args),

@@ -9,6 +9,7 @@ pub(crate) mod history;
 pub(crate) mod keep;
 pub(crate) mod memory;
 pub(crate) mod overload;
+pub(crate) mod plans;
 pub(crate) mod reaction;
 pub(crate) mod receive;
 pub(crate) mod rules;

@@ -7,7 +7,7 @@ use tracescale_core::time::{Timestamp, nanos};
 
 use super::rows::ServiceKey;
 
-/// Services that a model keeps unless it says otherwise; further ones are not judged. A forecaster takes some hundred kilobytes.
+/// Services that a model keeps; further ones are not judged. A forecaster takes some hundred kilobytes, a planner 110.
 pub(super) const SERVICES_MAX: usize = 2000;
 
 /// Something for each service.
@@ -34,6 +34,7 @@ impl<T> Memory<T> {
     }
 
     /// The same for so many services at most.
+    #[cfg(test)]
     pub(super) fn of_most(self, most: usize) -> Self {
         Self { most, ..self }
     }

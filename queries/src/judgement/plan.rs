@@ -11,7 +11,7 @@ use tracescale_core::time::Timestamp;
 use tracescale_models::control::{Plan, Planner, Reason, Settings, Starting, Startups, Supply, Window};
 use tracescale_models::sizing::{Objective, ServiceTime, Station};
 
-use super::memory::Memory;
+use super::memory::{Memory, SERVICES_MAX};
 use super::queue;
 use super::rows::{Layout, ServiceKey, seconds, services};
 use super::{Advice, Capacity, Promise};
@@ -35,10 +35,9 @@ const INTERVAL: f64 = 5.0;
 const DRAIN: f64 = 60.0;
 /// Requests that a minute needs to break or keep a promise.
 const MINUTE_REQUESTS_MIN: f64 = 10.0;
-/// Services that are planned for; further ones are not. What a number of replicas can take is a tenth of a second's work to find.
-const PLANS_MAX: usize = 200;
-/// Services in a window for which that is found anew, because they are new or take another time: the windows of all wait for it.
-const CHANGES_MOST: usize = 4;
+/// Services in a window that begin or take another time: what their replicas take then is found anew, in two milliseconds each, for
+/// which the windows of all wait.
+const CHANGES_MOST: usize = 100;
 /// Changes below which it is not worth it: of service time and servers, relative; and of the pooling.
 const CHANGE: f64 = 0.03;
 const POOLING_CHANGE: f64 = 0.05;
@@ -109,7 +108,7 @@ struct Beside {
 
 impl Default for Plans {
     fn default() -> Self {
-        let services = Memory::new(Duration::ZERO, FORGET).of_most(PLANS_MAX);
+        let services = Memory::new(Duration::ZERO, FORGET);
         Self { advice: Advice::default(), stations: BTreeMap::new(), services, judged: Timestamp::MIN }
     }
 }
@@ -132,9 +131,10 @@ impl Plans {
     /// A planner to learn a window into: one that is there, or can be now that the service is known. `changes` is what is left
     /// of [`CHANGES_MOST`].
     fn service(&mut self, key: &ServiceKey, end: Timestamp, changes: &mut usize) -> Option<&mut Service> {
-        let (known, promise) = (self.stations.get(key)?, self.promise(key)?);
-        let starts = Advice::of(&self.advice.startups, &key.name, key.namespace.as_deref());
+        let (known, advice) = (self.stations.get(key)?, &self.advice);
         let make = || {
+            let promise = *Advice::of(&advice.promises, &key.name, key.namespace.as_deref())?;
+            let starts = Advice::of(&advice.startups, &key.name, key.namespace.as_deref());
             *changes = changes.checked_sub(1)?;
             let planner = planner(promise, known, starts.cloned().unwrap_or_default())?;
             Some(Service { planner, promise, told: known.clone(), plan: None })
@@ -277,7 +277,7 @@ impl Model for Plans {
     fn remember(&mut self, name: &str, rows: &RecordBatch) {
         match name {
             "service_queue" => self.learn_stations(rows),
-            "service_pulse" => self.learn(rows, &Beside::default(), PLANS_MAX),
+            "service_pulse" => self.learn(rows, &Beside::default(), SERVICES_MAX),
             _ => {}
         }
     }
@@ -357,4 +357,48 @@ fn by_service(rows: &RecordBatch, name: &str) -> BTreeMap<ServiceKey, f64> {
 #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "saturates, which is meant")]
 fn whole(number: Option<f64>) -> u32 {
     number.unwrap_or_default() as u32
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use arrow::array::{ArrayRef, Float64Array, StringArray, TimestampNanosecondArray};
+
+    use super::*;
+
+    const SERVICES: usize = 250;
+
+    /// A row of these numbers for every service.
+    fn rows(second: i64, numbers: &[(&str, f64)]) -> RecordBatch {
+        let ends: ArrayRef = Arc::new(TimestampNanosecondArray::from(vec![Timestamp::from_secs(second).as_nanos(); SERVICES]));
+        let names: ArrayRef = Arc::new((0..SERVICES).map(|service| Some(format!("s{service}"))).collect::<StringArray>());
+        let column = |value: f64| -> ArrayRef { Arc::new(Float64Array::from(vec![value; SERVICES])) };
+        let numbers = numbers.iter().map(|(name, value)| (*name, column(*value)));
+        RecordBatch::try_from_iter([(WINDOW_END, ends), ("service_name", names)].into_iter().chain(numbers)).unwrap()
+    }
+
+    fn plans() -> Plans {
+        let promise = Promise { latency: 0.5, quantile: 0.99 };
+        let promises = (0..SERVICES).map(|service| ((format!("s{service}"), None), promise)).collect();
+        let mut plans = Plans::default();
+        plans.advise(&Advice { promises, ..Advice::default() });
+        let queue = [("service_time", 0.05), ("service_scv", 1.0), ("servers", 2.0), ("pooling", 0.4), ("load_bias", 1.0)];
+        plans.remember("service_queue", &rows(1_000_000, &queue));
+        plans
+    }
+
+    /// Guarantees: whoever is remembered has a planner at once; of those that begin together later, as many in a window as its
+    /// processor time allows, and all in the end.
+    #[test]
+    fn all_services_get_a_planner() {
+        let (mut remembered, mut begun) = (plans(), plans());
+        remembered.remember("service_pulse", &rows(1_000_015, &[("completion_rate", 40.0)]));
+        assert_eq!(remembered.services.values_mut().filter(|service| service.planner.plan(&Supply::default()).is_some()).count(), SERVICES);
+        let counts = [1, 2, 3].map(|window| {
+            begun.learn(&rows(1_000_000 + 15 * window, &[("completion_rate", 40.0)]), &Beside::default(), CHANGES_MOST);
+            begun.services.values_mut().count()
+        });
+        assert_eq!(counts, [CHANGES_MOST, 2 * CHANGES_MOST, SERVICES]);
+    }
 }

@@ -6,13 +6,17 @@
 //! Where replicas start slowly, what comes at the end of that time is forecast by itself: a peak that is over before an order
 //! serves is a reason to keep replicas, and none to order them.
 
+mod compact;
 mod features;
 mod head;
 mod prior;
 mod regression;
 
+use std::collections::VecDeque;
+
+use compact::{Half, Newest};
 use features::Record;
-use head::{Basis, Head};
+use head::{Basis, Head, OUTCOMES_MOST, Packed, Spreads};
 
 /// Seconds of one sample.
 pub(super) const SAMPLE: f64 = 15.0;
@@ -36,6 +40,10 @@ pub struct PeakForecaster {
     whole: Head,
     /// What comes at the end of long horizons.
     late: Option<Head>,
+    /// What the forecasts were made from whose peak is not known yet, oldest first.
+    open: VecDeque<Basis>,
+    /// What the outcomes that both keep came from.
+    spreads: Spreads,
     samples: usize,
     /// Samples since the last gap.
     unbroken: usize,
@@ -52,7 +60,7 @@ pub struct PeakForecaster {
 pub struct Peak<'a> {
     centre: f64,
     scale: f64,
-    outcomes: &'a [f64],
+    outcomes: &'a [Half],
     offset: f64,
     /// Requests per second now: the mean of the last 30 s.
     pub level: f64,
@@ -71,9 +79,11 @@ impl PeakForecaster {
         let horizon = samples_in(horizon);
         valid.then(|| Self {
             horizon,
-            record: Record::new(offset),
+            record: Record::new(offset, horizon),
             whole: Head::new(horizon, horizon - 1),
             late: (horizon > LATE_FROM).then(|| Head::new(horizon, LATE)),
+            open: VecDeque::new(),
+            spreads: Newest::of_most(OUTCOMES_MOST),
             samples: 0,
             unbroken: 0,
             basis: None,
@@ -82,11 +92,14 @@ impl PeakForecaster {
         })
     }
 
-    /// The same for another horizon, learned anew from the remembered samples. `None` for a horizon that cannot be.
+    /// The same for another horizon, learned anew from the last day and a half, before which its weeks are known as they were. `None`
+    /// for a horizon that cannot be.
     #[must_use]
     pub fn with_horizon(&self, horizon: f64) -> Option<Self> {
         let mut other = Self::new(horizon, self.record.offset())?;
-        self.record.rates().for_each(|rate| other.observe(Some(rate)));
+        let (record, rates) = self.record.rewound(other.horizon);
+        other.record = record;
+        rates.for_each(|rate| other.observe(Some(rate)));
         Some(other)
     }
 
@@ -110,10 +123,19 @@ impl PeakForecaster {
         if measured.is_none() {
             self.between.clear();
         }
+        let settled = if self.open.len() >= self.horizon { self.open.pop_front() } else { None };
         let is_whole = self.unbroken > self.horizon + 2;
-        for head in std::iter::once(&mut self.whole).chain(&mut self.late) {
-            head.observe(&self.record, &basis, self.samples, is_whole);
+        let is_kept = is_whole && self.whole.is_outcome(self.samples);
+        if let Some(settled) = settled.filter(|_| is_kept) {
+            self.spreads.push(Packed::new(&settled.spread));
         }
+        for head in std::iter::once(&mut self.whole).chain(&mut self.late) {
+            if let Some(settled) = settled {
+                head.settle(&self.record, &settled, is_whole, is_kept);
+            }
+            head.observe(&basis, self.samples);
+        }
+        self.open.push_back(basis);
     }
 
     /// Looks again between two samples, `passed` seconds after the last one: takes the mean rate of the last 15 s, which that
@@ -140,13 +162,13 @@ impl PeakForecaster {
     /// The forecast as of the last sample; `None` before the first.
     #[must_use]
     pub fn peak(&self) -> Option<Peak<'_>> {
-        self.whole.peak(self.level, self.record.offset())
+        self.whole.peak(&self.spreads, self.level, self.record.offset())
     }
 
     /// The same of the last minute before the horizon alone: what an order made now is for. As [`Self::peak`] for short horizons.
     #[must_use]
     pub fn late_peak(&self) -> Option<Peak<'_>> {
-        self.late.as_ref().unwrap_or(&self.whole).peak(self.level, self.record.offset())
+        self.late.as_ref().unwrap_or(&self.whole).peak(&self.spreads, self.level, self.record.offset())
     }
 }
 
@@ -168,7 +190,7 @@ impl Peak<'_> {
         }
         let place = (self.count() * probability).ceil() as usize;
         let outcome = self.outcomes.get(place.max(1) - 1).or(self.outcomes.last())?;
-        Some(((self.centre + outcome * self.scale).exp() - self.offset).max(0.0))
+        Some(((self.centre + outcome.get() * self.scale).exp() - self.offset).max(0.0))
     }
 
     /// The probability that the peak is above a rate in requests per second. Beyond everything that was seen it falls as an
@@ -176,11 +198,12 @@ impl Peak<'_> {
     #[must_use]
     pub fn exceedance(&self, rate: f64) -> f64 {
         let outcome = ((rate.max(0.0) + self.offset).ln() - self.centre) / self.scale;
-        let above = self.outcomes.len() - self.outcomes.partition_point(|other| *other <= outcome);
+        let above = self.outcomes.len() - self.outcomes.partition_point(|other| *other <= Half::new(outcome));
         if above > 0 {
             return real(above) / self.count();
         }
         let (Some(most), Some(usual)) = (self.outcomes.last(), self.outcomes.get(self.outcomes.len() * 9 / 10)) else { return 1.0 };
+        let (most, usual) = (most.get(), usual.get());
         let fall = (most - usual) / (self.count() / 10.0).max(std::f64::consts::E).ln();
         let beyond = if fall > 0.0 { ((most - outcome) / fall).exp() } else { 0.0 };
         beyond / (self.count() + 1.0)

@@ -1,19 +1,21 @@
 //! One kind of peak: the regressions that forecast it, and how far they have been off.
 
 use std::collections::VecDeque;
+use std::sync::OnceLock;
 
+use super::compact::{Half, Newest};
 use super::features::{COUNT, Features, Record, SLOPES, SPREAD_COUNT, Spread};
 use super::prior::{PRIOR, prior_change, prior_spread};
 use super::regression::Regression;
 use super::{DAY, Peak, real};
 
-/// Samples between outcomes: neighbours of 15 s say the same.
+/// Samples between outcomes: neighbours say nearly the same.
 const OUTCOME_EVERY: usize = 4;
 /// Outcomes kept: four days.
-const OUTCOMES_MOST: usize = 4 * DAY / OUTCOME_EVERY;
+pub(super) const OUTCOMES_MOST: usize = 4 * DAY / OUTCOME_EVERY;
 /// With fewer outcomes every sample makes one.
 const OUTCOMES_FEW: usize = 480;
-/// With fewer outcomes the prior has a say beside them: a day's.
+/// With fewer outcomes the prior has a say beside them: most of a day's.
 const OUTCOMES_ENOUGH: usize = DAY / OUTCOME_EVERY;
 /// Samples between two sortings of few, of some and of enough outcomes.
 const SORT_EVERY: [usize; 3] = [4, 20, 240];
@@ -27,20 +29,22 @@ const SCALE: (f64, f64) = (0.002, 2.0);
 /// Forecasts the highest level of the last `span` samples before the horizon.
 #[derive(Clone, Debug)]
 pub(super) struct Head {
-    horizon: usize,
     span: usize,
     change: Regression<COUNT>,
     /// Logarithm of how far forecasts are off.
     spread: Regression<SPREAD_COUNT>,
-    /// Forecasts whose peak is not known yet, oldest first.
-    open: VecDeque<Forecast>,
+    /// Forecasts whose peak is not known yet, oldest first: logarithms of the peaks.
+    open: VecDeque<f64>,
     /// The newest forecast; not the last open one between two samples.
     now: Option<Forecast>,
-    /// How far peaks were from their forecasts, in order of time.
-    outcomes: VecDeque<Outcome>,
-    /// The same in units of what was expected, in order of size, as of the last sorting.
-    sorted: Vec<f64>,
+    /// How far peaks were from their forecasts, in logarithms and in order of time.
+    errors: Newest<Half>,
+    /// The same in units of what was expected, in order of size, as of the first question after they were last due.
+    sorted: OnceLock<Box<[Half]>>,
 }
+
+/// What spoke for the spread of each outcome that is kept.
+pub(super) type Spreads = Newest<Packed>;
 
 /// What a forecast is made from.
 #[derive(Clone, Copy, Debug)]
@@ -59,12 +63,13 @@ struct Forecast {
     centre: f64,
 }
 
-/// How far a peak was from its forecast, in logarithms, and what spoke for that beforehand. Half precision is plenty.
+/// What speaks for a spread, but for the constant, in a byte each: outcomes differ by far more than a hundredth.
 #[derive(Clone, Copy, Debug)]
-struct Outcome {
-    error: f32,
-    spread: [f32; SPREAD_COUNT],
-}
+pub(super) struct Packed([u8; SPREAD_COUNT - 1]);
+
+/// Steps of one in these, and the least that each can be.
+const PACKED_STEPS: f64 = 32.0;
+const PACKED_LEAST: [f64; SPREAD_COUNT - 1] = [-6.25, -6.25, -7.96875, -6.25];
 
 // === impl Basis ===
 
@@ -76,32 +81,53 @@ impl Basis {
     }
 }
 
+// === impl Packed ===
+
+impl Packed {
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "saturates, which is meant")]
+    pub(super) fn new(spread: &Spread) -> Self {
+        let [_, values @ ..] = spread;
+        Self(std::array::from_fn(|place| ((values[place] - PACKED_LEAST[place]) * PACKED_STEPS).round() as u8))
+    }
+
+    fn get(self) -> Spread {
+        let [hour, quarter, counted, yesterday] =
+            std::array::from_fn(|place| PACKED_LEAST[place] + f64::from(self.0[place]) / PACKED_STEPS);
+        [1.0, hour, quarter, counted, yesterday]
+    }
+}
+
 // === impl Head ===
 
 impl Head {
     /// Both in samples; the span at most the horizon.
     pub(super) fn new(horizon: usize, span: usize) -> Self {
         Self {
-            horizon,
             span,
             change: Regression::new(prior_change(real(horizon))),
             spread: Regression::new(prior_spread(real(horizon))),
             open: VecDeque::new(),
             now: None,
-            outcomes: VecDeque::new(),
-            sorted: Vec::new(),
+            errors: Newest::of_most(OUTCOMES_MOST),
+            sorted: OnceLock::new(),
         }
     }
 
-    /// Takes note of a sample, the `samples`th: learns from the forecast that it settles if `is_whole`, its whole stretch having been measured, and makes the next
-    /// one.
-    pub(super) fn observe(&mut self, record: &Record, basis: &Basis, samples: usize, is_whole: bool) {
-        if self.open.len() >= self.horizon
-            && let Some(settled) = self.open.pop_front()
-            && is_whole
-        {
-            self.learn(&settled, record.peak_log(self.span), samples);
+    /// Settles the oldest forecast, which was made from `basis`. Learns from it if `is_whole`: its whole stretch was measured. The
+    /// outcome is kept if `is_kept`.
+    pub(super) fn settle(&mut self, record: &Record, basis: &Basis, is_whole: bool, is_kept: bool) {
+        let Some(centre) = self.open.pop_front().filter(|_| is_whole) else { return };
+        let peak = record.peak_log(self.span);
+        self.change.learn(&basis.features, peak - basis.level);
+        let error = peak - centre;
+        self.spread.learn(&basis.spread, (error.abs() + ERROR_LEAST).ln());
+        if is_kept {
+            self.errors.push(Half::new(error));
         }
+    }
+
+    /// Makes the next forecast, at the `samples`th sample.
+    pub(super) fn observe(&mut self, basis: &Basis, samples: usize) {
         if self.change.is_due(samples) {
             self.change.fit();
         }
@@ -109,15 +135,20 @@ impl Head {
             self.spread.fit();
         }
         self.look(basis);
-        self.open.extend(self.now);
-        let often = match self.outcomes.len() {
+        self.open.extend(self.now.map(|now| now.centre));
+        let often = match self.errors.len() {
             0..OUTCOMES_FEW => SORT_EVERY[0],
             OUTCOMES_FEW..OUTCOMES_ENOUGH => SORT_EVERY[1],
             _ => SORT_EVERY[2],
         };
         if samples.is_multiple_of(often) || samples == 1 {
-            self.sort();
+            let _ = self.sorted.take();
         }
+    }
+
+    /// Whether an outcome of the `samples`th sample is worth keeping.
+    pub(super) fn is_outcome(&self, samples: usize) -> bool {
+        samples.is_multiple_of(OUTCOME_EVERY) || self.errors.len() < OUTCOMES_FEW
     }
 
     /// Makes a forecast that nothing will be learned from.
@@ -126,48 +157,54 @@ impl Head {
         self.now = Some(Forecast { basis: *basis, centre: basis.level + change });
     }
 
-    /// What a forecast came to.
-    #[expect(clippy::cast_possible_truncation, reason = "seven digits of a logarithm are enough, and half the memory")]
-    fn learn(&mut self, settled: &Forecast, peak: f64, samples: usize) {
-        let Forecast { basis, centre } = settled;
-        self.change.learn(&basis.features, peak - basis.level);
-        let error = peak - centre;
-        self.spread.learn(&basis.spread, (error.abs() + ERROR_LEAST).ln());
-        if samples.is_multiple_of(OUTCOME_EVERY) || self.outcomes.len() < OUTCOMES_FEW {
-            if self.outcomes.len() >= OUTCOMES_MOST {
-                self.outcomes.pop_front();
-            }
-            self.outcomes.push_back(Outcome { error: error as f32, spread: basis.spread.map(|value| value as f32) });
+    /// The outcomes in the units of what is expected now, and in order; few of them together with the prior.
+    fn sort(&self, spreads: &Spreads) -> Box<[Half]> {
+        let outcome = |(error, spread): (Half, Packed)| Half::new(error.get() / scale(&self.spread, &spread.get()));
+        let mut sorted: Vec<Half> = self.errors.iter().zip(spreads.iter()).map(outcome).collect();
+        if self.errors.len() < OUTCOMES_ENOUGH {
+            sorted.extend(PRIOR.map(Half::new));
         }
-    }
-
-    /// Brings the outcomes into the units of what is expected now, and in order; few of them together with the prior.
-    fn sort(&mut self) {
-        let spread = &self.spread;
-        let outcome = |outcome: &Outcome| f64::from(outcome.error) / scale(spread, &outcome.spread.map(f64::from));
-        self.sorted.clear();
-        self.sorted.extend(self.outcomes.iter().map(outcome));
-        if self.outcomes.len() < OUTCOMES_ENOUGH {
-            self.sorted.extend(PRIOR);
-        }
-        self.sorted.sort_by(f64::total_cmp);
+        sorted.sort_unstable();
+        sorted.into_boxed_slice()
     }
 
     /// How many outcomes are kept.
     #[cfg(test)]
     pub(super) fn outcomes(&self) -> usize {
-        self.outcomes.len()
+        self.errors.len()
     }
 
     /// The newest forecast, of a load of so many requests per second; `None` before the first.
-    pub(super) fn peak(&self, level: f64, offset: f64) -> Option<Peak<'_>> {
+    pub(super) fn peak(&self, spreads: &Spreads, level: f64, offset: f64) -> Option<Peak<'_>> {
         let Forecast { basis, centre } = self.now?;
-        let is_prior = self.outcomes.len() < PRIOR.len();
-        Some(Peak { centre, scale: scale(&self.spread, &basis.spread), outcomes: &self.sorted, offset, level, is_prior })
+        let outcomes = self.sorted.get_or_init(|| self.sort(spreads));
+        let is_prior = self.errors.len() < PRIOR.len();
+        Some(Peak { centre, scale: scale(&self.spread, &basis.spread), outcomes, offset, level, is_prior })
     }
 }
 
 /// How far a forecast is likely to be off, in logarithms.
 fn scale(spread: &Regression<SPREAD_COUNT>, features: &Spread) -> f64 {
     spread.predict(features).exp().clamp(SCALE.0, SCALE.1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Guarantees: what speaks for a spread comes back to a hundredth or two; beyond its range it is the end of it.
+    #[test]
+    fn spreads_are_packed() {
+        for step in 0..170 {
+            let value = -6.2 + 0.0469 * f64::from(step);
+            let spread = [1.0, value.min(1.7), value.min(1.7), value.min(0.0), value.min(1.7)];
+            let back = Packed::new(&spread).get();
+            assert!(
+                back.iter().zip(spread).all(|(back, spread)| (back - spread).abs() <= 0.5 / PACKED_STEPS + 1e-9),
+                "{spread:?} {back:?}"
+            );
+        }
+        let ends = Packed::new(&[1.0, -99.0, 99.0, f64::NAN, f64::INFINITY]).get();
+        assert!(ends.iter().all(|end| end.is_finite()) && ends[1] < -6.0 && ends[2] > 1.7, "{ends:?}");
+    }
 }

@@ -131,3 +131,42 @@ fn looks_between_samples() {
     (0..100).for_each(|second| forecaster.look(0.6 * f64::from(second), Some(200.0)));
     assert!(forecaster.between.len() <= BETWEEN_MOST);
 }
+
+/// Guarantees: another horizon is learned from the last day and a half nearly as from everything, with what weeks ago was like: its
+/// forecasts are within a few hundredths of those of a forecaster that looked as far from the beginning.
+#[test]
+fn another_horizon_is_learned_from_the_last_days() {
+    let rates = walk(9, &mut 5);
+    let (mut short, mut long) = (PeakForecaster::new(120.0, 1.0).unwrap(), PeakForecaster::new(900.0, 1.0).unwrap());
+    for rate in &rates[..8 * DAY + DAY / 4] {
+        short.observe(Some(*rate));
+        long.observe(Some(*rate));
+    }
+    let other = short.with_horizon(900.0).unwrap();
+    assert_eq!(other.record.features(60)[7].to_bits(), short.record.features(60)[7].to_bits());
+    let (found, whole) = (other.peak().unwrap(), long.peak().unwrap());
+    assert!(!found.is_prior && (found.level / whole.level - 1.0).abs() < 1e-3);
+    for probability in [0.1, 0.5, 0.9, 0.99] {
+        let quantile = |peak: &Peak<'_>| peak.quantile(probability).unwrap();
+        assert!((quantile(&found) / quantile(&whole) - 1.0).abs() < 0.04, "{probability}: {} {}", quantile(&found), quantile(&whole));
+    }
+}
+
+/// Guarantees: what is remembered in 16 bits and smoothed says of seasons and of a restless yesterday what the samples said.
+#[test]
+fn remembers_days_nearly_as_they_were() {
+    let rates = walk(8, &mut 9);
+    let mut record = Record::new(1.0, 40);
+    rates.iter().for_each(|rate| record.push(Some(*rate)));
+    let mean = |back: usize, samples: usize| rates[rates.len() - back - samples..rates.len() - back].iter().sum::<f64>() / real(samples);
+    let around = |back: usize| (mean(back - 4, 9) + 1.0).ln();
+    for (place, season, looks) in [(6, DAY, 4), (7, 7 * DAY, 4), (8, 2 * DAY, 1)] {
+        let most = (1..=looks).map(|look| around(season - look * 40 / looks)).fold(f64::NEG_INFINITY, f64::max);
+        let found = record.features(40)[place];
+        assert!((found - (most - around(season))).abs() < 0.005, "{season}: {found} {}", most - around(season));
+    }
+    let level = |minute: usize| (mean(DAY - 60 + 4 * minute, 2) + 1.0).ln();
+    let restless = 0.002 + (0..15).map(|minute| (level(minute) - level(minute + 1)).abs()).sum::<f64>() / 15.0;
+    assert!((record.spread(40)[4] - restless.ln()).abs() < 0.03, "{} {}", record.spread(40)[4], restless.ln());
+    assert!((record.features(40)[5] - ((record.level() + 1.0).ln() - (mean(0, 240) + 1.0).ln())).abs() < 1e-6);
+}
