@@ -153,9 +153,13 @@ async fn window(tables: &Snapshot, end: Timestamp) -> anyhow::Result<Snapshot> {
     };
     insert(&bed, "service_self_time", end, own).await?;
     for call in 1..=CALLS {
-        let columns = "client_service, server_service, call_rate, client_mean, server_mean, wait_mean, wait_p05";
-        let values = |service| format!("'s{service}', 's{}', 50, 0.06, 0.05, 0.01, 0.002", (service * 7 + call * 131) % SERVICES);
+        let callee = |service| (service * 7 + call * 131) % SERVICES;
+        let columns = "client_service, server_service, call_rate, client_mean, server_mean, wait_mean, wait_p05, n_eff, error_ratio";
+        let values = |service| format!("'s{service}', 's{}', 50, 0.06, 0.05, 0.01, 0.002, 3000, 0", callee(service));
         insert(&bed, "calls", end, |service, _| (columns, values(service))).await?;
+        let columns = "service_name, callee, calls_per_request, calls_per_request_error, learned_samples";
+        let values = |service| format!("'s{service}', 's{}', 0.2, 0.05, 3000", callee(service));
+        insert(&bed, "service_callees", end, |service, _| (columns, values(service))).await?;
     }
     for (name, value) in [("container.cpu.usage", 0.4), ("container.memory.working_set", 2e8), ("process.cpu.utilization", 0.5)] {
         let values = |service: usize| format!("'s{service}', '{name}', {0}, {0}", value * (1.0 + wobble(service, end)));
