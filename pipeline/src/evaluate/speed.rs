@@ -102,7 +102,6 @@ fn pulses(end: Timestamp) -> anyhow::Result<RecordBatch> {
 
 /// What every service is as a queue, as the archive remembers it.
 fn queues(end: Timestamp) -> anyhow::Result<RecordBatch> {
-    let service_time = |service| 0.05 + wobble(service, end);
     remembered(
         end,
         &[
@@ -167,7 +166,7 @@ async fn window(tables: &Snapshot, end: Timestamp) -> anyhow::Result<Snapshot> {
     }
     let queue = |service: usize, end| {
         let columns = "service_name, arrival_rate, load_bias, service_time, service_scv, servers, pooling";
-        (columns, format!("'s{service}', {}, 1.1, {}, 1.2, 2, 0.4", rate(service, end) * 20.0, 0.05 + wobble(service, end)))
+        (columns, format!("'s{service}', {}, 1.1, {}, 1.2, 2, 0.4", rate(service, end) * 20.0, service_time(service)))
     };
     insert(&bed, "service_queue", end, queue).await?;
     Ok(bed.snapshot().await?)
@@ -214,6 +213,11 @@ async fn size(snapshot: &Snapshot) -> anyhow::Result<f64> {
 fn rate(service: usize, at: Timestamp) -> f64 {
     let day = (seconds(at) / 86_400.0 * std::f64::consts::TAU).sin();
     (20.0 + number(service % 50)) * (1.5 + day) * (1.0 + wobble(service, at))
+}
+
+/// What a request takes, which is known: a service that changes costs `service_plan` some more, and few do in a window.
+fn service_time(service: usize) -> f64 {
+    0.05 + wobble(service, DEFAULT_END)
 }
 
 /// Up to a tenth, the same for the same service and minute.
