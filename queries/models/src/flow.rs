@@ -170,14 +170,15 @@ impl Flow {
         called
     }
 
-    /// Visits of each service per request from outside, whatever door it comes through. Empty without load from outside, and
-    /// where calls amplify each other without end.
+    /// Visits of each service per request from outside, whatever door it comes through, of those whose callers are all known well
+    /// enough. Empty without load from outside, and where calls amplify each other without end.
     #[must_use]
     pub fn visits<'a>(&'a self, ratios: &'a [Ratio]) -> BTreeMap<&'a str, f64> {
         let graph = self.graph(ratios);
         let outside: Vec<f64> = graph.names.iter().map(|name| self.doors.get(*name).map_or(0.0, |door| door.share * door.rate)).collect();
         let visits = network::traffic(&outside, &graph.calls).map(|traffic| traffic.visits).unwrap_or_default();
-        graph.names.iter().copied().zip(visits).collect()
+        let doubtful = doubtful(ratios);
+        graph.names.iter().copied().zip(visits).filter(|(name, _)| !doubtful.contains(name)).collect()
     }
 
     /// The load of each service that forecasts at the front doors lead to, where callers lead to any; `forecasts` by service, of
@@ -212,6 +213,7 @@ impl Flow {
         let now: BTreeMap<String, Announced> =
             self.doors.iter().map(|(name, door)| (name.clone(), Announced { mean: door.rate, upper: door.rate })).collect();
         let graph = self.graph(ratios);
+        let unsure: BTreeSet<&str> = ratios.iter().filter(|ratio| !ratio.is_sure()).map(|ratio| ratio.from.as_str()).collect();
         let mut parts: Vec<(&str, Vec<f64>)> = Vec::new();
         let mut totals = vec![0.0; graph.names.len()];
         for (name, share, door) in self.doors(&now) {
@@ -220,7 +222,11 @@ impl Flow {
             outside[*place] = door.mean * share;
             let Ok(traffic) = network::traffic(&outside, &graph.calls) else { continue };
             totals.iter_mut().zip(&traffic.rates).for_each(|(total, rate)| *total += rate);
-            parts.push((graph.names[*place], traffic.rates));
+            // Who calls nobody knows how often may lead to what saturates first.
+            let is_known = graph.names.iter().zip(&traffic.rates).all(|(name, rate)| *rate <= 0.0 || !unsure.contains(name));
+            if is_known {
+                parts.push((graph.names[*place], traffic.rates));
+            }
         }
         let busy = |place: usize| utilization.get(graph.names[place]).copied().filter(|share| *share > 0.0 && share.is_finite());
         let limit = |(door, rates): (_, Vec<f64>)| {
@@ -261,6 +267,17 @@ impl Flow {
         let calls = sure().map(call).collect();
         Graph { names, places, calls }
     }
+}
+
+/// Services of which callers call an unknown number of times for a request, and all that they call.
+fn doubtful(ratios: &[Ratio]) -> BTreeSet<&str> {
+    let mut reached: BTreeSet<&str> = BTreeSet::new();
+    let mut next: Vec<&str> = ratios.iter().filter(|ratio| !ratio.is_sure()).map(|ratio| ratio.to.as_str()).collect();
+    while !next.is_empty() {
+        next.retain(|name| reached.insert(name));
+        next = ratios.iter().filter(|ratio| next.contains(&ratio.from.as_str())).map(|ratio| ratio.to.as_str()).collect();
+    }
+    reached
 }
 
 /// Seconds since the last minute, as far as they count; `None` for one that is not later.

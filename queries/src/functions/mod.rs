@@ -143,20 +143,23 @@ const FUNCTIONS: &[NumberFunction] = &[
         gate::violation_share_low(violations, samples)
     }),
     NumberFunction::new("enough_for_rate", &["samples", "error"], |args| {
-        let [samples, error] = two(args)?;
-        Some(from_bool(gate::scale_up_on_rate(Some(samples), Some(error)).is_open()))
+        let [samples, error] = two(args)?.map(not_negative);
+        Some(from_bool(gate::scale_up_on_rate(Some(samples?), Some(error?)).is_open()))
     }),
     NumberFunction::new("enough_for_latency", &["samples", "violations", "quantile"], |args| match args {
-        [samples @ Some(_), violations @ Some(_), Some(quantile)] => {
-            Some(from_bool(gate::scale_up_on_latency(*samples, *violations, *quantile).is_open()))
+        [Some(samples), Some(violations), Some(quantile)] if (0.0..1.0).contains(quantile) => {
+            let (samples, violations) = (not_negative(*samples)?, not_negative(*violations)?);
+            (violations <= samples).then(|| from_bool(gate::scale_up_on_latency(Some(samples), Some(violations), *quantile).is_open()))
         }
         _ => None,
     }),
     NumberFunction::new("enough_for_scale_down", &["samples", "amplification"], |args| {
-        let [samples, amplification] = two(args)?;
-        Some(from_bool(gate::scale_down(Some(samples), Some(amplification)).is_open()))
+        let [samples, amplification] = two(args)?.map(not_negative);
+        Some(from_bool(gate::scale_down(Some(samples?), Some(amplification?)).is_open()))
     }),
-    NumberFunction::new("enough_to_model", &["arrival_rate"], |args| Some(from_bool(gate::model(Some(one(args)?)).is_open()))),
+    NumberFunction::new("enough_to_model", &["arrival_rate"], |args| {
+        Some(from_bool(gate::model(Some(not_negative(one(args)?)?)).is_open()))
+    }),
     NumberFunction::new("little_residual", &["concurrency", "throughput", "sojourn"], |args| match args {
         [Some(concurrency), Some(throughput), Some(sojourn)] => interval::little_residual(*concurrency, *throughput, *sojourn),
         _ => None,
@@ -165,6 +168,11 @@ const FUNCTIONS: &[NumberFunction] = &[
 
 fn from_bool(value: bool) -> f64 {
     if value { 1.0 } else { 0.0 }
+}
+
+/// What can be a count, a rate or an error; nothing else has an answer.
+fn not_negative(value: f64) -> Option<f64> {
+    (value >= 0.0).then_some(value)
 }
 
 fn one(args: &[Option<f64>]) -> Option<f64> {
@@ -230,6 +238,11 @@ mod tests {
             (value("enough_for_scale_down(400, 0.5)").await, value("enough_for_scale_down(400, 0.6)").await),
             (Some(1.0), Some(0.0))
         );
+        for senseless in
+            ["rate(100, -1)", "latency(100, 10, 1.5)", "latency(500, -5, 0.99)", "latency(10, 100, 0.99)", "rate(0.0 / 0.0, 0.1)"]
+        {
+            assert_eq!(value(&format!("enough_for_{senseless}")).await, None, "{senseless}");
+        }
         assert_eq!((value("enough_to_model(0.5)").await, value("enough_to_model(0.4)").await), (Some(1.0), Some(0.0)));
         assert!((value("little_residual(1.5, 10, 0.2)").await.unwrap() + 0.25).abs() < 1e-9);
     }

@@ -158,8 +158,9 @@ impl Compared {
 impl Disagreement {
     /// The probability with which spans were kept, when they explain the difference.
     fn probability(&self) -> Option<f64> {
+        // Metrics and spans of a minute are seldom of exactly the same requests.
         let probability = self.spans / self.measured / self.weight;
-        (probability > 0.0 && probability <= 1.0).then_some(probability)
+        (probability > 0.0 && probability <= *AGREE.end()).then(|| probability.min(1.0))
     }
 
     /// True when spans account for too few requests, false when for too many.

@@ -31,6 +31,12 @@ pub struct Trust {
 // === impl Trust ===
 
 impl Trust {
+    /// Whether the error is one that does not demote, or may still turn out to be.
+    #[must_use]
+    pub fn is_settled(&self) -> bool {
+        self.error.is_some_and(|error| error <= DEMOTED_ABOVE)
+    }
+
     /// Takes the error of one window that ended at `at`.
     pub(super) fn observe(&mut self, at: f64, error: f64) {
         let error = error.min(ERROR_MOST);

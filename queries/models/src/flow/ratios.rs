@@ -9,7 +9,8 @@ use crate::estimate::gate;
 
 /// Edges that are followed; of further ones nothing is known.
 const EDGES_MAX: usize = 20_000;
-/// Effective samples of calls below which a minute says nothing of an edge.
+/// Effective samples of calls that a minute needs for an edge to begin; later ones count with as few as they have, or the ratio would
+/// be that of the busy minutes.
 const SAMPLES_MIN: f64 = 30.0;
 /// Share of failed calls from which on more calls may be retries.
 const FAILING: f64 = 0.05;
@@ -31,7 +32,8 @@ pub struct Ratio {
     pub to: String,
     /// Calls per request of the caller, as they usually are.
     pub calls_per_request: f64,
-    /// Half of the 95 % interval of that, relative to it, by how minutes of the last hours differ.
+    /// How far it may be off, relative to it: half of the 95 % interval by how minutes of the last hours differ, and by how much it
+    /// has not yet followed their mean.
     pub error: Option<f64>,
     /// Effective samples of calls behind it.
     pub samples: f64,
@@ -85,7 +87,7 @@ impl Ratios {
     fn follow(&mut self, minute: &Minute, calls: &Calls, passed: f64) {
         let Some(caller) = minute.arrivals.get(&calls.from).copied().filter(|rate| *rate >= super::RATE_MIN) else { return };
         let measured = calls.rate / caller;
-        let valid = measured >= 0.0 && measured.is_finite() && calls.samples >= SAMPLES_MIN && calls.from != calls.to;
+        let valid = measured >= 0.0 && measured.is_finite() && calls.samples > 0.0 && calls.from != calls.to;
         if !valid {
             return;
         }
@@ -96,7 +98,7 @@ impl Ratios {
             if !edge.is_storm {
                 edge.count(caller, calls, passed);
             }
-        } else if let Some(ratio) = VisitRatio::new(measured).filter(|_| self.edges.len() < EDGES_MAX) {
+        } else if let Some(ratio) = VisitRatio::new(measured).filter(|_| calls.samples >= SAMPLES_MIN && self.edges.len() < EDGES_MAX) {
             let (clusters, samples) = (Clusters::default(), 0.0);
             let mut edge = Edge { ratio, clusters, samples, amplification: 1.0, is_storm: false, seen: minute.end };
             edge.count(caller, calls, passed);
@@ -137,7 +139,9 @@ impl Edge {
 
     fn error(&self) -> Option<f64> {
         let known = self.clusters.fan_out()?;
-        if known.traces >= MINUTES_MIN { known.relative_half_width } else { Some(1.96 / self.samples.sqrt()) }
+        let half_width = if known.traces >= MINUTES_MIN { known.relative_half_width? } else { 1.96 / self.samples.sqrt() };
+        let mean = known.calls_per_visit;
+        Some((half_width * mean + (mean - self.ratio.value()).abs()) / self.ratio.value()).filter(|error| error.is_finite())
     }
 }
 
@@ -166,6 +170,9 @@ mod tests {
         assert!(only(&steady).is_sure() && only(&steady).error.unwrap() < 0.05, "{:?}", only(&steady));
         steady.learn(&minute(11, 9.0, 0.5));
         assert!(only(&steady).is_sure() && only(&steady).retry_factor.is_some_and(|factor| factor > 8.0));
+        let mut changed = Ratios::default();
+        (1..=6).for_each(|number| changed.learn(&minute(number, if number == 1 { 50.0 } else { 5.0 }, 0.0)));
+        assert!(!only(&changed).is_sure() && only(&changed).calls_per_request > 4.5, "{:?}", only(&changed));
         let mut wild = Ratios::default();
         (1..=20).for_each(|number| wild.learn(&minute(number, if number % 5 == 0 { 20.0 } else { 1.0 }, 0.0)));
         assert!(!only(&wild).is_sure() && only(&wild).error.unwrap() > 0.3, "{:?}", only(&wild));

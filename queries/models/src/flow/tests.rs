@@ -126,6 +126,16 @@ fn what_saturates_first() {
     assert!(close(limits["batch"].1, 3.0) && close(limits["web"].1, 3.0), "{limits:?}");
 }
 
+/// Guarantees: of what is behind calls of an unknown number nothing is said, neither visits nor what limits the door.
+#[test]
+fn what_is_behind_unsure_calls_is_unknown() {
+    let mut flow = learned();
+    (11..=13).for_each(|number| flow.learn(&Minute { calls: vec![calls("web", "cart", 60.0)], ..minute(f64::from(number), 10.0) }));
+    assert!(!flow.ratio("web", "cart").unwrap().is_sure() && flow.ratio("cart", "db").unwrap().is_sure());
+    assert_eq!(flow.flow.visits(&flow.ratios()).keys().copied().collect::<Vec<_>>(), ["web"]);
+    assert!(flow.limits(&BTreeMap::from([("db".to_owned(), 0.5)])).is_empty());
+}
+
 /// Guarantees: callers account for the load of a service whose spans are lost, because their calls then lead to nobody; not for that
 /// of one that they call less or not at all; and batches of many messages are as many requests as they usually are.
 #[test]

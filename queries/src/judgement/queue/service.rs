@@ -243,10 +243,11 @@ impl Service {
     }
 
     fn state(&self) -> &'static str {
-        match (self.calibration.demoted(), self.calibration.trust.error) {
+        let trust = &self.calibration.trust;
+        match (trust.demoted, trust.error) {
             (true, _) => "demoted",
-            (false, None) => "calibrating",
-            (false, Some(_)) => "trusted",
+            (false, Some(_)) if trust.is_settled() => "trusted",
+            (false, _) => "calibrating",
         }
     }
 

@@ -5,6 +5,8 @@ use crate::estimate::gate;
 
 /// How far beyond the largest observed number a peak is believed.
 const REACH: f64 = 2.0;
+/// Share of the throughput at the most workers that a parameter must cost not to be taken for rounding.
+const NEGLIGIBLE: f64 = 1e-6;
 /// Most points.
 const POINTS_MAX: usize = 100_000;
 /// Most steps.
@@ -42,7 +44,14 @@ pub fn fit(points: &[(f64, f64)]) -> Option<Fit> {
     }
     let start = linear(points)?;
     let scales = [start[0], SCALES[0], SCALES[1]];
-    let parameters = climb(points, start, scales);
+    let mut parameters = climb(points, start, scales);
+    // What is within rounding of none would make up a peak far away.
+    let weights = [1.0, most, most * most];
+    for place in [1, 2] {
+        if parameters[place] * weights[place] < NEGLIGIBLE {
+            parameters[place] = 0.0;
+        }
+    }
     let law = Scalability::new(parameters[0], parameters[1], parameters[2])?;
     let (hessian, _, squares) = normal_equations(points, parameters, scales);
     // A parameter at its bound has no error to speak of, but the others keep theirs.
