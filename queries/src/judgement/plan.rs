@@ -35,9 +35,9 @@ const INTERVAL: f64 = 5.0;
 const DRAIN: f64 = 60.0;
 /// Requests that a minute needs to break or keep a promise.
 const MINUTE_REQUESTS_MIN: f64 = 10.0;
-/// Services in a window that begin or take another time: what their replicas take then is found anew, in up to fifteen milliseconds each,
+/// Services in a window that begin or take another time: what their replicas take then is found anew, in a few milliseconds each,
 /// for which the windows of all wait.
-const CHANGES_MOST: usize = 25;
+const CHANGES_MOST: usize = 100;
 /// Changes below which it is not worth it: of service time and servers, relative; and of the pooling.
 const CHANGE: f64 = 0.03;
 const POOLING_CHANGE: f64 = 0.05;
@@ -367,7 +367,7 @@ mod tests {
 
     use super::*;
 
-    const SERVICES: usize = 60;
+    const SERVICES: usize = 250;
 
     /// A row of these numbers for every service.
     fn rows(second: i64, numbers: &[(&str, f64)]) -> RecordBatch {
