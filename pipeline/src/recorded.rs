@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::Context;
 use arrow::array::RecordBatch;
@@ -45,6 +46,8 @@ const LOG_BYTES: usize = 512 << 20;
 const READ_BYTES: usize = 4 << 20;
 /// The sender that all requests of a capture count as.
 const SOURCE: &str = "capture";
+/// How far recorded time goes ahead at once without a word.
+const JUMP: Duration = Duration::from_secs(300);
 
 /// The tables of a source.
 ///
@@ -168,6 +171,14 @@ async fn capture_rows(path: &Path, config: &Config) -> anyhow::Result<Rows> {
     Ok(rows)
 }
 
+/// Tells of a request whose newest row is far ahead of all before it: recorded time follows it, and what comes behind with times of
+/// before is late then.
+pub(crate) fn tell_jump(from: Timestamp, to: Timestamp, file: &Path) {
+    if to.since(from) > JUMP {
+        tracing::warn!(%from, %to, file = %file.display(), "the capture jumps ahead; earlier rows behind it are late, and long jumps take long");
+    }
+}
+
 /// A request of a capture.
 #[derive(Debug)]
 pub struct Received {
@@ -202,6 +213,7 @@ impl Capture {
         let mut decoded = decoded.with_context(|| format!("capture {}", self.path.display()))?;
         let Some(newest) = decoded.newest_time() else { return Ok(None) };
         let at = self.now.map_or(newest, |now| now.max(newest));
+        tell_jump(self.now.unwrap_or(at), at, &self.path);
         self.now = Some(at);
         decoded.set_received_at(at)?;
         Ok(Some(Received { at, decoded }))

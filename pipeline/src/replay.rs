@@ -24,6 +24,7 @@ use crate::console::{Console, Totals};
 use crate::controller::{Controller, Effect, Event};
 use crate::journal::Journal;
 use crate::metrics::Metrics;
+use crate::recorded;
 use crate::rules::Evaluator;
 use crate::unpromised::Told;
 use crate::windows::{ViewTroubles, Windows};
@@ -120,6 +121,9 @@ impl Replay<'_> {
         }
         self.console.took(self.totals);
         let Some(newest) = decoded.newest_time() else { return Ok(()) };
+        if self.pace.origin.is_some() {
+            recorded::tell_jump(self.pace.now(), newest, self.file);
+        }
         self.advance_to(newest).await?;
         decoded.set_received_at(self.pace.now())?;
         self.windows.engine.push(SOURCE, decoded.batches, self.pace.now()).await?;
