@@ -272,10 +272,11 @@ impl Flow {
 /// Services of which callers call an unknown number of times for a request, and all that they call.
 fn doubtful(ratios: &[Ratio]) -> BTreeSet<&str> {
     let mut reached: BTreeSet<&str> = BTreeSet::new();
-    let mut next: Vec<&str> = ratios.iter().filter(|ratio| !ratio.is_sure()).map(|ratio| ratio.to.as_str()).collect();
+    let mut next: BTreeSet<&str> = ratios.iter().filter(|ratio| !ratio.is_sure()).map(|ratio| ratio.to.as_str()).collect();
     while !next.is_empty() {
-        next.retain(|name| reached.insert(name));
-        next = ratios.iter().filter(|ratio| next.contains(&ratio.from.as_str())).map(|ratio| ratio.to.as_str()).collect();
+        reached.extend(&next);
+        let called = ratios.iter().filter(|ratio| next.contains(ratio.from.as_str())).map(|ratio| ratio.to.as_str());
+        next = called.filter(|name| !reached.contains(name)).collect();
     }
     reached
 }

@@ -29,6 +29,8 @@ pub struct Servers {
     curve: LoadCurve,
     fitted: Option<Shown>,
     fitted_at: Option<f64>,
+    /// Whether the fit is of another version or size.
+    is_outdated: bool,
 }
 
 /// Where the number of servers comes from, the best first.
@@ -90,6 +92,7 @@ impl Servers {
     /// The service or its replicas are others from now on: what was learned counts until the first window that says something else.
     pub fn renew(&mut self) {
         (self.latencies, self.measurements, self.curve) = (Recent::default(), Recent::default(), LoadCurve::default());
+        self.is_outdated = true;
         if let Some(measured) = &mut self.measured {
             measured.samples = measured.samples.min(RENEWED_SAMPLES);
         }
@@ -109,13 +112,16 @@ impl Servers {
         };
         if let Some(servers) = utilization.and_then(behind).filter(|servers| servers.is_finite()) {
             let usual = self.measurements.median(servers, Recent::COUNT);
+            self.fitted = self.fitted.filter(|_| !self.is_outdated);
             let _ = self.measured.get_or_insert_with(|| Posterior::placeholder(usual)).observe(usual, samples);
         }
         // Who is told need not fit.
         let is_due = self.fitted_at.is_none_or(|last| (at - last).abs() >= FIT_INTERVAL);
         if self.said.is_none() && is_due {
             self.fitted_at = Some(at);
-            self.fitted = self.curve.servers(at, station).or(self.fitted);
+            let fitted = self.curve.servers(at, station);
+            self.is_outdated &= fitted.is_none();
+            self.fitted = fitted.or(self.fitted);
         }
     }
 
@@ -230,6 +236,12 @@ mod tests {
             observe(&mut servers, 8.0, minute, 0.1 + 0.85 * f64::from(minute) / 120.0, false);
         }
         assert_eq!((servers.value(), servers.source()), (8.0, Source::LoadCurve));
+        // Half the cores: what was fitted counts until CPU says something else.
+        servers.renew();
+        assert_eq!((servers.value(), servers.source()), (8.0, Source::LoadCurve));
+        observe(&mut servers, 4.0, 121, 0.5, true);
+        assert_eq!(servers.source(), Source::Utilization);
+        assert!((servers.value() - 4.0).abs() < 0.5, "{}", servers.value());
 
         let mut servers = Servers::default();
         for minute in 0..120 {
