@@ -64,6 +64,8 @@ pub struct Bars {
     pub quantiles: usize,
     /// Of these, within 1.5 points of their name.
     pub covered: usize,
+    /// As many as would be if all quantiles were right on average ([`Coverage::by_chance`]).
+    pub covered_by_chance: f64,
     /// Mean quantile over the mean of what came, and pinball loss over that mean: geometric means over the same quantiles.
     pub width: f64,
     /// See `width`.
@@ -140,10 +142,10 @@ fn recording(root: &Path, name: &str, step: i64) -> Result<Recording, ForecastsE
 }
 
 /// Counts what meets the bars.
-fn bars(accuracy: &[Accuracy], coverage: &[Coverage]) -> Bars {
+fn bars(accuracy: &[Accuracy], rows: &[Coverage]) -> Bars {
     let ratios: Vec<f64> = accuracy.iter().map(Accuracy::ratio).collect();
     let logarithms: Vec<f64> = ratios.iter().map(|ratio| ratio.ln()).collect();
-    let enough = || coverage.iter().filter(|row| row.enough);
+    let enough = || rows.iter().filter(|row| row.enough);
     let deviations: Vec<f64> = enough().flat_map(Coverage::deviations).collect();
     // Where nothing was ever above the quantiles and they were zero, nothing is lost, and there is no logarithm.
     let geometric = |of: fn(&Coverage) -> [f64; 3]| {
@@ -156,7 +158,8 @@ fn bars(accuracy: &[Accuracy], coverage: &[Coverage]) -> Bars {
         worse: ratios.iter().filter(|ratio| **ratio > 1.1).count(),
         mean_ratio: mean(&logarithms).map_or(f64::NAN, f64::exp),
         quantiles: deviations.len(),
-        covered: deviations.iter().filter(|deviation| deviation.abs() <= 0.015).count(),
+        covered: deviations.iter().filter(|deviation| deviation.abs() <= coverage::TOLERANCE).count(),
+        covered_by_chance: enough().flat_map(|row| row.by_chance).sum(),
         width: geometric(|row| row.width),
         pinball: geometric(|row| row.pinball),
     }

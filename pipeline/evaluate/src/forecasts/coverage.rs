@@ -13,6 +13,11 @@ const LEVELS: [f64; 3] = [0.9, 0.95, 0.99];
 /// Days of origins from which on a share says something: surprises of a day come together.
 const DAYS_ENOUGH: usize = 14;
 
+/// How often days are drawn anew to see what chance does.
+const DRAWS: u32 = 2_000;
+/// How far a share may be from the name of its quantile.
+pub(super) const TOLERANCE: f64 = 0.015;
+
 /// Upper quantiles of one series at one lead.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
@@ -33,6 +38,9 @@ pub struct Coverage {
     pub width: [f64; 3],
     /// Mean pinball loss of each quantile over the mean of what came.
     pub pinball: [f64; 3],
+    /// Probability that a share is within 1.5 points of its own mean when days are drawn from those that were judged: that quantiles
+    /// which are right on average pass, with surprises that come together on a day as these do.
+    pub by_chance: [f64; 3],
 }
 
 /// Quantiles that wait for what comes. The first third of a recording is for learning.
@@ -47,6 +55,9 @@ pub(super) struct Watch {
     below: [usize; 3],
     sums: [f64; 3],
     losses: [f64; 3],
+    /// Steps of a day, and of each day that was judged how many origins, and how many of them were below.
+    day: usize,
+    days: Vec<(usize, [usize; 3])>,
 }
 
 // === impl Coverage ===
@@ -74,6 +85,8 @@ impl Watch {
             below: [0; 3],
             sums: [0.0; 3],
             losses: [0.0; 3],
+            day: recording.day,
+            days: vec![(0, [0; 3]); recording.len() / recording.day + 1],
         }
     }
 
@@ -94,13 +107,24 @@ impl Watch {
             let Some(came) = came else { continue };
             self.judged += 1;
             self.came += came;
+            let day = self.days.get_mut(place / self.day);
+            let below = uppers.map(|upper| usize::from(came <= upper));
+            if let Some((judged, sums)) = day {
+                *judged += 1;
+                sums.iter_mut().zip(below).for_each(|(sum, below)| *sum += below);
+            }
             for (level, upper) in uppers.iter().enumerate() {
-                self.below[level] += usize::from(came <= *upper);
+                self.below[level] += below[level];
                 self.sums[level] += upper;
                 let above = came - upper;
                 self.losses[level] += f64::max(LEVELS[level] * above, (LEVELS[level] - 1.0) * above);
             }
         }
+    }
+
+    /// Origins of each judged day, and how many were not above a quantile.
+    fn days_of(&self, level: usize) -> Vec<(usize, usize)> {
+        self.days.iter().filter(|(judged, _)| *judged > 0).map(|(judged, below)| (*judged, below[level])).collect()
     }
 
     pub(super) fn finish(self, recording: &Recording) -> Coverage {
@@ -113,6 +137,27 @@ impl Watch {
             covered: self.below.map(|below| number(below) / number(self.judged)),
             width: self.sums.map(|sum| sum / self.came),
             pinball: self.losses.map(|loss| loss / self.came),
+            by_chance: std::array::from_fn(|level| by_chance(&self.days_of(level))),
         }
     }
+}
+
+/// Probability that a share is within the tolerance of its own mean, from so many origins and of these so many below on each day,
+/// when days are drawn from these (the bootstrap, Efron 1979, in blocks of a day).
+pub(super) fn by_chance(days: &[(usize, usize)]) -> f64 {
+    let share = |days: &mut dyn Iterator<Item = &(usize, usize)>| {
+        let (judged, below) = days.fold((0, 0), |sums, day| (sums.0 + day.0, sums.1 + day.1));
+        number(below) / number(judged)
+    };
+    let mean = share(&mut days.iter());
+    // Numbers that look random and are the same each time (xorshift, Marsaglia).
+    let mut random: u64 = 0x9E37_79B9_7F4A_7C15;
+    let mut draw = || {
+        random ^= random << 13;
+        random ^= random >> 7;
+        random ^= random << 17;
+        days.get(usize::try_from(random >> 33).unwrap_or_default() % days.len().max(1))
+    };
+    let mut is_within = || (share(&mut (0..days.len()).filter_map(|_| draw())) - mean).abs() <= TOLERANCE;
+    f64::from((0..DRAWS).map(|_| u32::from(is_within())).sum::<u32>()) / f64::from(DRAWS)
 }

@@ -64,6 +64,18 @@ fn pinball_losses() {
     }
 }
 
+/// Guarantees: days that are all alike leave nothing to chance; of ten days, one of which is wholly above, a share is within 1.5 points
+/// of .9 only where that day is drawn once, as often as that is (0.387); many small days are near their mean.
+#[test]
+fn what_chance_does() {
+    assert!((coverage::by_chance(&[(96, 86); 14]) - 1.0).abs() < 1e-12);
+    let mut days = [(96, 96); 10];
+    days[3] = (96, 0);
+    assert!((coverage::by_chance(&days) - 0.387).abs() < 0.03, "{}", coverage::by_chance(&days));
+    let many: Vec<(usize, usize)> = (0..2_000).map(|day| (10, 9 - usize::from(day % 3 == 0))).collect();
+    assert!(coverage::by_chance(&many) > 0.9);
+}
+
 /// Guarantees: the evaluator finds the data folder's printed scores: its percentages to the last printed digit, its scaled errors
 /// within one in a hundred.
 #[test]

@@ -34,6 +34,7 @@ impl Report {
         writeln!(text, "  more than 1.1 times its error: {} (none asked)", bars.worse)?;
         writeln!(text, "  geometric mean of the ratios: {:.3}", bars.mean_ratio)?;
         writeln!(text, "  upper quantiles within 1.5 points: {} of {} (all asked)", bars.covered, bars.quantiles)?;
+        writeln!(text, "  as many if all were right on average, with days drawn from those judged: {:.1}", bars.covered_by_chance)?;
         writeln!(text, "  geometric mean of their widths: {:.3}, of their pinball losses: {:.5}", bars.width, bars.pinball)
     }
 
@@ -77,7 +78,7 @@ impl Report {
             for loss in row.pinball {
                 write!(text, " {loss:>6.3}")?;
             }
-            let off = row.deviations().iter().any(|deviation| deviation.abs() > 0.015);
+            let off = row.deviations().iter().any(|deviation| deviation.abs() > super::coverage::TOLERANCE);
             let note = match (row.enough, off) {
                 (false, _) => " too few origins",
                 (true, true) => " off",
