@@ -7,6 +7,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::{Context, ensure};
+use tracescale_core::target::TargetSpec;
 use tracescale_core::time::Timestamp;
 use tracescale_queries::PastLimits;
 use tracescale_simulate::comparison::{Comparison as Report, PolicyResult};
@@ -112,7 +113,8 @@ async fn setting(args: &BacktestArgs, config: &Config) -> anyhow::Result<Setting
     ensure!(workload.from < workload.until, "the load has no length");
     let step = args.step;
     let limits = limits(config);
-    let world = world(args, &mut workload, limits);
+    let (described, _) = config.specs();
+    let world = world(args, &described, &mut workload, limits);
     world.validate()?;
     let objective = args.slo.and_then(|slo| tracescale_core::target::Objective::new(slo.latency, slo.quantile));
     let promised = closed::Promised { objective, servers: NonZeroU32::new(args.servers) };
@@ -127,7 +129,7 @@ fn limits(config: &Config) -> Limits {
     Limits { min, max: max.max(min) }
 }
 
-fn world(args: &BacktestArgs, workload: &mut Workload, limits: Limits) -> World {
+fn world(args: &BacktestArgs, described: &[TargetSpec], workload: &mut Workload, limits: Limits) -> World {
     let discipline = match args.queue {
         Queue::Shared => Discipline::ProcessorSharing { cores: args.servers },
         Queue::Fifo => Discipline::FirstComeFirstServed { slots: args.servers, capacity: None },
@@ -147,6 +149,11 @@ fn world(args: &BacktestArgs, workload: &mut Workload, limits: Limits) -> World 
         workload.assumptions.push(format!(
             "Nothing was promised: each service counts as slow above {OBJECTIVE_FACTOR} times the 95th percentile of its work, for more than 1 % of a minute's requests."
         ));
+    }
+    if described.iter().any(|target| target.workers.is_some()) {
+        let held = "No worker is held while a request waits for others: `spec.workers` of targets is left out. `--queue fifo` with workers as \
+                    `--servers` and the time that one is held as `--service-time` comes near to it.";
+        workload.assumptions.push(held.to_owned());
     }
     let mut services = Vec::with_capacity(workload.services.len());
     for service in &workload.services {

@@ -1,7 +1,7 @@
 //! Targets found in resource attributes: every service that telemetry shows, with the object that runs it where the
 //! attributes name one, and the number of its instances.
 
-use tracescale_core::target::{MemoryRef, ServiceSelector, TargetName, TargetRef, TargetSpec};
+use tracescale_core::target::{ServiceSelector, TargetName, TargetSpec};
 use tracescale_queries::Emission;
 use tracescale_sinks::discover;
 
@@ -61,18 +61,11 @@ fn found(emission: &Emission, row: usize) -> Option<Found> {
     let namespace = text("service_namespace").filter(|namespace| !namespace.is_empty());
     let name = TargetName::of_service(namespace, service);
     let instances = column("instances").and_then(|column| rows::number(column, row)).filter(|count| *count >= 1.0);
-    let unnamed = || TargetRef::Memory(MemoryRef { name: name.to_string(), replicas: 1 });
-    let spec = TargetSpec {
-        reference: discover::target(|column| text(column)).unwrap_or_else(unnamed),
-        service: ServiceSelector { service_name: service.to_owned(), service_namespace: namespace.map(str::to_owned) },
-        paused: false,
-        take_over: false,
-        override_: None,
-        discovered: true,
-        objective: None,
-        servers: None,
-        name,
-    };
+    let selector = ServiceSelector { service_name: service.to_owned(), service_namespace: namespace.map(str::to_owned) };
+    let mut spec = TargetSpec { discovered: true, ..TargetSpec::in_memory(name, selector, 1) };
+    if let Some(reference) = discover::target(|column| text(column)) {
+        spec.reference = reference;
+    }
     #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a count of instances, at least 1")]
     let instances = instances.map(|count| count as u32);
     Some(Found { spec, instances })

@@ -30,7 +30,7 @@ const LESSONS: [Lesson; 4] = [
     Lesson {
         view: "service_queue",
         columns: "window_end, service_name, service_namespace, service_time, service_scv, servers, servers_from, pooling, load_bias, model_error, \
-                  demoted, learned_samples, service_distribution",
+                  demoted, learned_samples, hold_time, service_distribution",
         which: MINUTES,
         days: 1,
     },

@@ -261,7 +261,7 @@ pub fn targets_table<'a>(targets: &(impl Iterator<Item = (&'a TargetSpec, Option
     let figure = |get: fn(&TargetSpec) -> Option<f64>| -> ArrayRef {
         Arc::new(targets.clone().map(|(spec, ..)| get(spec)).collect::<Float64Array>())
     };
-    let columns: [(&str, ArrayRef); 12] = [
+    let columns: [(&str, ArrayRef); 13] = [
         ("target", strings(|spec| Some(spec.name.as_str()))),
         ("service_name", strings(|spec| Some(&spec.service.service_name))),
         ("service_namespace", strings(|spec| spec.service.service_namespace.as_deref())),
@@ -274,6 +274,7 @@ pub fn targets_table<'a>(targets: &(impl Iterator<Item = (&'a TargetSpec, Option
         ("slo_latency", figure(|spec| spec.objective.map(|objective| objective.latency.as_secs_f64()))),
         ("slo_quantile", figure(|spec| spec.objective.map(|objective| objective.share()))),
         ("servers", figure(|spec| Some(spec.servers.map_or(1.0, |servers| f64::from(servers.get()))))),
+        ("workers", figure(|spec| spec.workers.map(|workers| f64::from(workers.get())))),
     ];
     table(columns)
 }
@@ -297,6 +298,7 @@ pub fn targets_schema() -> Schema {
         figure("slo_latency"),
         figure("slo_quantile"),
         figure("servers"),
+        figure("workers"),
     ])
 }
 

@@ -47,6 +47,8 @@ pub struct Advice {
     /// Requests that a replica of a service (name, namespace; any namespace where there is none) works on at once. Where nothing is
     /// said it is learned.
     pub servers: BTreeMap<ServiceName, f64>,
+    /// Workers of each of their replicas, where a request holds one until it is answered.
+    pub workers: BTreeMap<ServiceName, u32>,
     /// What was promised of services.
     pub promises: BTreeMap<ServiceName, Promise>,
     /// How long their last replicas took to start.

@@ -9,7 +9,7 @@ use tracescale_benches::generate::{Attributes, BASE, TraceGenerator, TraceShape,
 use tracescale_benches::measure::{Elapsed, Spread, Stopwatch, Table, float};
 use tracescale_core::capacity::Observed;
 use tracescale_core::decide::{Action, Decider};
-use tracescale_core::target::{MemoryRef, ServiceSelector, TargetName, TargetRef, TargetSpec};
+use tracescale_core::target::{ServiceSelector, TargetName, TargetSpec};
 use tracescale_core::time::Timestamp;
 use tracescale_documents::RuleSpec;
 use tracescale_ingest::decode::{Encoding, Signal, decode};
@@ -106,17 +106,8 @@ fn targets(count: usize) -> Result<Vec<(TargetSpec, Observed)>> {
     (0..count)
         .map(|index| {
             let name = service_name(index);
-            let spec = TargetSpec {
-                name: TargetName::try_new(&name)?,
-                reference: TargetRef::Memory(MemoryRef { name: name.clone(), replicas: 3 }),
-                service: ServiceSelector { service_name: name, service_namespace: None },
-                paused: false,
-                take_over: false,
-                override_: None,
-                discovered: false,
-                objective: None,
-                servers: None,
-            };
+            let spec =
+                TargetSpec::in_memory(TargetName::try_new(&name)?, ServiceSelector { service_name: name, service_namespace: None }, 3);
             let observed = Observed::replicas(3, Some(3), BASE + Duration::from_secs(SECONDS));
             Ok((spec, observed))
         })

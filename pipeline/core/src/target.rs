@@ -32,9 +32,32 @@ pub struct TargetSpec {
     /// What was promised of its requests; `None` where nothing was.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub objective: Option<Objective>,
-    /// Requests that a replica works on at once: cores, or workers. `None` is not known, and counts as one.
+    /// Requests whose own work a replica does at once, such as its cores. `None` is not known, and counts as one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub servers: Option<NonZeroU32>,
+    /// Workers of a replica of which a request holds one until it is answered, also while it waits for others. `None` where a request
+    /// that waits holds none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub workers: Option<NonZeroU32>,
+}
+
+impl TargetSpec {
+    /// A number of replicas in this process for a service, of which nothing else is said.
+    #[must_use]
+    pub fn in_memory(name: TargetName, service: ServiceSelector, replicas: u32) -> Self {
+        Self {
+            reference: TargetRef::Memory(MemoryRef { name: name.to_string(), replicas }),
+            name,
+            service,
+            paused: false,
+            take_over: false,
+            override_: None,
+            discovered: false,
+            objective: None,
+            servers: None,
+            workers: None,
+        }
+    }
 }
 
 /// A promise: a share of the requests takes no longer than a latency.

@@ -12,7 +12,7 @@ use tracescale_core::decide::{Applied, Cause, Context, Decider, Demand, Diagnosi
 use tracescale_core::invariant;
 use tracescale_core::name::{RuleName, TargetName};
 use tracescale_core::policy::{ControlSpec, DirectionSpec, Policy, PolicySpec, VerifySpec};
-use tracescale_core::target::{MemoryRef, ServiceSelector, TargetRef, TargetSpec};
+use tracescale_core::target::{ServiceSelector, TargetSpec};
 use tracescale_core::time::Timestamp;
 
 /// Seconds between decisions.
@@ -65,17 +65,11 @@ impl Service {
             starting: VecDeque::new(),
             seen: VecDeque::new(),
             decider: Decider::new(),
-            target: TargetSpec {
-                reference: TargetRef::Memory(MemoryRef { name: name.to_string(), replicas }),
-                service: ServiceSelector { service_name: name.to_string(), service_namespace: None },
-                name,
-                paused: false,
-                take_over: false,
-                override_: None,
-                discovered: false,
-                objective: None,
-                servers: None,
-            },
+            target: TargetSpec::in_memory(
+                name.clone(),
+                ServiceSelector { service_name: name.to_string(), service_namespace: None },
+                replicas,
+            ),
             rules: vec![RuleRef { name: rule, mode: Mode::Enforce, every: Duration::from_secs(SLIDE), policy }],
             reasons: Vec::new(),
             violated: 0,

@@ -14,7 +14,7 @@ use tracescale_core::decide::{Applied, Decider, Decision, Demand, Evidence, Mode
 use tracescale_core::invariant;
 use tracescale_core::name::{RuleName, TargetName};
 use tracescale_core::policy::{ConditionSpec, DirectionSpec, OnMissing, Policy, PolicySpec, RateKind, RatePolicy, ScheduleSpec};
-use tracescale_core::target::{MemoryRef, Override, ServiceSelector, TargetRef, TargetSpec};
+use tracescale_core::target::{Override, ServiceSelector, TargetSpec};
 use tracescale_core::time::Timestamp;
 
 /// Seeds that once failed; they run first, always.
@@ -259,17 +259,11 @@ impl Simulation {
                 changes: Vec::new(),
             },
             decider: Decider::new(),
-            target: TargetSpec {
-                reference: TargetRef::Memory(MemoryRef { name: name.to_string(), replicas }),
-                service: ServiceSelector { service_name: name.to_string(), service_namespace: None },
-                name,
-                paused: false,
-                take_over: false,
-                override_: None,
-                discovered: false,
-                objective: None,
-                servers: None,
-            },
+            target: TargetSpec::in_memory(
+                name.clone(),
+                ServiceSelector { service_name: name.to_string(), service_namespace: None },
+                replicas,
+            ),
             rules: vec![rule("load", spec)],
         }
     }

@@ -37,7 +37,10 @@ pub(crate) fn read(reader: &mut Reader, metadata: &Metadata, spec: &At<'_>) -> O
     let take_over = fields.take(reader, "takeOver").map(|at| reader.truth(&at));
     let order = fields.take(reader, "override").map(|at| self::order(reader, &at));
     let objective = fields.take(reader, "objective").map(|at| self::objective(reader, &at));
-    let servers = fields.take(reader, "servers").and_then(|at| reader.whole(&at, 1, 100_000));
+    let [servers, workers] = ["servers", "workers"].map(|name| {
+        let count = fields.take(reader, name).and_then(|at| reader.whole(&at, 1, 100_000));
+        count.and_then(|count| u32::try_from(count).ok()).and_then(NonZeroU32::new)
+    });
     fields.finish(reader);
     Some(TargetSpec {
         name: TargetName::try_new(metadata.name.clone()?).ok()?,
@@ -54,7 +57,8 @@ pub(crate) fn read(reader: &mut Reader, metadata: &Metadata, spec: &At<'_>) -> O
             Some(objective) => Some(objective?),
             None => None,
         },
-        servers: servers.and_then(|servers| u32::try_from(servers).ok()).and_then(NonZeroU32::new),
+        servers,
+        workers,
     })
 }
 

@@ -91,7 +91,7 @@ fn every_field_is_read() {
     assert_eq!(settings.models.local_seconds(tracescale_core::time::Timestamp::from_secs(1_767_225_600)), 1_767_225_600 + 3600);
     assert_eq!(settings.models.holidays.iter().copied().collect::<Vec<_>>(), [20_812, 20_819]);
     assert_eq!(target.objective.map(|objective| (objective.latency.as_millis(), objective.per_100k)), Some((400, 95_000)));
-    assert_eq!(target.servers.map(std::num::NonZeroU32::get), Some(4));
+    assert_eq!(target.servers.zip(target.workers).map(|(servers, workers)| (servers.get(), workers.get())), Some((4, 16)));
     assert!(settings.receiver.tls.as_ref().is_some_and(|tls| tls.client_ca.is_some()));
 }
 

@@ -8,7 +8,7 @@ use tracescale_core::capacity::{Observed, Resources};
 use tracescale_core::decide::{Applied, Decider, Demand, Evidence, Presence, Proposal};
 use tracescale_core::name::NameError;
 use tracescale_core::policy::{Mode, Policy as Guards, PolicyError, PolicySpec, RuleName, RuleRef};
-use tracescale_core::target::{MemoryRef, ServiceSelector, TargetName, TargetRef, TargetSpec};
+use tracescale_core::target::{ServiceSelector, TargetName, TargetSpec};
 use tracescale_core::time::Timestamp;
 use tracescale_models::control::{Plan, Planner, Starting, Supply, Window};
 
@@ -77,17 +77,7 @@ impl Modelled {
     /// When the policy is not valid.
     pub fn new(planner: Planner, document: PolicySpec, promise: Objective) -> Result<Self, ModelledError> {
         let name = TargetName::try_new("service")?;
-        let target = TargetSpec {
-            name,
-            reference: TargetRef::Memory(MemoryRef { name: "service".to_owned(), replicas: 1 }),
-            service: ServiceSelector { service_name: "service".to_owned(), service_namespace: None },
-            paused: false,
-            take_over: false,
-            override_: None,
-            discovered: false,
-            objective: None,
-            servers: None,
-        };
+        let target = TargetSpec::in_memory(name, ServiceSelector { service_name: "service".to_owned(), service_namespace: None }, 1);
         let name = RuleName::try_new("model")?;
         let rule = RuleRef { name, mode: Mode::Enforce, every: SLIDE, policy: Arc::new(Guards::try_new(document)?) };
         Ok(Self {

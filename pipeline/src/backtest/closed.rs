@@ -15,7 +15,7 @@ use anyhow::anyhow;
 use tracescale_core::capacity::Observed;
 use tracescale_core::decide::Mode;
 use tracescale_core::schema::Stream;
-use tracescale_core::target::{MemoryRef, Objective, ServiceSelector, TargetName, TargetRef, TargetSpec};
+use tracescale_core::target::{Objective, ServiceSelector, TargetName, TargetSpec};
 use tracescale_core::time::Timestamp;
 use tracescale_documents::RuleSpec;
 use tracescale_queries::{Engine, needed};
@@ -117,17 +117,7 @@ fn target(sender: &Sender, described: &[TargetSpec]) -> TargetSpec {
         return TargetSpec { paused: false, override_: None, ..spec.clone() };
     }
     let name = TargetName::of_service(namespace, &sender.service);
-    TargetSpec {
-        reference: TargetRef::Memory(MemoryRef { name: name.to_string(), replicas: 1 }),
-        service: ServiceSelector { service_name: sender.service.clone(), service_namespace: sender.namespace.clone() },
-        paused: false,
-        take_over: false,
-        override_: None,
-        discovered: false,
-        objective: None,
-        servers: None,
-        name,
-    }
+    TargetSpec::in_memory(name, ServiceSelector { service_name: sender.service.clone(), service_namespace: sender.namespace.clone() }, 1)
 }
 
 fn enforced(rule: RuleSpec) -> RuleSpec {
@@ -137,8 +127,9 @@ fn enforced(rule: RuleSpec) -> RuleSpec {
 // === impl Promised ===
 
 impl Promised {
+    /// Simulated replicas have the servers that the command line says, and hold no workers.
     fn to(&self, spec: TargetSpec) -> TargetSpec {
-        TargetSpec { objective: self.objective.or(spec.objective), servers: self.servers.or(spec.servers), ..spec }
+        TargetSpec { objective: self.objective.or(spec.objective), servers: self.servers.or(spec.servers), workers: None, ..spec }
     }
 }
 

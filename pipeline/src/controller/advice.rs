@@ -10,7 +10,7 @@ use super::{Controller, Effect, Target};
 #[must_use]
 pub fn of_targets<'a>(targets: impl Iterator<Item = &'a TargetSpec>) -> Advice {
     let mut advice = Advice::default();
-    for target in targets.filter(|target| target.objective.is_some() || target.servers.is_some()) {
+    for target in targets {
         let name = (target.service.service_name.clone(), target.service.service_namespace.clone());
         let servers = target.servers.map(|servers| f64::from(servers.get()));
         if let Some(objective) = target.objective {
@@ -18,7 +18,10 @@ pub fn of_targets<'a>(targets: impl Iterator<Item = &'a TargetSpec>) -> Advice {
             let _ = advice.promises.insert(name.clone(), Promise { latency, quantile });
         }
         if let Some(servers) = servers {
-            let _ = advice.servers.insert(name, servers);
+            let _ = advice.servers.insert(name.clone(), servers);
+        }
+        if let Some(workers) = target.workers {
+            let _ = advice.workers.insert(name, workers.get());
         }
     }
     advice

@@ -98,6 +98,7 @@ fn targets(table: &RecordBatch, now: Timestamp) -> Result<Vec<Target>, Failure> 
                 .and_then(|latency| Duration::try_from_secs_f64(latency).ok())
                 .and_then(|latency| Objective::new(latency, number("slo_quantile", row).unwrap_or(0.99))),
             servers: whole("servers", row).and_then(NonZeroU32::new),
+            workers: whole("workers", row).and_then(NonZeroU32::new),
             name,
         };
         Ok(Target { spec, observed: replicas.map(observed), bounds: (whole("min", row).unwrap_or(1), whole("max", row).unwrap_or(100)) })

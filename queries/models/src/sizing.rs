@@ -16,12 +16,14 @@ mod prediction;
 mod search;
 mod service_time;
 mod utilization;
+mod workers;
 
 pub use behind::{servers_behind, service_time_behind};
 pub use prediction::{Prediction, Stable, predict};
 pub use search::{Sizing, keeps, size};
 pub use service_time::ServiceTime;
 pub use utilization::safe_utilization;
+pub use workers::Workers;
 
 /// Largest weight of the random split of a load between replicas; above 1 the split is worse than random.
 pub const POOLING_MAX: f64 = 1.5;
@@ -54,6 +56,8 @@ pub struct Station {
     /// Squared coefficient of variation of the gaps between arrivals; 1 for Poisson arrivals. Matters to [`Discipline::Fifo`]
     /// only: sharing is modelled for Poisson arrivals.
     pub arrival_scv: f64,
+    /// The workers of each replica, where a request holds one until it is answered.
+    pub workers: Option<Workers>,
 }
 
 /// A latency that a share of the requests must keep.
@@ -71,7 +75,7 @@ impl Station {
     /// A service that shares `servers` servers per replica behind a random split of Poisson arrivals: the careful default.
     #[must_use]
     pub fn new(service_time: ServiceTime, servers: f64) -> Self {
-        Self { service_time, discipline: Discipline::Sharing, servers, pooling: 1.0, arrival_scv: 1.0 }
+        Self { service_time, discipline: Discipline::Sharing, servers, pooling: 1.0, arrival_scv: 1.0, workers: None }
     }
 
     /// Load in erlang, of whole servers.
@@ -86,6 +90,13 @@ impl Station {
         self.service_time.mean() / self.servers.min(1.0)
     }
 
+    /// Requests per second of a replica that is always busy.
+    #[must_use]
+    pub fn capacity(&self) -> f64 {
+        let (lanes, time) = (self.lanes(), self.request_time());
+        self.workers.map_or(lanes / time, |workers| workers.throughput(lanes, time))
+    }
+
     /// Servers of a replica that can each serve a request at [`Station::request_time`].
     fn lanes(&self) -> f64 {
         self.servers.max(1.0)
@@ -96,6 +107,7 @@ impl Station {
             && (0.0..=POOLING_MAX).contains(&self.pooling)
             && self.arrival_scv >= 0.0
             && self.arrival_scv.is_finite()
+            && self.workers.is_none_or(|workers| workers.is_valid())
     }
 }
 

@@ -43,6 +43,16 @@ const FUNCTIONS: &[NumberFunction] = &[
             _ => None,
         },
     ),
+    NumberFunction::new(
+        "replicas_with_workers",
+        &["arrival_rate", "service_time", "service_scv", "servers", "workers", "outside", "slo", "quantile", "pooling", "utilization"],
+        |args| match args {
+            [rate, time, scv, servers, workers, outside, slo, quantile, pooling, utilization] => {
+                sizing::replicas_with_workers(*rate, *time, *scv, *servers, *workers, *outside, *slo, *quantile, *pooling, *utilization)
+            }
+            _ => None,
+        },
+    ),
     NumberFunction::new("latency_feasible", &["service_time", "service_scv", "servers", "slo", "quantile"], |args| match args {
         [time, scv, servers, slo, quantile] => sizing::latency_feasible(*time, *scv, *servers, *slo, *quantile).map(from_bool),
         _ => None,

@@ -9,7 +9,7 @@ use arrow::datatypes::Schema;
 use arrow::error::ArrowError;
 use tracescale_core::time::Timestamp;
 use tracescale_models::control::{Plan, Planner, Reason, Settings, Starting, Startups, Supply, Window};
-use tracescale_models::sizing::{Objective, ServiceTime, Station};
+use tracescale_models::sizing::{Objective, ServiceTime, Station, Workers, keeps};
 
 use super::memory::{Memory, SERVICES_MAX};
 use super::queue;
@@ -41,6 +41,8 @@ const CHANGES_MOST: usize = 100;
 /// Changes below which it is not worth it: of service time and servers, relative; and of the pooling.
 const CHANGE: f64 = 0.03;
 const POOLING_CHANGE: f64 = 0.05;
+/// The same of what others leave of the objective, relative.
+const OBJECTIVE_CHANGE: f64 = 0.1;
 /// Silence after which a service is forgotten.
 const FORGET: Duration = Duration::from_secs(9 * 24 * 3600);
 
@@ -90,6 +92,9 @@ struct Known {
     load_bias: f64,
     /// The distribution of the service time, whatever its mean; `None` until it is known.
     distribution: Option<Vec<u8>>,
+    /// Seconds that a request usually spends in others.
+    outside: f64,
+    workers: Option<u32>,
 }
 
 /// What the newest windows say besides the pulse.
@@ -140,11 +145,12 @@ impl Plans {
             Some(Service { planner, promise, told: known.clone(), plan: None })
         };
         let service = self.services.due(key, end, make)?;
-        if known.differs(&service.told)
+        if known.differs(&service.told, &service.promise)
             && let Some((left, station)) = changes.checked_sub(1).zip(known.station())
         {
             (*changes, service.told) = (left, known.clone());
-            let _ = service.planner.set_station(station);
+            let objective = known.objective(&station, &service.promise);
+            let _ = service.planner.set_station(station, objective);
         }
         Some(service)
     }
@@ -197,16 +203,28 @@ impl Known {
             pooling: row.pooling,
             load_bias: row.load_bias,
             distribution: row.distribution.map(<[u8]>::to_vec),
+            outside: row.hold_time.map_or(0.0, |hold| (hold - row.service_time).max(0.0)),
+            workers: row.workers.and_then(whole_workers),
         }
     }
 
+    /// What is left of a promise for the service itself; all of it where others leave too little even for idle replicas.
+    fn objective(&self, station: &Station, promise: &Promise) -> Objective {
+        let whole = Objective { latency: promise.latency, quantile: promise.quantile };
+        let left = Objective { latency: promise.latency - self.outside, ..whole };
+        if keeps(station, 0.0, &left, 1) == Some(true) { left } else { whole }
+    }
+
     /// Whether plans would be others.
-    fn differs(&self, told: &Self) -> bool {
+    fn differs(&self, told: &Self, promise: &Promise) -> bool {
         let apart = |one: f64, other: f64| (one / other).ln().abs() > CHANGE;
+        let left = |known: &Self| (promise.latency - known.outside).max(0.0);
         apart(self.service_time, told.service_time)
             || apart(self.servers, told.servers)
             || (self.pooling - told.pooling).abs() > POOLING_CHANGE
             || self.distribution.is_some() != told.distribution.is_some()
+            || self.workers != told.workers
+            || (left(self) - left(told)).abs() > OBJECTIVE_CHANGE * left(told)
     }
 
     fn station(&self) -> Option<Station> {
@@ -214,7 +232,8 @@ impl Known {
         let shape = points.and_then(|points| ServiceTime::from_points(&points));
         let measured = shape.and_then(|shape| shape.scaled(self.service_time / shape.mean()));
         let time = measured.or_else(|| ServiceTime::from_moments(self.service_time, self.service_scv))?;
-        Some(Station { pooling: self.pooling, ..Station::new(time, self.servers) })
+        let workers = self.workers.map(|count| Workers { count, outside: self.outside });
+        Some(Station { pooling: self.pooling, workers, ..Station::new(time, self.servers) })
     }
 }
 
@@ -295,6 +314,11 @@ impl Model for Plans {
     }
 }
 
+#[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "saturates, which is meant")]
+fn whole_workers(workers: f64) -> Option<u32> {
+    (workers >= 1.0).then_some(workers as u32)
+}
+
 /// What there is and what was ordered: as the controller says, or else what spans show.
 fn supply(said: Option<&Capacity>, instances: Option<f64>, end: Timestamp) -> Supply {
     let Some(Capacity { desired, ready, ordered_at }) = said.copied() else {
@@ -307,9 +331,10 @@ fn supply(said: Option<&Capacity>, instances: Option<f64>, end: Timestamp) -> Su
 }
 
 fn planner(promise: Promise, known: &Known, starts: Startups) -> Option<Planner> {
+    let station = known.station()?;
     let settings = Settings {
-        objective: Objective { latency: promise.latency, quantile: promise.quantile },
-        station: known.station()?,
+        objective: known.objective(&station, &promise),
+        station,
         utilization_max: UTILIZATION_MAX,
         replicas_min: 1,
         replicas_max: REPLICAS_MAX,

@@ -14,9 +14,9 @@ use arrow::error::ArrowError;
 use tracescale_core::time::Timestamp;
 use tracescale_models::calibration::Servers;
 
-use self::service::{Figures, Service};
+use self::service::{Figures, Front, Service};
 use super::memory::Memory;
-use super::rows::{Layout, Rates, ServiceKey, services};
+use super::rows::{Layout, Rates, ServiceKey, ends, services};
 use super::utilization::{ByService, utilizations};
 use super::{Advice, Promise};
 use crate::histogram::Histogram;
@@ -28,7 +28,7 @@ const APART: Duration = Duration::from_secs(60);
 /// Silence after which a service is forgotten.
 const FORGET: Duration = Duration::from_secs(7 * 24 * 3600);
 /// Columns of numbers.
-const NUMBERS: usize = 18;
+const NUMBERS: usize = 21;
 
 const LAYOUT: Layout = Layout {
     numbers: &[
@@ -50,6 +50,9 @@ const LAYOUT: Layout = Layout {
         "learned_samples",
         "n_eff",
         "confidence",
+        "workers",
+        "hold_time",
+        "capacity",
     ],
     texts: &["model_state", "servers_from"],
     bytes: &["service_distribution"],
@@ -72,6 +75,8 @@ pub(super) struct Known<'a> {
     pub(super) pooling: f64,
     pub(super) load_bias: f64,
     pub(super) distribution: Option<&'a [u8]>,
+    pub(super) workers: Option<f64>,
+    pub(super) hold_time: Option<f64>,
     servers_from: Option<&'a str>,
     learned_samples: f64,
     model_error: Option<f64>,
@@ -103,8 +108,9 @@ impl Queues {
         if !figures.own_time.is_some_and(|time| time > 0.0) {
             return;
         }
-        let (servers, promise) = (self.servers(key), self.promise(key));
+        let (servers, workers, promise) = (self.servers(key), workers(&self.advice, key), self.promise(key));
         if let Some(service) = self.services.due(key, end, || Service::new(servers, figures)) {
+            service.workers = workers;
             service.calibrate(end, figures, promise.as_ref());
         }
     }
@@ -116,7 +122,7 @@ impl Model for Queues {
     }
 
     fn reads(&self) -> &'static [&'static str] {
-        &["service_summary", "service_self_time", "service_latency", "metric_gauges", "workloads"]
+        &["service_summary", "service_self_time", "service_latency", "metric_gauges", "workloads", "calls"]
     }
 
     fn keys(&self) -> &'static [&'static str] {
@@ -133,11 +139,13 @@ impl Model for Queues {
             window.rows("service_self_time").map(|rows| services(rows).map(|(row, key)| (key, row)).collect()).unwrap_or_default();
         let fetched: BTreeMap<ServiceKey, f64> = window.rows("service_latency").map(fetched_shares).unwrap_or_default();
         let busy = ByService::new(window.rows("metric_gauges").map(utilizations).unwrap_or_default(), summary);
+        let fronts = window.rows("calls").map(fronts).unwrap_or_default();
         let mut versions = window.rows("workloads").map(versions).unwrap_or_default();
         for (row, key) in services(summary) {
             let own = window.rows("service_self_time").zip(own.get(&key).copied());
             let figures = Figures::read(summary, row, own).map(|figures| Figures {
                 busy: busy.get(&key).map(|busy| busy.mean),
+                front: fronts.get(&key.full_name()).copied(),
                 is_fetched: fetched.get(&key).is_some_and(|share| *share > 0.5),
                 versions: versions.remove(&key).unwrap_or_default(),
                 cores: Advice::of(&self.advice.cores, &key.name, key.namespace.as_deref()).copied(),
@@ -165,7 +173,9 @@ impl Model for Queues {
         }
         for (row, key) in services(rows) {
             if let Some(known) = Known::read(rows, row) {
-                let service = Service::recalled(&known, self.servers(&key));
+                let workers = workers(&self.advice, &key);
+                let mut service = Service::recalled(&known, self.servers(&key));
+                service.workers = workers;
                 self.services.put(key, known.end, service);
             }
         }
@@ -175,6 +185,7 @@ impl Model for Queues {
         self.advice = advice.clone();
         for (key, service) in self.services.iter_mut() {
             service.servers.say(said(&self.advice, key));
+            service.workers = workers(&self.advice, key);
             if Advice::of(&advice.promises, &key.name, key.namespace.as_deref()).is_none() {
                 service.safe_utilization = None;
             }
@@ -196,6 +207,8 @@ impl<'a> Known<'a> {
             pooling: number("pooling")?,
             load_bias: number("load_bias")?,
             distribution: Column::of(rows, "service_distribution").bytes(row),
+            workers: number("workers"),
+            hold_time: number("hold_time"),
             servers_from: Column::of(rows, "servers_from").text(row),
             learned_samples: number("learned_samples").unwrap_or_default(),
             model_error: number("model_error"),
@@ -219,6 +232,8 @@ impl Figures {
             own_p95: own.and_then(|(rows, row)| Column::of(rows, "p95").number(row)),
             own_distribution: distribution,
             sojourn: number("mean_sojourn"),
+            concurrency: number("concurrency"),
+            front: None,
             instances: number("instances"),
             is_fetched: false,
             busy: None,
@@ -245,6 +260,29 @@ fn versions(workloads: &RecordBatch) -> BTreeMap<ServiceKey, Vec<String>> {
         versions.entry(key).or_default().extend(seen);
     }
     versions
+}
+
+/// The queue in front of each service as its callers see it, calls counting by their number.
+fn fronts(calls: &RecordBatch) -> BTreeMap<String, Front> {
+    let [rates, matched, floors, means, tails] =
+        ["call_rate", "matched_share", "wait_p05", "wait_mean", "wait_p95"].map(|name| Column::of(calls, name));
+    let mut fronts: BTreeMap<String, (f64, Front)> = BTreeMap::new();
+    for (row, _, server) in ends(calls) {
+        let weight = rates.number(row).zip(matched.number(row)).map(|(rate, share)| rate * share).filter(|weight| *weight > 0.0);
+        let waits = floors.number(row).zip(means.number(row)).zip(tails.number(row));
+        let (Some(weight), Some(((floor, mean), tail))) = (weight, waits) else { continue };
+        let (total, front) = fronts.entry(server).or_insert((0.0, Front { mean: 0.0, p95: 0.0 }));
+        *total += weight;
+        front.mean += (mean - floor).max(0.0) * weight;
+        front.p95 += (tail - floor).max(0.0) * weight;
+    }
+    let averaged = |(total, front): (f64, Front)| Front { mean: front.mean / total, p95: front.p95 / total };
+    fronts.into_iter().map(|(server, sums)| (server, averaged(sums))).collect()
+}
+
+/// Workers of a replica of which a request holds one until it is answered, as somebody says.
+fn workers(advice: &Advice, key: &ServiceKey) -> Option<u32> {
+    Advice::of(&advice.workers, &key.name, key.namespace.as_deref()).copied()
 }
 
 /// Requests that a replica works on at once, as somebody says.

@@ -9,7 +9,7 @@ use super::*;
 use crate::capacity::{Observed, Unobserved};
 use crate::invariant;
 use crate::policy::{ConditionSpec, DirectionSpec, GatesSpec, OnMissing, Policy, PolicySpec, ScheduleSpec};
-use crate::target::{MemoryRef, Override, ServiceSelector, TargetRef};
+use crate::target::{Override, ServiceSelector};
 
 pub(super) fn secs(secs: u64) -> Duration {
     Duration::from_secs(secs)
@@ -27,17 +27,11 @@ pub(super) struct Fixture {
 
 impl Fixture {
     pub(super) fn new(spec: PolicySpec, current: u32) -> Self {
-        let target = TargetSpec {
-            name: TargetName::try_new("checkout").unwrap(),
-            reference: TargetRef::Memory(MemoryRef { name: "checkout".into(), replicas: current }),
-            service: ServiceSelector { service_name: "checkout".into(), service_namespace: None },
-            paused: false,
-            take_over: false,
-            override_: None,
-            discovered: false,
-            objective: None,
-            servers: None,
-        };
+        let target = TargetSpec::in_memory(
+            TargetName::try_new("checkout").unwrap(),
+            ServiceSelector { service_name: "checkout".into(), service_namespace: None },
+            current,
+        );
         let now = Timestamp::from_secs(1_800_000_000);
         Self { decider: Decider::new(), target, rules: vec![rule("rule", Mode::Enforce, spec)], now, current, ready: None }
     }

@@ -1,7 +1,7 @@
 //! What is read from windows, and what is not.
 
 use tracescale_core::decide::Silent;
-use tracescale_core::target::{KubernetesRef, MemoryRef, ServiceSelector, TargetRef};
+use tracescale_core::target::{KubernetesRef, ServiceSelector, TargetRef};
 
 use super::super::tests::telemetry::{cause, queue, sampled, sampling, senders, silence, sojourn, versions};
 use super::*;
@@ -14,18 +14,9 @@ fn minute(number: u32) -> Timestamp {
 
 /// One in a hundred requests of `cart` may take longer than 100 ms.
 fn spec() -> TargetSpec {
-    let name = TargetName::try_new("cart").unwrap();
-    TargetSpec {
-        reference: TargetRef::Memory(MemoryRef { name: name.to_string(), replicas: 1 }),
-        service: ServiceSelector { service_name: "cart".to_owned(), service_namespace: None },
-        paused: false,
-        take_over: false,
-        override_: None,
-        discovered: false,
-        objective: Objective::new(Duration::from_millis(100), 0.99),
-        servers: None,
-        name,
-    }
+    let service = ServiceSelector { service_name: "cart".to_owned(), service_namespace: None };
+    let objective = Objective::new(Duration::from_millis(100), 0.99);
+    TargetSpec { objective, ..TargetSpec::in_memory(TargetName::try_new("cart").unwrap(), service, 1) }
 }
 
 fn learned(emissions: &[Emission]) -> Diagnoses {

@@ -49,7 +49,7 @@ impl Curve {
         if !is_sensible || keeps(station, 0.0, objective, 1) != Some(true) {
             return None;
         }
-        let one = station.servers.max(1.0) / station.request_time();
+        let one = station.capacity();
         let knots = grid(most).map(|replicas| (replicas, OnceLock::new())).collect();
         Some(Self { station: station.clone(), objective: *objective, utilization_max, one, most, knots })
     }

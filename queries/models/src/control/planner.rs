@@ -261,10 +261,11 @@ impl Planner {
         self.last = Some(*window);
     }
 
-    /// The service as a queue from now on, of those who follow it themselves; windows then bring no service time. Says whether any
-    /// number of replicas keeps the promise: when none does, plans follow the last one that did, with enough servers for the load.
-    pub fn set_station(&mut self, station: Station) -> bool {
-        let curve = Curve::new(&station, &self.settings.objective, self.settings.utilization_max, self.settings.replicas_max);
+    /// The service as a queue from now on and what it has to keep, of those who follow it themselves; windows then bring no service
+    /// time. Says whether any number of replicas keeps it: when none does, plans follow the last one that did.
+    pub fn set_station(&mut self, station: Station, objective: Objective) -> bool {
+        self.settings.objective = objective;
+        let curve = Curve::new(&station, &objective, self.settings.utilization_max, self.settings.replicas_max);
         self.service.seconds = station.service_time.mean();
         self.settings.station = station;
         curve.map(|curve| self.curve = curve).is_some()

@@ -10,6 +10,8 @@ use crate::queue::erlang::{Blocking, Pool};
 
 /// Relative precision of the answers.
 const PRECISION: f64 = 1e-6;
+/// Service times are looked for from this part of the latency on: less is no work at all.
+const SHORTEST: f64 = 1e-12;
 /// Steps after which an answer is precise enough in any case.
 const STEPS: u32 = 80;
 /// Most servers of a replica that anybody has.
@@ -28,13 +30,18 @@ pub fn service_time_behind(station: &Station, latency: f64, arrival_rate: f64, r
         return None;
     }
     let carried = station.lanes() * f64::from(replicas) / arrival_rate;
-    // A longer service time leaves less of the latency to it: what is left falls from the latency to below zero.
-    let left = |time: f64| slowdown(station, arrival_rate * time, replicas).map_or(0.0, |slow| latency / slow) - time;
+    // What is left of the latency falls with the service time. Its share keeps the search quick where latencies grow without bound.
+    let left = |time: f64| {
+        let time = time.max(SHORTEST * latency);
+        let needed = slowdown(station, arrival_rate, time, replicas).map(|slow| time * slow);
+        latency * needed.map_or(-1.0, |needed| (latency - needed) / (latency + needed))
+    };
     Some(zero_of_falling(left, latency.min(carried)) * station.servers.min(1.0))
 }
 
 /// The servers of each replica when these are busy for the share `utilization` of the time and requests take `latency` seconds on
-/// average; at least one. The servers and the service time of the station itself do not matter. `None` for senseless input.
+/// average; at least one. The servers, the workers and the service time of the station itself do not matter. `None` for senseless
+/// input.
 ///
 /// With little load this is the number of requests under way over the utilization: a request that waits for something else than
 /// servers half of its time needs half of one. The nearer the utilization is to one the less it says.
@@ -47,8 +54,8 @@ pub fn servers_behind(station: &Station, latency: f64, arrival_rate: f64, replic
     // Requests under way on a replica; they grow with the servers at the same utilization.
     let under_way = arrival_rate * latency / f64::from(replicas);
     let left = |servers: f64| {
-        let load = utilization * servers * f64::from(replicas);
-        let slow = slowdown(&Station { servers, ..station.clone() }, load, replicas);
+        let time = utilization * servers * f64::from(replicas) / arrival_rate;
+        let slow = slowdown(&Station { servers, workers: None, ..station.clone() }, arrival_rate, time, replicas);
         slow.map_or(-1.0, |slow| under_way - utilization * servers * slow)
     };
     if left(1.0) <= 0.0 {
@@ -58,10 +65,11 @@ pub fn servers_behind(station: &Station, latency: f64, arrival_rate: f64, replic
     Some(1.0 + zero_of_falling(|more| left(1.0 + more), most - 1.0))
 }
 
-/// How much longer than alone requests take at a load in erlang. `None` when the servers cannot carry it.
-fn slowdown(station: &Station, load: f64, replicas: u32) -> Option<f64> {
-    let (lanes, count) = (station.lanes(), f64::from(replicas));
-    let mean = |lanes: f64, load: f64| Pool::climb(lanes, &mut Blocking::new(load)).map(|pool| Law::new(station, &pool).mean());
+/// How much longer than the `time` in seconds that they take alone requests take. `None` when the servers cannot carry them.
+fn slowdown(station: &Station, arrival_rate: f64, time: f64, replicas: u32) -> Option<f64> {
+    let (lanes, count, load) = (station.lanes(), f64::from(replicas), arrival_rate * time);
+    let law = |lanes: f64, load: f64| Law::of(station, &Pool::climb(lanes, &mut Blocking::new(load))?, time);
+    let mean = |lanes: f64, load: f64| law(lanes, load).map(|law| law.mean());
     let split = mean(lanes, load / count)?;
     let pooled = if replicas == 1 || (station.pooling - 1.0).abs() < 1e-9 { split } else { mean(lanes * count, load)? };
     Some(pooled + station.pooling * (split - pooled))

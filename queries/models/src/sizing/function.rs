@@ -1,6 +1,6 @@
 //! Sizing from plain numbers, any of which may be missing, as SQL has them. Missing or senseless input gives no answer.
 
-use super::{Objective, Prediction, ServiceTime, Sizing, Station, predict, size};
+use super::{Objective, Prediction, ServiceTime, Sizing, Station, Workers, predict, size};
 use crate::queue::erlang::{self, Pool, whole};
 use crate::queue::finite::FiniteQueue;
 use crate::queue::general::{Variability, Wait};
@@ -29,10 +29,29 @@ pub fn replicas_for_latency(
     utilization_max: Option<f64>,
 ) -> Option<f64> {
     let station = Station { pooling: pooling?, ..station(service_time, service_scv, servers)? };
-    match size(&station, arrival_rate?, &objective(latency, quantile)?, utilization_max?)? {
-        Sizing::Replicas(replicas) => Some(f64::from(replicas)),
-        Sizing::Infeasible { .. } => None,
-    }
+    replicas(&station, arrival_rate?, &objective(latency, quantile)?, utilization_max?)
+}
+
+/// The same for replicas with `workers` (whole) each, of which a request holds one until it is answered: for its own work, and for
+/// `outside` seconds in others. `latency` is that of the own work and of what it waits for.
+#[must_use]
+#[expect(clippy::too_many_arguments, reason = "the arguments of a SQL function")]
+pub fn replicas_with_workers(
+    arrival_rate: Option<f64>,
+    service_time: Option<f64>,
+    service_scv: Option<f64>,
+    servers: Option<f64>,
+    workers: Option<f64>,
+    outside: Option<f64>,
+    latency: Option<f64>,
+    quantile: Option<f64>,
+    pooling: Option<f64>,
+    utilization_max: Option<f64>,
+) -> Option<f64> {
+    let (count, outside) = servers_and_load(workers, outside)?;
+    let station = station(service_time, service_scv, servers)?;
+    let station = Station { pooling: pooling?, workers: Some(Workers { count, outside }), ..station };
+    replicas(&station, arrival_rate?, &objective(latency, quantile)?, utilization_max?)
 }
 
 /// Whether any number of replicas can keep the share `quantile` of the requests below `latency` (seconds): not when requests
@@ -198,6 +217,13 @@ pub fn usl_peak(contention: Option<f64>, coherence: Option<f64>) -> Option<f64> 
     Scalability::new(1.0, contention?, coherence?)?.peak().filter(|peak| peak.is_finite())
 }
 
+fn replicas(station: &Station, arrival_rate: f64, objective: &Objective, utilization_max: f64) -> Option<f64> {
+    match size(station, arrival_rate, objective, utilization_max)? {
+        Sizing::Replicas(replicas) => Some(f64::from(replicas)),
+        Sizing::Infeasible { .. } => None,
+    }
+}
+
 fn station(service_time: Option<f64>, service_scv: Option<f64>, servers: Option<f64>) -> Option<Station> {
     Some(Station::new(ServiceTime::from_moments(service_time?, service_scv?)?, servers?))
 }
@@ -219,7 +245,7 @@ mod tests {
     /// The arguments of [`replicas_for_latency`] in their order, all in range.
     const GOOD: [f64; 8] = [200.0, 0.05, 1.0, 2.0, 0.5, 0.99, 1.0, 0.85];
 
-    fn replicas(arguments: [Option<f64>; 8]) -> Option<f64> {
+    fn needed(arguments: [Option<f64>; 8]) -> Option<f64> {
         let [rate, time, scv, servers, latency, quantile, pooling, utilization] = arguments;
         replicas_for_latency(rate, time, scv, servers, latency, quantile, pooling, utilization)
     }
@@ -227,7 +253,7 @@ mod tests {
     /// Guarantees: the replicas keep the objective, one fewer do not, and pooling saves some.
     #[test]
     fn replicas_keep_the_objective() {
-        let count = replicas(GOOD.map(Some)).unwrap();
+        let count = needed(GOOD.map(Some)).unwrap();
         let latency = |count: f64| {
             let [rate, time, scv, servers, _, quantile, pooling, _] = GOOD.map(Some);
             predicted_latency(rate, time, scv, servers, Some(count), quantile, pooling)
@@ -236,7 +262,14 @@ mod tests {
         assert_eq!((latency(5.0), latency(0.0)), (None, None));
         let mut pooled = GOOD.map(Some);
         pooled[6] = Some(0.0);
-        assert!(replicas(pooled).unwrap() < count);
+        assert!(needed(pooled).unwrap() < count);
+        let held = |workers: f64, outside: f64| {
+            let [rate, time, scv, servers, latency, quantile, pooling, utilization] = GOOD.map(Some);
+            replicas_with_workers(rate, time, scv, servers, Some(workers), Some(outside), latency, quantile, pooling, utilization)
+        };
+        // 200 requests per second that hold a worker for 250 ms are 50 workers.
+        assert!(held(2.0, 0.2).unwrap() > 25.0 && held(1_000.0, 0.2) == Some(count), "{:?}", held(2.0, 0.2));
+        assert_eq!((held(1.5, 0.2), held(0.0, 0.2), held(2.0, -1.0), held(2.0, f64::NAN)), (None, None, None, None));
         let safe = safe_utilization(Some(0.05), Some(1.0), Some(2.0), Some(0.5), Some(0.99)).unwrap();
         assert!((safe - 0.636).abs() < 0.007 && (10.0 / (2.0 * safe)).ceil() <= count, "{safe} {count}");
     }
@@ -247,7 +280,7 @@ mod tests {
         let mut arguments = GOOD.map(Some);
         arguments[4] = Some(0.1);
         let feasible = |latency| latency_feasible(Some(0.05), Some(1.0), Some(2.0), Some(latency), Some(0.99));
-        assert_eq!((replicas(arguments), feasible(0.1), feasible(0.5)), (None, Some(false), Some(true)));
+        assert_eq!((needed(arguments), feasible(0.1), feasible(0.5)), (None, Some(false), Some(true)));
         assert_eq!(latency_feasible(Some(0.05), None, Some(2.0), Some(0.5), Some(0.99)), None);
         assert_eq!(safe_utilization(Some(0.05), Some(1.0), Some(2.0), Some(0.1), Some(0.99)), None);
     }
@@ -292,7 +325,7 @@ mod tests {
             for bad in [None, Some(f64::NAN), Some(-1.0), Some(f64::INFINITY)] {
                 let mut arguments = GOOD.map(Some);
                 arguments[place] = bad;
-                assert_eq!(replicas(arguments), None, "{place} {bad:?}");
+                assert_eq!(needed(arguments), None, "{place} {bad:?}");
             }
         }
         for bad in [None, Some(f64::NAN), Some(-1.0)] {

@@ -1,5 +1,6 @@
 //! What latency a service has at a load on so many replicas.
 
+use super::workers::Held;
 use super::{Discipline, SERVERS_MAX, Station};
 use crate::queue::erlang::{Blocking, Pool};
 use crate::queue::general::{Variability, Wait};
@@ -18,7 +19,7 @@ const REMAINDER: f64 = 0.1;
 pub enum Prediction<'a> {
     /// The load is at least what the servers can do: the latency grows as long as the load lasts.
     Unstable {
-        /// Offered load per server, at least 1.
+        /// Offered load over what the replicas can do, at least 1.
         utilization: f64,
     },
     /// The latency that the service settles at.
@@ -38,7 +39,14 @@ pub struct Stable<'a> {
 
 /// The distribution of the sojourn of a pool of servers, in units of the mean time of a request alone.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub(super) enum Law {
+pub(super) struct Law {
+    served: Served,
+    /// The wait for a worker, where requests hold one.
+    held: Option<Held>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Served {
     Sharing(Slowdown),
     Fifo(Wait),
 }
@@ -52,8 +60,8 @@ pub fn predict(station: &Station, arrival_rate: f64, replicas: u32) -> Option<Pr
         return None;
     }
     let (load, lanes) = (station.load(arrival_rate), station.lanes());
-    let utilization = load / (lanes * count);
-    let law = |lanes: f64, load: f64| Pool::climb(lanes, &mut Blocking::new(load)).map(|pool| Law::new(station, &pool));
+    let utilization = arrival_rate / (station.capacity() * count);
+    let law = |lanes: f64, load: f64| Pool::climb(lanes, &mut Blocking::new(load)).and_then(|pool| Law::new(station, &pool));
     let laws = law(lanes * count, load).zip(law(lanes, load / count));
     Some(match laws {
         Some((pooled, split)) => Prediction::Stable(Stable { station, utilization, pooled, split }),
@@ -64,7 +72,8 @@ pub fn predict(station: &Station, arrival_rate: f64, replicas: u32) -> Option<Pr
 // === impl Stable ===
 
 impl Stable<'_> {
-    /// Share of the time that a server is busy.
+    /// Share of what the replicas can do that is asked of them: of the time that a server is busy or, where these are scarcer, a
+    /// worker is held.
     #[must_use]
     pub fn utilization(&self) -> f64 {
         self.utilization
@@ -116,29 +125,41 @@ impl Stable<'_> {
 // === impl Law ===
 
 impl Law {
-    /// The law of a pool that serves a station's requests.
-    pub(super) fn new(station: &Station, pool: &Pool) -> Self {
+    /// The law of a pool that serves a station's requests. `None` when its workers cannot.
+    pub(super) fn new(station: &Station, pool: &Pool) -> Option<Self> {
+        Self::of(station, pool, station.request_time())
+    }
+
+    /// The same for requests that take `request_time` seconds alone, whatever the station says.
+    pub(super) fn of(station: &Station, pool: &Pool, request_time: f64) -> Option<Self> {
         let service = station.service_time.scv();
-        match station.discipline {
-            Discipline::Sharing => Self::Sharing(Slowdown::new(pool, service)),
-            Discipline::Fifo => Self::Fifo(Wait::new(pool, Variability { arrival: station.arrival_scv, service })),
+        let served = match station.discipline {
+            Discipline::Sharing => Served::Sharing(Slowdown::new(pool, service)),
+            Discipline::Fifo => Served::Fifo(Wait::new(pool, Variability { arrival: station.arrival_scv, service })),
+        };
+        let held = station.workers.as_ref().map(|workers| Held::new(station, workers, pool, request_time));
+        match held {
+            Some(None) => None,
+            held => Some(Self { served, held: held.flatten() }),
         }
     }
 
     /// Mean sojourn.
     pub(super) fn mean(&self) -> f64 {
-        match self {
-            Self::Sharing(slowdown) => slowdown.mean,
-            Self::Fifo(wait) => 1.0 + wait.mean,
-        }
+        let served = match &self.served {
+            Served::Sharing(slowdown) => slowdown.mean,
+            Served::Fifo(wait) => 1.0 + wait.mean,
+        };
+        self.held.map_or(served, |held| served.max(1.0 + held.mean()))
     }
 
     /// P(T > t) of a request of `work`.
     fn tail_of(&self, work: f64, t: f64) -> f64 {
-        match self {
-            Self::Sharing(slowdown) => slowdown.tail(work, t),
-            Self::Fifo(wait) => wait.tail(t - work),
-        }
+        let served = match &self.served {
+            Served::Sharing(slowdown) => slowdown.tail(work, t),
+            Served::Fifo(wait) => wait.tail(t - work),
+        };
+        self.held.map_or(served, |held| served.max(held.tail(t - work)))
     }
 
     /// P(T > t) over the points of the work.

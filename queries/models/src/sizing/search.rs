@@ -24,6 +24,7 @@ pub enum Sizing {
 /// A search for one service at one load.
 struct Search<'a> {
     station: &'a Station,
+    arrival_rate: f64,
     load: f64,
     lanes: f64,
     /// The objective in units of the mean time of a request alone.
@@ -70,6 +71,7 @@ impl<'a> Search<'a> {
         }
         Some(Self {
             station,
+            arrival_rate,
             load: station.load(arrival_rate),
             lanes: station.lanes(),
             latency: objective.latency / station.request_time(),
@@ -80,7 +82,7 @@ impl<'a> Search<'a> {
 
     fn replicas(&self, utilization_max: f64) -> Option<u32> {
         let most = (SERVERS_MAX / self.lanes).min(f64::from(u32::MAX / 4));
-        let least = (self.load / (self.lanes * utilization_max) * (1.0 - 1e-12)).ceil().max(1.0);
+        let least = (self.arrival_rate / (self.station.capacity() * utilization_max) * (1.0 - 1e-12)).ceil().max(1.0);
         if least >= most {
             return None;
         }
@@ -112,13 +114,13 @@ impl<'a> Search<'a> {
     fn holds(&self, replicas: u32, blocking: &mut Blocking) -> bool {
         let (points, pooling) = (self.station.service_time.unit_points(), self.station.pooling);
         let count = f64::from(replicas);
-        let split = || Pool::new(self.lanes, self.load / count).map(|pool| Law::new(self.station, &pool));
+        let split = || Pool::new(self.lanes, self.load / count).and_then(|pool| Law::new(self.station, &pool));
         let late = |law: &Law, t: f64| law.exceeds(points, t, self.level);
         if (pooling - 1.0).abs() < 1e-9 || replicas == 1 {
             return split().is_some_and(|law| !late(&law, self.latency));
         }
         let mut ahead = *blocking;
-        let Some(pooled) = Pool::climb(self.lanes * count, &mut ahead).map(|pool| Law::new(self.station, &pool)) else {
+        let Some(pooled) = Pool::climb(self.lanes * count, &mut ahead).and_then(|pool| Law::new(self.station, &pool)) else {
             return false;
         };
         if late(&pooled, self.latency) {

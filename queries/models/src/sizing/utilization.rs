@@ -9,8 +9,9 @@ const HIGHEST: f64 = 0.9999;
 /// Halvings of the range.
 const HALVINGS: u32 = 20;
 
-/// The highest utilization of one replica at which its requests keep the objective, behind a random split; give a station the
-/// servers of all replicas where they share one queue. `None` for senseless input, and when even idle servers break the objective.
+/// The highest utilization of the servers of one replica at which its requests keep the objective, behind a random split; give a
+/// station the servers of all replicas where they share one queue. Where workers are scarcer than servers these are never busier than
+/// that. `None` for senseless input, and when even idle servers break the objective.
 #[must_use]
 pub fn safe_utilization(station: &Station, objective: &Objective) -> Option<f64> {
     if !(station.is_valid() && objective.is_valid()) {
@@ -20,7 +21,7 @@ pub fn safe_utilization(station: &Station, objective: &Objective) -> Option<f64>
     let points = station.service_time.unit_points();
     let holds = |utilization: f64| {
         let pool = Pool::new(lanes, lanes * utilization);
-        pool.is_some_and(|pool| !Law::new(station, &pool).exceeds(points, latency, level))
+        pool.and_then(|pool| Law::new(station, &pool)).is_some_and(|law| !law.exceeds(points, latency, level))
     };
     if !holds(0.0) {
         return None;

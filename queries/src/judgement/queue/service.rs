@@ -2,10 +2,10 @@
 
 use tracescale_core::time::Timestamp;
 use tracescale_core::versions::Versions;
-use tracescale_models::calibration::{Behind, Busy, Calibration, Comparison, Servers, Source};
+use tracescale_models::calibration::{Behind, Busy, Calibration, Comparison, Recent, Servers, Source};
 use tracescale_models::estimate::gate;
 use tracescale_models::queue::overload::relaxation_time;
-use tracescale_models::sizing::{Objective, Prediction, ServiceTime, Station, predict, safe_utilization, service_time_behind};
+use tracescale_models::sizing::{Objective, Prediction, ServiceTime, Station, Workers, predict, safe_utilization, service_time_behind};
 
 use super::super::Promise;
 use super::super::rows::seconds;
@@ -29,6 +29,8 @@ const QUIET: f64 = 0.3;
 const FAR_OFF: f64 = 1.5;
 /// How much longer than the service time requests may take for their distribution to be that of the service time.
 const UNDELAYED: f64 = 1.15;
+/// Requests under way for each worker above which some of them wait for one.
+const MORE_THAN_HELD: f64 = 1.05;
 /// Windows that an error of before a restart is taken to come from.
 const REMEMBERED_WINDOWS: u32 = 60;
 /// Requests that a distribution needs, and after which what was seen before it is dropped.
@@ -40,6 +42,12 @@ const SHAPE_ENOUGH: f64 = 20_000.0;
 pub(super) struct Service {
     calibration: Calibration,
     pub(super) servers: Servers,
+    /// Workers of a replica, where a request holds one until it is answered.
+    pub(super) workers: Option<u32>,
+    /// Seconds that requests of late spent in others.
+    outside: Recent,
+    /// Whether requests that wait for a worker were seen under way, so that own times contain that wait.
+    waits_inside: bool,
     shape: Shape,
     /// What calibration and shape come to.
     service_time: Option<ServiceTime>,
@@ -69,6 +77,10 @@ pub(super) struct Figures {
     pub(super) own_p95: Option<f64>,
     pub(super) own_distribution: Option<Histogram>,
     pub(super) sojourn: Option<f64>,
+    /// Requests under way.
+    pub(super) concurrency: Option<f64>,
+    /// What callers see of a queue in front of it.
+    pub(super) front: Option<Front>,
     pub(super) instances: Option<f64>,
     /// Whether replicas fetch most requests when they are free.
     pub(super) is_fetched: bool,
@@ -82,6 +94,21 @@ pub(super) struct Figures {
     pub(super) confidence: Option<f64>,
 }
 
+/// The wait in front of a service, beyond what its quickest calls pay, in seconds.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Front {
+    pub(super) mean: f64,
+    pub(super) p95: f64,
+}
+
+/// What own times show, and the station that they are of: without workers where nobody sees the wait for them.
+#[derive(Clone, Debug)]
+struct Own {
+    station: Station,
+    time: Option<f64>,
+    p95: Option<f64>,
+}
+
 /// Numbers, texts and bytes of a row, in the order of the view's columns.
 pub(super) type Row<'a> = ([Option<f64>; NUMBERS], [Option<&'a str>; 2], [Option<&'a [u8]>; 1]);
 
@@ -89,6 +116,8 @@ pub(super) type Row<'a> = ([Option<f64>; NUMBERS], [Option<&'a str>; 2], [Option
 #[derive(Clone, Copy, Debug, Default)]
 struct Predicted {
     utilization: Option<f64>,
+    /// Of what own times show.
+    utilization_seen: Option<f64>,
     quantile: Option<f64>,
     /// The same for one pool and for a random split, of the load as it was measured: were it corrected by what the model is off, that
     /// would hide how replicas are pooled.
@@ -100,15 +129,31 @@ struct Predicted {
 impl Service {
     /// A service as its first window shows it. `None` without own times.
     pub(super) fn new(servers: Servers, figures: &Figures) -> Option<Self> {
-        let service = Self::of(Calibration::new(figures.own_time?, SCV, POOLING), servers, Shape::default());
-        let first = service.behind(figures).map_or(figures.own_time?, |behind| behind.service_time);
-        Some(Self::of(Calibration::new(first, SCV, POOLING), service.servers, Shape::default()))
+        let mut service = Self::of(Calibration::new(figures.own_time?, SCV, POOLING), servers, Shape::default());
+        if let Some(behind) = service.behind(figures) {
+            service.calibration = Calibration::new(behind.service_time, SCV, POOLING);
+            service.conclude();
+        }
+        Some(service)
     }
 
     fn of(calibration: Calibration, servers: Servers, shape: Shape) -> Self {
         let (service_time, distribution, safe_utilization) = (None, None, None);
         let (versions, cores) = (Versions::default(), None);
-        let mut service = Self { calibration, servers, shape, service_time, versions, cores, distribution, safe_utilization };
+        let (workers, outside, waits_inside) = (None, Recent::default(), false);
+        let mut service = Self {
+            calibration,
+            servers,
+            workers,
+            outside,
+            waits_inside,
+            shape,
+            service_time,
+            versions,
+            cores,
+            distribution,
+            safe_utilization,
+        };
         service.conclude();
         service
     }
@@ -127,13 +172,18 @@ impl Service {
             servers.recall(known.servers, source);
         }
         let newest = known.distribution.and_then(|bytes| Histogram::from_bytes(bytes).ok()).unwrap_or_default();
-        Self::of(calibration, servers, Shape { newest, before: Histogram::default() })
+        let mut service = Self::of(calibration, servers, Shape { newest, before: Histogram::default() });
+        if let Some(hold) = known.hold_time {
+            let _ = service.outside.median((hold - known.service_time).max(0.0), Recent::COUNT);
+        }
+        service
     }
 
     /// Learns from a final window.
     pub(super) fn calibrate(&mut self, end: Timestamp, figures: &Figures, promise: Option<&Promise>) {
         let (at, samples) = (seconds(end), figures.n_eff.unwrap_or_default());
         self.renew(end, figures);
+        self.learn_holding(figures);
         let predicted = self.predict(end, figures, true);
         self.learn_servers(at, figures, samples);
         if let Some(behind) = self.behind(figures) {
@@ -145,7 +195,8 @@ impl Service {
         }
         // What is fetched waits for nobody: there is no wait to compare.
         if !figures.is_fetched {
-            if let Some((observed, (pooled, split))) = figures.own_p95.zip(predicted.bounds) {
+            let observed = self.own(figures).and_then(|own| own.p95);
+            if let Some((observed, (pooled, split))) = observed.zip(predicted.bounds) {
                 let _ = self.calibration.observe_pooling(at, observed, pooled, split);
             }
             self.compare(at, figures, samples, predicted);
@@ -170,13 +221,26 @@ impl Service {
     fn safe_utilization(&self, promise: &Promise, figures: &Figures) -> Option<f64> {
         let (station, replicas) = (self.station()?, figures.replicas()?);
         let latency = promise.latency - figures.downstream_time().unwrap_or(0.0);
-        let of = |servers| safe_utilization(&Station { servers, ..station.clone() }, &Objective { latency, quantile: promise.quantile });
-        let (split, pooled) = (of(station.servers)?, of(station.servers * f64::from(replicas))?);
+        let of = |count: u32| {
+            let workers = station.workers.map(|workers| Workers { count: workers.count.saturating_mul(count), ..workers });
+            let servers = station.servers * f64::from(count);
+            safe_utilization(&Station { servers, workers, ..station.clone() }, &Objective { latency, quantile: promise.quantile })
+        };
+        let (split, pooled) = (of(1)?, of(replicas)?);
         Some(pooled + station.pooling.min(1.0) * (split - pooled))
     }
 
+    /// How long a request holds its worker for others, and whether requests that wait for one are under way.
+    fn learn_holding(&mut self, figures: &Figures) {
+        if let Some(outside) = figures.downstream_time() {
+            let _ = self.outside.median(outside, Recent::COUNT);
+        }
+        let held = self.workers.zip(figures.replicas()).map(|(workers, replicas)| f64::from(workers) * f64::from(replicas));
+        self.waits_inside |= figures.concurrency.zip(held).is_some_and(|(under_way, held)| under_way > MORE_THAN_HELD * held);
+    }
+
     fn learn_servers(&mut self, at: f64, figures: &Figures, samples: f64) {
-        let Some(((station, latency), replicas)) = self.station().zip(figures.own_time).zip(figures.replicas()) else { return };
+        let Some(((station, latency), replicas)) = self.station_of_spans().zip(figures.own_time).zip(figures.replicas()) else { return };
         let arrival_rate = figures.completion_rate.unwrap_or(figures.arrival_rate);
         let (utilization, is_fetched) = (figures.busy, figures.is_fetched);
         self.servers.observe(&Busy { at, arrival_rate, replicas, latency, samples, utilization, is_fetched }, &station);
@@ -184,7 +248,8 @@ impl Service {
 
     /// The service time behind a window's own time.
     fn behind(&self, figures: &Figures) -> Option<Behind> {
-        let (station, replicas, latency) = (self.station()?, figures.replicas()?, figures.own_time?);
+        let own = self.own(figures)?;
+        let (station, replicas, latency) = (own.station, figures.replicas()?, own.time?);
         let quick = figures.own_distribution.as_ref().and_then(|times| times.quantile(QUICK)).filter(|quick| *quick > 0.0);
         if figures.is_fetched {
             return Some(Behind { service_time: latency, pooled: latency, split: latency, quick });
@@ -200,7 +265,8 @@ impl Service {
 
     fn compare(&mut self, at: f64, figures: &Figures, samples: f64, predicted: Predicted) {
         let service = self.service_time.as_ref().and_then(|time| time.quantile(QUANTILE));
-        let known = figures.own_p95.zip(predicted.quantile).zip(service).zip(predicted.utilization);
+        let observed = self.own(figures).and_then(|own| own.p95);
+        let known = observed.zip(predicted.quantile).zip(service).zip(predicted.utilization_seen);
         let says_something =
             |(((observed, predicted), _), utilization): &(((f64, f64), f64), f64)| *utilization > QUIET || *observed > FAR_OFF * predicted;
         if let Some((((observed, predicted), service), utilization)) = known.filter(says_something) {
@@ -224,19 +290,42 @@ impl Service {
 
     fn station(&self) -> Option<Station> {
         let station = Station::new(self.service_time.clone()?, self.servers.value());
-        Some(Station { pooling: self.calibration.pooling, ..station })
+        let workers = self.workers.zip(self.outside.middle()).map(|(count, outside)| Workers { count, outside });
+        Some(Station { pooling: self.calibration.pooling, workers, ..station })
+    }
+
+    /// The station that spans of the service show: without workers where these begin once there is one.
+    fn station_of_spans(&self) -> Option<Station> {
+        let station = self.station()?;
+        Some(Station { workers: station.workers.filter(|_| self.waits_inside), ..station })
+    }
+
+    /// What the own times of a window show. Who waits for a worker before its span begins is seen by its callers, or by nobody.
+    fn own(&self, figures: &Figures) -> Option<Own> {
+        let (time, p95) = (figures.own_time, figures.own_p95);
+        match figures.front.filter(|_| self.workers.is_some() && !self.waits_inside) {
+            None => Some(Own { station: self.station_of_spans()?, time, p95 }),
+            Some(Front { mean, p95: tail }) => {
+                Some(Own { station: self.station()?, time: time.map(|own| own + mean), p95: p95.map(|own| own + tail) })
+            }
+        }
     }
 
     /// What the model says of the load and the replicas of a window; with its bounds, when they are wanted.
     fn predict(&self, end: Timestamp, figures: &Figures, with_bounds: bool) -> Predicted {
-        let (Some(station), Some(replicas)) = (self.station(), figures.replicas()) else { return Predicted::default() };
+        let (Some(own), Some(capacity)) = (self.own(figures), self.station().map(|station| station.capacity())) else {
+            return Predicted::default();
+        };
+        let (station, Some(replicas)) = (own.station, figures.replicas()) else { return Predicted::default() };
         let rate = figures.arrival_rate * self.calibration.bias(seconds(end));
         let quantile = |pooling, rate| match predict(&Station { pooling, ..station.clone() }, rate, replicas)? {
             Prediction::Stable(stable) => stable.quantile(QUANTILE),
             Prediction::Unstable { .. } => None,
         };
+        let utilization = |capacity: f64| Some(rate / (capacity * f64::from(replicas))).filter(|share| share.is_finite());
         Predicted {
-            utilization: Some(station.load(rate) / (station.servers.max(1.0) * f64::from(replicas))).filter(|share| share.is_finite()),
+            utilization: utilization(capacity),
+            utilization_seen: utilization(station.capacity()),
             quantile: quantile(station.pooling, rate),
             bounds: with_bounds.then(|| quantile(0.0, figures.arrival_rate).zip(quantile(1.0, figures.arrival_rate))).flatten(),
         }
@@ -258,6 +347,7 @@ impl Service {
         let of = |get: fn(&Figures) -> Option<f64>| figures.and_then(get);
         let (time, servers) = (self.service_time.as_ref(), self.servers.value());
         let mean = calibration.work.time.value();
+        let observed = figures.and_then(|figures| self.own(figures)).and_then(|own| own.p95);
         let numbers = [
             of(|figures| Some(figures.arrival_rate)),
             Some(mean),
@@ -269,7 +359,7 @@ impl Service {
             predicted.utilization,
             self.safe_utilization,
             predicted.quantile,
-            of(|figures| figures.own_p95),
+            observed,
             of(Figures::downstream_time),
             predicted.utilization.and_then(|utilization| relaxation_time(mean, servers, utilization)),
             calibration.trust.error,
@@ -277,6 +367,9 @@ impl Service {
             Some(calibration.work.time.samples),
             of(|figures| figures.n_eff),
             of(|figures| figures.confidence),
+            self.workers.map(f64::from),
+            self.outside.middle().map(|outside| mean + outside),
+            self.station().map(|station| station.capacity()),
         ];
         (numbers, [Some(self.state()), Some(self.servers.source().as_str())], [self.distribution.as_deref()])
     }

@@ -10,7 +10,7 @@ use crate::decide::tests::secs;
 use crate::decide::{Applied, Decider, Decision, Demand, Evidence, Proposal};
 use crate::invariant;
 use crate::policy::{DirectionSpec, OnMissing, Policy, PolicySpec, RangeSpec, VerticalSpec};
-use crate::target::{MemoryRef, ServiceSelector, TargetName, TargetRef, TargetSpec};
+use crate::target::{ServiceSelector, TargetName, TargetSpec};
 
 const MIB: u64 = 1 << 20;
 const HOUR: u64 = 3600;
@@ -56,17 +56,11 @@ fn rule(name: &str, mode: Mode, vertical: VerticalSpec) -> RuleRef {
 
 impl Fixture {
     fn new(current: Resources, wish: Wish) -> Self {
-        let target = TargetSpec {
-            name: TargetName::try_new("checkout").unwrap(),
-            reference: TargetRef::Memory(MemoryRef { name: "checkout".into(), replicas: 4 }),
-            service: ServiceSelector { service_name: "checkout".into(), service_namespace: None },
-            paused: false,
-            take_over: false,
-            override_: None,
-            discovered: false,
-            objective: None,
-            servers: None,
-        };
+        let target = TargetSpec::in_memory(
+            TargetName::try_new("checkout").unwrap(),
+            ServiceSelector { service_name: "checkout".into(), service_namespace: None },
+            4,
+        );
         Self {
             decider: Decider::new(),
             target,

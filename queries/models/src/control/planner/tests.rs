@@ -1,6 +1,7 @@
 //! Tests of the planner on made windows.
 
 use super::*;
+use crate::sizing::Workers;
 
 fn settings() -> Settings {
     Settings {
@@ -91,16 +92,22 @@ fn follows_the_station() {
     let mut planner = planner(settings(), 400.0);
     let replicas = |planner: &Planner| planner.plan(&Supply::default()).unwrap().replicas;
     let before = replicas(&planner);
-    let station = settings().station;
-    assert!(planner.set_station(Station { servers: 2.0 * station.servers, ..station.clone() }));
+    let (station, objective) = (settings().station, settings().objective);
+    assert!(planner.set_station(Station { servers: 2.0 * station.servers, ..station.clone() }, objective));
     let wide = replicas(&planner);
     assert!(wide < before, "{wide} {before}");
-    assert!(planner.set_station(Station { pooling: 0.0, ..station.clone() }));
+    assert!(planner.set_station(Station { pooling: 0.0, ..station.clone() }, objective));
     assert!(replicas(&planner) < before);
-    assert!(planner.set_station(station.clone()));
+    assert!(planner.set_station(station.clone(), objective));
     assert_eq!(replicas(&planner), before);
+    // Three times the work is waited for outside, by as many workers as there are servers; and half of the time is left.
+    let workers = Workers { count: 2, outside: 3.0 * station.service_time.mean() };
+    assert!(planner.set_station(Station { workers: Some(workers), ..station.clone() }, objective));
+    assert!(replicas(&planner) > 3 * before, "{} {before}", replicas(&planner));
+    assert!(planner.set_station(station.clone(), Objective { latency: 0.5 * objective.latency, ..objective }));
+    assert!(replicas(&planner) > before);
     let slow = Station { service_time: station.service_time.scaled(20.0).unwrap(), ..station.clone() };
-    assert!(!planner.set_station(slow.clone()));
+    assert!(!planner.set_station(slow.clone(), objective));
     assert!(slow.load(350.0) / slow.servers > f64::from(settings().replicas_max));
     assert_eq!(planner.plan(&Supply::default()).unwrap().reason, Reason::Most);
 }

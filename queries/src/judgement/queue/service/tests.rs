@@ -11,7 +11,7 @@ fn truth(servers: f64, pooling: f64) -> Station {
 
 /// A window in which so many replicas of `truth` are busy for the share `load` of the time.
 fn window(truth: &Station, load: f64, replicas: u32, busy: Option<f64>) -> Figures {
-    let arrival_rate = load * truth.servers * f64::from(replicas) / WORK;
+    let arrival_rate = load * truth.capacity() * f64::from(replicas);
     let Some(Prediction::Stable(stable)) = predict(truth, arrival_rate, replicas) else { panic!("{load}") };
     let mut own_distribution = Histogram::new();
     for rank in 0..40_u32 {
@@ -25,6 +25,8 @@ fn window(truth: &Station, load: f64, replicas: u32, busy: Option<f64>) -> Figur
         own_p95: stable.quantile(QUANTILE),
         own_distribution: Some(own_distribution),
         sojourn: Some(stable.mean() + 0.1),
+        concurrency: Some(arrival_rate * (stable.mean() + 0.1)),
+        front: None,
         instances: Some(f64::from(replicas)),
         is_fetched: false,
         busy,
@@ -190,6 +192,8 @@ fn the_distribution_is_learned() {
         pooling: numbers[4].unwrap(),
         load_bias: numbers[5].unwrap(),
         distribution: bytes,
+        workers: None,
+        hold_time: Some(numbers[1].unwrap() + 0.2),
         servers_from: texts[1],
         learned_samples: 4000.0,
         model_error: None,
@@ -197,7 +201,59 @@ fn the_distribution_is_learned() {
     };
     let successor = Service::recalled(&known, told(Some(8.0)));
     assert_eq!(successor.row(end, None).2[0], bytes);
+    assert!((successor.outside.middle().unwrap() - 0.2).abs() < 1e-9);
     assert!((successor.service_time.unwrap().quantile(0.95).unwrap() / 0.32 - 1.0).abs() < 0.1);
     let busy = learned(&truth, Some(8.0), false, wave(60, 0.9, 0.95));
     assert_eq!(busy.row(end, None).2, [None]);
+}
+
+/// Who sees the wait for a worker.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Waits {
+    Inside,
+    InFront,
+    Unseen,
+}
+
+/// A window of replicas of `truth` whose requests hold a worker.
+fn held(truth: &Station, load: f64, waits: Waits) -> Figures {
+    let all = window(truth, load, 4, Some(0.2));
+    if waits == Waits::Inside {
+        return all;
+    }
+    let free = Station { workers: None, ..truth.clone() };
+    let shown = window(&free, load * truth.capacity() / free.capacity(), 4, Some(0.2));
+    let wait = |with: Option<f64>, without: Option<f64>| with.zip(without).map(|(with, without)| with - without);
+    let front = wait(all.own_time, shown.own_time).zip(wait(all.own_p95, shown.own_p95)).map(|(mean, p95)| Front { mean, p95 });
+    Figures { front: front.filter(|_| waits == Waits::InFront), ..shown }
+}
+
+/// Guarantees: replicas whose requests hold one of a few workers while they wait for others are known as such from the moment that
+/// somebody says so: service time, how much of what they can do is asked of them, and latencies, whether spans contain the wait for a
+/// worker, callers see it, or nobody does.
+#[test]
+fn held_workers_are_counted() {
+    let truth = Station { workers: Some(Workers { count: 3, outside: 0.1 }), ..truth(4.0, 1.0) };
+    for waits in [Waits::Inside, Waits::InFront, Waits::Unseen] {
+        let mut service = None;
+        for (minute, load) in wave(480, 0.3, 0.9).enumerate() {
+            let figures = held(&truth, load, waits);
+            let service = service.get_or_insert_with(|| Service { workers: Some(3), ..Service::new(told(Some(4.0)), &figures).unwrap() });
+            service.calibrate(Timestamp::from_secs(60 * i64::try_from(minute).unwrap()), &figures, None);
+        }
+        let (service, end): (Service, _) = (service.unwrap(), Timestamp::from_secs(480 * 60));
+        let mean = service.calibration.work.time.value();
+        assert!((mean / WORK - 1.0).abs() < 0.04, "{waits:?}: {mean}");
+        assert!(
+            (service.calibration.bias(480.0 * 60.0) - 1.0).abs() < 0.08 && !service.calibration.demoted(),
+            "{waits:?}: {:?}",
+            service.calibration
+        );
+        let figures = held(&truth, 0.7, waits);
+        let (numbers, ..) = service.row(end, Some(&figures));
+        let column = |name: &str| numbers[super::super::LAYOUT.numbers.iter().position(|column| *column == name).unwrap()].unwrap();
+        assert!((column("utilization") - 0.7).abs() < 0.06, "{waits:?}: {}", column("utilization"));
+        assert!((column("hold_time") - WORK - 0.1).abs() < 0.01 && (column("capacity") / truth.capacity() - 1.0).abs() < 0.05);
+        assert!((column("predicted_p95") / column("observed_p95") - 1.0).abs() < 0.2, "{waits:?}: {numbers:?}");
+    }
 }
