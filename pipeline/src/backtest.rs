@@ -28,6 +28,7 @@ use crate::{check, console, keeping};
 mod closed;
 mod compare;
 mod demand;
+mod progress;
 mod report;
 mod telemetry;
 
@@ -73,10 +74,11 @@ pub fn main(args: &BacktestArgs) -> anyhow::Result<ExitCode> {
         Err(problems) => return check::refuse(&problems, args.json),
     };
     runtime.block_on(async {
+        let comparisons = Comparison::parse_all(&args.compare)?;
         let setting = setting(args, &config).await?;
+        setting.check(&comparisons)?;
         // What is needed for which rate takes a while to find, and is the same for all policies.
         let mut demands: Vec<Demand> = setting.world.services.iter().map(Demand::new).collect();
-        let comparisons = Comparison::parse_all(&args.compare)?;
         let mut policies = Vec::new();
         for comparison in &comparisons {
             policies.extend(other(&setting, &mut demands, comparison, args).await?);
@@ -174,7 +176,7 @@ fn world(args: &BacktestArgs, described: &[TargetSpec], workload: &mut Workload,
 
 /// The rule, by the code of production.
 async fn ours(setting: &Setting, demands: &mut [Demand], config: &Config, name: String) -> anyhow::Result<PolicyResult> {
-    let mut plant = setting.plant()?;
+    let mut plant = setting.plant(&name)?;
     let run = closed::run(config, &mut *plant, &setting.senders(), &setting.promised, setting.step, setting.workload.until).await?;
     let note = format!("{} decisions, every {}", run.decisions, tracescale_core::duration::format(setting.step));
     Ok(report::policy(name, note, &*plant, setting, demands, run.warnings))
@@ -195,7 +197,7 @@ async fn other(
         })?;
         return ours(setting, demands, &config, comparison.name.clone()).await.map(Some);
     }
-    let mut plant = setting.plant()?;
+    let mut plant = setting.plant(&comparison.name)?;
     let mut policies: Vec<Option<Box<dyn Policy>>> = Vec::new();
     let mut without = Vec::new();
     for (demand, spec) in setting.workload.services.iter().zip(&setting.world.services) {
@@ -302,11 +304,21 @@ pub fn time(text: &str) -> Result<Timestamp, String> {
 // === impl Setting ===
 
 impl Setting {
-    fn plant(&self) -> anyhow::Result<Box<dyn Plant>> {
-        Ok(match self.engine {
+    /// Whether every policy can be made, before the first one takes its time.
+    fn check(&self, comparisons: &[Comparison]) -> anyhow::Result<()> {
+        for (demand, spec) in self.workload.services.iter().zip(&self.world.services) {
+            comparisons.iter().try_for_each(|comparison| comparison.baseline(demand, spec, self.limits).map(drop))?;
+        }
+        Ok(())
+    }
+
+    /// The simulated services, for a policy of that name.
+    fn plant(&self, policy: &str) -> anyhow::Result<Box<dyn Plant>> {
+        let plant: Box<dyn Plant> = match self.engine {
             Engine::Fluid => Box::new(Fluid::new(&self.world, self.step)?),
             Engine::Events => Box::new(Simulation::new(&self.world)?),
-        })
+        };
+        Ok(progress::watched(plant, policy, self.workload.until))
     }
 
     fn senders(&self) -> Vec<Sender> {

@@ -133,7 +133,7 @@ impl Comparison {
             Kind::Kpa => {
                 let mut config = KpaConfig { min_scale: min, max_scale: max, ..KpaConfig::default() };
                 config.capacity = settings.number("target")?.unwrap_or(config.capacity);
-                config.target_utilization = settings.number("utilization")?.unwrap_or(config.target_utilization);
+                config.target_utilization = settings.share("utilization")?.unwrap_or(config.target_utilization);
                 config.stable_window = settings.duration("window")?.unwrap_or(config.stable_window);
                 Baseline::Kpa(config)
             }
@@ -314,12 +314,25 @@ impl<'a> Settings<'a> {
     fn number(&mut self, key: &str) -> anyhow::Result<Option<f64>> {
         let Some(text) = self.take(key) else { return Ok(None) };
         let number = text.parse().ok().filter(|number: &f64| *number > 0.0 && number.is_finite());
-        number.map(Some).with_context(|| format!("{key}={text} is not a positive number"))
+        number.map(Some).with_context(|| format!("{key}={text} is not a number above zero; hint: {key}=50"))
     }
 
+    /// A number of replicas.
     fn count(&mut self, key: &str) -> anyhow::Result<Option<u32>> {
+        self.whole(key, 1_000_000, "replicas, such as 8")
+    }
+
+    fn whole(&mut self, key: &str, most: u32, hint: &str) -> anyhow::Result<Option<u32>> {
         let Some(text) = self.take(key) else { return Ok(None) };
-        text.parse().ok().filter(|count| *count > 0).map(Some).with_context(|| format!("{key}={text} is not a whole number above zero"))
+        let number = text.parse().ok().filter(|number| (1..=most).contains(number));
+        number.map(Some).with_context(|| format!("{key}={text} is not a whole number from 1 to {most}; hint: {hint}"))
+    }
+
+    /// A share that is aimed at.
+    fn share(&mut self, key: &str) -> anyhow::Result<Option<f64>> {
+        let Some(text) = self.take(key) else { return Ok(None) };
+        let share = text.parse().ok().filter(|share: &f64| *share > 0.0 && *share <= 1.0);
+        share.map(Some).with_context(|| format!("{key}={text} is not a share above 0, at most 1; hint: {key}=0.7"))
     }
 
     fn duration(&mut self, key: &str) -> anyhow::Result<Option<Duration>> {
@@ -341,7 +354,7 @@ impl<'a> Settings<'a> {
     fn hpa(&mut self, servers: f64, min_replicas: u32, max_replicas: u32) -> anyhow::Result<HpaConfig> {
         let mut config = HpaConfig { min_replicas, max_replicas, ..HpaConfig::default() };
         let request = self.number("request")?.unwrap_or(servers);
-        let cpu = self.count("cpu")?;
+        let cpu = self.whole("cpu", 10_000, "percent of the CPU that a replica asks for, such as 70")?;
         config.metrics = match (cpu, self.measure()?) {
             (None, Some((measure, average_value))) => vec![HpaMetric::ExternalAverage { measure, average_value }],
             (cpu, None) => vec![HpaMetric::Cpu { utilization: cpu.unwrap_or(80), request }],
@@ -378,10 +391,10 @@ mod tests {
         }
     }
 
-    /// Guarantees: settings reach the baseline, and an unknown one is an error.
+    /// Guarantees: settings reach the baseline, and an unknown or impossible one is an error that says what is possible.
     #[test]
     fn settings_reach_the_baseline() {
-        let all = Comparison::parse_all(&["hpa:cpu=70,max=40".to_owned(), "keda:rate=50".to_owned(), "hpa:speed=3".to_owned()]).unwrap();
+        let all = Comparison::parse_all(&["hpa:cpu=70,max=40".to_owned(), "keda:rate=50".to_owned()]).unwrap();
         let service = ServiceDemand {
             name: "cart".into(),
             namespace: None,
@@ -395,6 +408,17 @@ mod tests {
         assert_eq!((hpa.max_replicas, hpa.metrics), (40, vec![HpaMetric::Cpu { utilization: 70, request: 2.0 }]));
         let Some(Baseline::Keda(keda)) = all[1].baseline(&service, &spec, limits).unwrap() else { panic!("no KEDA") };
         assert!((keda.threshold - 50.0).abs() < 1e-9);
-        assert!(format!("{:#}", all[2].baseline(&service, &spec, limits).unwrap_err()).contains("`speed=3`"));
+        for (text, wanted) in [
+            ("hpa:speed=3", "`speed=3` is no setting here"),
+            ("hpa:cpu=1e9", "comparison `hpa:cpu=1e9`: cpu=1e9 is not a whole number from 1 to 10000; hint: percent"),
+            ("hpa:cpu=1000000000", "cpu=1000000000 is not a whole number from 1 to 10000"),
+            ("hpa:rate=-1", "rate=-1 is not a number above zero; hint: rate=50"),
+            ("kpa:utilization=70", "utilization=70 is not a share above 0, at most 1; hint: utilization=0.7"),
+            ("static:0", "replicas=0 is not a whole number from 1 to 1000000; hint: replicas"),
+        ] {
+            let comparison = &Comparison::parse_all(&[text.to_owned()]).unwrap()[0];
+            let error = format!("{:#}", comparison.baseline(&service, &spec, limits).unwrap_err());
+            assert!(error.contains(wanted), "{error}");
+        }
     }
 }
