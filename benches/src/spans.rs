@@ -14,7 +14,7 @@ use arrow::datatypes::{Float64Type, TimestampNanosecondType};
 use prost::Message;
 use tracescale_core::schema::Stream;
 use tracescale_core::time::{Timestamp, nanos};
-use tracescale_ingest::decode::{Encoding, Signal, decode};
+use tracescale_ingest::decode::{Declared, Encoding, Signal, decode};
 
 use crate::generate::{Attributes, BASE, TraceGenerator, TraceShape};
 
@@ -52,7 +52,7 @@ impl Batches {
         let mut templates = Vec::with_capacity(batches);
         for index in 0..batches {
             let body = generators[index % systems].request(BASE, Duration::ZERO).encode_to_vec();
-            let decoded = decode(Signal::Traces, Encoding::Protobuf, &body, BASE)?;
+            let decoded = decode(Signal::Traces, Encoding::Protobuf, &body, BASE, &Declared::default())?;
             let spans = decoded.batches.into_iter().find(|(stream, _)| *stream == Stream::Spans);
             templates.push(spans.context("a request without spans")?.1);
         }

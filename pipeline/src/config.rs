@@ -333,6 +333,13 @@ impl Config {
         SETTLE + self.documents.settings.windows.lateness
     }
 
+    /// How far behind the newest row another may come and still count in a window, if only in a revision.
+    #[must_use]
+    pub fn disorder(&self) -> Duration {
+        let windows = &self.documents.settings.windows;
+        windows.lateness + windows.allowed_lateness
+    }
+
     fn discovery(&self) -> Discovery {
         let discovery = &self.documents.settings.discovery;
         Discovery {

@@ -5,6 +5,7 @@ pub mod archived;
 pub mod archiving;
 pub mod backtest;
 pub mod board;
+pub mod captured;
 pub mod check;
 pub mod cli;
 pub mod clock;

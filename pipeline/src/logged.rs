@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 use tracescale_archive::wal::{Entry, Lsn};
 use tracescale_core::decide::Decision;
 use tracescale_core::time::Timestamp;
-use tracescale_ingest::decode::{Declared, DecodeError, Decoded, Encoding, MAX_BODY, Signal, decode_declared};
+use tracescale_ingest::decode::{Declared, DecodeError, Decoded, Encoding, MAX_BODY, Signal, decode};
 use tracescale_ingest::wire::WireError;
 use tracescale_ingest::{Admitted, Compression, WireBody};
 use tracescale_queries::Emission;
@@ -220,7 +220,7 @@ impl Request {
     /// # Errors
     /// When it is damaged.
     pub fn decode(&self, declared: &Declared) -> Result<Decoded, LoggedError> {
-        Ok(decode_declared(self.signal, self.encoding, &self.body.open(MAX_BODY)?, self.received_at, declared)?)
+        Ok(decode(self.signal, self.encoding, &self.body.open(MAX_BODY)?, self.received_at, declared)?)
     }
 }
 

@@ -1,10 +1,8 @@
 //! Everything that was recorded, as tables to query: the archive with what is still in the write-ahead log, or a capture.
 
 use std::collections::BTreeMap;
-use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
 
 use anyhow::Context;
 use arrow::array::RecordBatch;
@@ -13,12 +11,11 @@ use tracescale_archive::file::FileMeta;
 use tracescale_archive::wal::{self, Lsn};
 use tracescale_archive::{Catalog, Location, Range};
 use tracescale_core::schema::Stream;
-use tracescale_core::time::Timestamp;
-use tracescale_ingest::capture::{Message, Reader};
-use tracescale_ingest::decode::{Declared, Decoded, decode_declared};
+use tracescale_ingest::decode::Declared;
 use tracescale_queries::{Past, PastFile, PastLimits, PastTable};
 
 use crate::archived::{self, Rows, nullable, reshaped};
+use crate::captured::{self, Capture, Received};
 use crate::config::Config;
 use crate::keeping;
 use crate::warning::chain;
@@ -46,8 +43,6 @@ const LOG_BYTES: usize = 512 << 20;
 const READ_BYTES: usize = 4 << 20;
 /// The sender that all requests of a capture count as.
 const SOURCE: &str = "capture";
-/// How far recorded time goes ahead at once without a word.
-const JUMP: Duration = Duration::from_secs(300);
 
 /// The tables of a source.
 ///
@@ -153,8 +148,8 @@ async fn capture_rows(path: &Path, config: &Config) -> anyhow::Result<Rows> {
     let (mut engine, _) = config.engine().await.map_err(|problems| anyhow::anyhow!("{} views do not work", problems.len()))?;
     let mut rows = Rows::default();
     let mut now = None;
-    for received in Capture::open(path, config.sampling().clone())? {
-        let Received { at, decoded } = received?;
+    for received in Capture::open(path, config.sampling().clone(), config.disorder())? {
+        let Received { at: Some(at), decoded, .. } = received? else { continue };
         for emission in windows::step(&mut engine, now, at).await? {
             rows.add(&emission.view, emission.rows);
         }
@@ -168,81 +163,6 @@ async fn capture_rows(path: &Path, config: &Config) -> anyhow::Result<Rows> {
     for emission in windows::step(&mut engine, now, end + config.settle_time()).await? {
         rows.add(&emission.view, emission.rows);
     }
+    captured::tell_ahead(path, engine.stats());
     Ok(rows)
-}
-
-/// Tells of a request whose newest row is far ahead of all before it: recorded time follows it, and what comes behind with times of
-/// before is late then.
-pub(crate) fn tell_jump(from: Timestamp, to: Timestamp, file: &Path) {
-    if to.since(from) > JUMP {
-        tracing::warn!(%from, %to, file = %file.display(), "the capture jumps ahead; earlier rows behind it are late, and long jumps take long");
-    }
-}
-
-/// A request of a capture.
-#[derive(Debug)]
-pub struct Received {
-    /// When it is taken to have arrived: when its newest item happened, and never before the request in front of it.
-    pub at: Timestamp,
-    /// Its rows.
-    pub decoded: Decoded,
-}
-
-/// The requests of a capture that have rows with a time, in their order.
-pub struct Capture {
-    path: PathBuf,
-    reader: Reader<File>,
-    sampling: Declared,
-    now: Option<Timestamp>,
-}
-
-// === impl Capture ===
-
-impl Capture {
-    /// Opens a capture, with what is declared of sampling.
-    ///
-    /// # Errors
-    /// When it cannot be opened.
-    pub fn open(path: &Path, sampling: Declared) -> anyhow::Result<Self> {
-        let file = File::open(path).with_context(|| format!("capture {}", path.display()))?;
-        Ok(Self { path: path.to_owned(), reader: Reader::new(file), sampling, now: None })
-    }
-
-    fn receive(&mut self, message: &Message) -> anyhow::Result<Option<Received>> {
-        let decoded = decode_declared(message.signal, message.encoding, &message.body, Timestamp::EPOCH, &self.sampling);
-        let mut decoded = decoded.with_context(|| format!("capture {}", self.path.display()))?;
-        let Some(newest) = decoded.newest_time() else { return Ok(None) };
-        let at = self.now.map_or(newest, |now| now.max(newest));
-        tell_jump(self.now.unwrap_or(at), at, &self.path);
-        self.now = Some(at);
-        decoded.set_received_at(at)?;
-        Ok(Some(Received { at, decoded }))
-    }
-}
-
-impl std::fmt::Debug for Capture {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Capture").field("path", &self.path).field("now", &self.now).finish_non_exhaustive()
-    }
-}
-
-impl Iterator for Capture {
-    type Item = anyhow::Result<Received>;
-
-    fn next(&mut self) -> Option<Self::Item> {
-        loop {
-            match self.reader.next()? {
-                Ok(message) => {
-                    if let Some(received) = self.receive(&message).transpose() {
-                        return Some(received);
-                    }
-                }
-                // A torn tail is what a killed recorder leaves; everything before it counts.
-                Err(error) => {
-                    tracing::error!(error = %chain(&error), file = %self.path.display(), "the capture ends early");
-                    return None;
-                }
-            }
-        }
-    }
 }

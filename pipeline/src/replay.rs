@@ -1,10 +1,6 @@
 //! A run over recorded traffic: the same engine, controller and sinks as live, on the times of the capture.
-//!
-//! Captures carry no time of receipt. A request is taken to have arrived when its newest item happened, and never before
-//! the request in front of it.
 
 use std::collections::VecDeque;
-use std::fs::File;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
@@ -12,11 +8,11 @@ use std::time::Duration;
 
 use anyhow::Context;
 use tracescale_core::time::Timestamp;
-use tracescale_ingest::capture::Reader;
-use tracescale_ingest::decode::{Declared, Encoding, Signal, decode_declared};
+use tracescale_ingest::decode::Signal;
 use tracescale_sinks::Sinks;
 
 use crate::actuator::{self, Job};
+use crate::captured::{self, Capture, Received};
 use crate::cli::Speed;
 use crate::clock;
 use crate::config::Config;
@@ -24,16 +20,15 @@ use crate::console::{Console, Totals};
 use crate::controller::{Controller, Effect, Event};
 use crate::journal::Journal;
 use crate::metrics::Metrics;
-use crate::recorded;
 use crate::rules::Evaluator;
 use crate::unpromised::Told;
-use crate::windows::{ViewTroubles, Windows};
+use crate::windows::{self, ViewTroubles, Windows};
 
 /// The sender that all recorded requests count as.
 const SOURCE: &str = "replay";
 
 /// Everything of a live run, in one task.
-struct Replay<'a> {
+struct Replay {
     windows: Windows,
     controller: Controller,
     evaluator: Evaluator,
@@ -43,8 +38,6 @@ struct Replay<'a> {
     pace: Pace,
     totals: Totals,
     metrics: Metrics,
-    sampling: &'a Declared,
-    file: &'a Path,
 }
 
 /// Recorded time against the clock on the wall.
@@ -62,8 +55,7 @@ struct Pace {
 /// # Errors
 /// When the capture cannot be read or the engine fails.
 pub async fn run(config: &Config, file: &Path, speed: Speed, mut console: Console) -> anyhow::Result<()> {
-    let capture = File::open(file).with_context(|| format!("capture {}", file.display()))?;
-    let reader = Reader::new(capture);
+    let capture = Capture::open(file, config.sampling().clone(), config.disorder())?;
     console.replaying(&file.display().to_string());
     let (targets, rules) = config.specs();
     Told::default().tell(&targets, &rules);
@@ -89,29 +81,18 @@ pub async fn run(config: &Config, file: &Path, speed: Speed, mut console: Consol
         pace: Pace { speed, origin: None, now },
         totals: Totals::default(),
         metrics,
-        sampling: config.sampling(),
-        file,
     };
-    for message in reader {
-        match message {
-            Ok(message) => replay.take(message.signal, message.encoding, &message.body).await?,
-            // A torn tail is what a killed recorder leaves; everything before it counts.
-            Err(error) => {
-                tracing::error!(%error, file = %file.display(), "the capture ends early");
-                break;
-            }
-        }
+    for received in capture {
+        replay.take(received?).await?;
     }
     anyhow::ensure!(replay.totals.requests > 0, "{} holds no OTLP request; hint: `tracescale record` writes captures", file.display());
-    replay.finish(config.settle_time()).await
+    replay.finish(config.settle_time(), file).await
 }
 
 // === impl Replay ===
 
-impl Replay<'_> {
-    async fn take(&mut self, signal: Signal, encoding: Encoding, body: &[u8]) -> anyhow::Result<()> {
-        let decoded = decode_declared(signal, encoding, body, self.pace.now(), self.sampling);
-        let mut decoded = decoded.with_context(|| format!("capture {}", self.file.display()))?;
+impl Replay {
+    async fn take(&mut self, Received { signal, at, decoded }: Received) -> anyhow::Result<()> {
         self.totals.requests += 1;
         self.totals.rejected += decoded.rejected;
         match signal {
@@ -120,13 +101,9 @@ impl Replay<'_> {
             Signal::Logs => {}
         }
         self.console.took(self.totals);
-        let Some(newest) = decoded.newest_time() else { return Ok(()) };
-        if self.pace.origin.is_some() {
-            recorded::tell_jump(self.pace.now(), newest, self.file);
-        }
-        self.advance_to(newest).await?;
-        decoded.set_received_at(self.pace.now())?;
-        self.windows.engine.push(SOURCE, decoded.batches, self.pace.now()).await?;
+        let Some(at) = at else { return Ok(()) };
+        self.advance_to(at).await?;
+        self.windows.engine.push(SOURCE, decoded.batches, at).await?;
         Ok(())
     }
 
@@ -136,14 +113,10 @@ impl Replay<'_> {
             self.pace.begin(time);
             return self.step(time).await;
         }
-        loop {
-            let now = self.pace.now();
-            let deadline =
-                crate::windows::next_tick(now, self.windows.engine.next_deadline().map(|due| due.max(now + Duration::from_nanos(1))));
-            if deadline > time {
-                break;
-            }
-            self.step(deadline).await?;
+        let from = self.pace.now();
+        while let Some(next) = windows::next_step(&self.windows.engine, from, self.pace.now(), time) {
+            self.pace.leave_out(next);
+            self.step(next).await?;
         }
         self.pace.reach(time).await;
         Ok(())
@@ -198,13 +171,14 @@ impl Replay<'_> {
     }
 
     /// Lets every window that holds rows become final, and ends. Nothing is decided on the silence after the capture.
-    async fn finish(mut self, settle: Duration) -> anyhow::Result<()> {
+    async fn finish(mut self, settle: Duration, file: &Path) -> anyhow::Result<()> {
         if self.pace.origin.is_some() {
             let _ = self.controller.handle(self.pace.now(), Event::Drained);
             self.console.settle(self.pace.now());
             self.pace.speed = Speed::Max;
             self.advance_to(self.pace.now() + settle).await?;
         }
+        captured::tell_ahead(file, self.windows.engine.stats());
         self.journal.flush()?;
         self.console.finish()
     }
@@ -220,6 +194,15 @@ impl Pace {
     fn begin(&mut self, first: Timestamp) {
         self.origin = Some((first, clock::now()));
         self.now.store(first.as_nanos(), Ordering::Relaxed);
+    }
+
+    /// Does not wait for a stretch up to `time` in which no step is taken.
+    fn leave_out(&mut self, time: Timestamp) {
+        let (now, longer) = (self.now(), time.since(self.now() + windows::TICK));
+        if let Some((recorded, _)) = self.origin.as_mut().filter(|_| !longer.is_zero()) {
+            tracing::info!(from = %now, until = %time, "nothing is recorded for long: the rest of the pause is left out");
+            *recorded = *recorded + longer;
+        }
     }
 
     /// Waits until the recorded time `time` is due; recorded time never goes back.

@@ -1,6 +1,7 @@
 //! The windows stage: owns the engine, feeds it requests in the order of the queue and moves its time on.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use tokio::sync::{mpsc, watch};
 use tracescale_archive::wal::Lsn;
@@ -16,6 +17,9 @@ use crate::logged;
 use crate::metrics::Metrics;
 use crate::revisions::Revisions;
 use crate::warning::Troubles;
+
+/// Longest time between two looks, so that rules and observations fall due in between.
+pub const TICK: Duration = Duration::from_secs(1);
 
 /// The stage's parts.
 #[derive(Debug)]
@@ -144,26 +148,40 @@ impl ViewTroubles {
     }
 }
 
-/// Moves an engine's time from `from` to `to`, through every deadline as the stage does. Returns what became final.
+/// Moves an engine's time from `from` to `to` with nothing in between, through every deadline as the stage does. Returns what became
+/// final.
 ///
 /// # Errors
 /// When the engine fails.
 pub async fn step(engine: &mut Engine, from: Option<Timestamp>, to: Timestamp) -> anyhow::Result<Vec<Emission>> {
     let mut emissions = Vec::new();
-    let Some(mut now) = from else { return Ok(emissions) };
-    loop {
-        now = next_tick(now, engine.next_deadline().map(|due| due.max(now + std::time::Duration::from_nanos(1))));
-        if now > to {
-            return Ok(emissions);
-        }
+    let Some(from) = from else { return Ok(emissions) };
+    let mut now = from;
+    while let Some(next) = next_step(engine, from, now, to) {
+        now = next;
         emissions.extend(engine.advance(now).await?.into_iter().filter(|emission| emission.is_final));
     }
+    Ok(emissions)
 }
 
-/// When time next moves on: at the engine's deadline, and at every whole second so that rules and observations fall due in between.
+/// When the stage would look after `now`, on a way from `from` to `to` on which nothing comes; `None` when not before `to`. On a way
+/// on which everything is forgotten, what is between is left out: it is looked at until windows are final and groups missing, when
+/// nothing is left of them, and at the end.
+pub fn next_step(engine: &Engine, from: Timestamp, now: Timestamp, to: Timestamp) -> Option<Timestamp> {
+    let next = next_tick(now, engine.next_deadline().map(|due| due.max(now + Duration::from_nanos(1))));
+    let (last, forgotten) = (to.floor(TICK), from + engine.quiet_after());
+    let left_out = match next.since(from) {
+        _ if last < forgotten => next,
+        silence if silence <= engine.settled_after() => next,
+        _ if next < forgotten => forgotten,
+        _ => last,
+    };
+    Some(next.max(left_out)).filter(|next| *next <= to)
+}
+
+/// When time next moves on: at the engine's deadline, and at every [`TICK`].
 pub fn next_tick(now: Timestamp, deadline: Option<Timestamp>) -> Timestamp {
-    let second = std::time::Duration::from_secs(1);
-    let tick = now.floor(second) + second;
+    let tick = now.floor(TICK) + TICK;
     deadline.map_or(tick, |deadline| deadline.min(tick))
 }
 

@@ -185,6 +185,18 @@ impl Engine {
         longest + self.config.lateness + self.config.allowed_lateness + self.config.idle
     }
 
+    /// How long after the last rows their windows are final and their groups missing: from then on a silence only goes on.
+    #[must_use]
+    pub fn settled_after(&self) -> Duration {
+        self.look_back() + self.config.source_timeout
+    }
+
+    /// How long after the last rows nothing is left of them but emitted windows: no group is known any more.
+    #[must_use]
+    pub fn quiet_after(&self) -> Duration {
+        self.settled_after() + self.config.group_ttl
+    }
+
     /// Whether a model reads a view, or is one: then it wants to be [taught](Engine::teach) its past.
     #[must_use]
     pub fn remembers(&self, view: &str) -> bool {

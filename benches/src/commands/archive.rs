@@ -142,7 +142,7 @@ fn captured(path: &Path) -> Result<Vec<CutRows>> {
     let mut minutes: BTreeMap<Timestamp, BTreeMap<Stream, Vec<RecordBatch>>> = BTreeMap::new();
     for message in capture::Reader::new(File::open(path)?) {
         let message = message?;
-        let mut decoded = decode::decode(message.signal, message.encoding, &message.body, Timestamp::EPOCH)?;
+        let mut decoded = decode::decode(message.signal, message.encoding, &message.body, Timestamp::EPOCH, &decode::Declared::default())?;
         let Some(time) = decoded.newest_time() else { continue };
         decoded.set_received_at(time)?;
         for (stream, batch) in decoded.batches {

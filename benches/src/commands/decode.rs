@@ -152,7 +152,7 @@ impl Cell {
                 }
                 Written::Json => (Encoding::Json, body),
             };
-            let decoded = decode::decode(Signal::Traces, encoding, body, BASE)
+            let decoded = decode::decode(Signal::Traces, encoding, body, BASE, &decode::Declared::default())
                 .with_context(|| format!("{} attributes, {}", self.attributes.count(), self.written.name()))?;
             items += decoded.items - decoded.rejected;
             drop(black_box(decoded));

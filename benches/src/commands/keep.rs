@@ -14,7 +14,7 @@ use tracescale_benches::load::offer;
 use tracescale_benches::measure::{Elapsed, Spread, Stopwatch, Table, float, nanos_per};
 use tracescale_core::time::Timestamp;
 use tracescale_ingest as ingest;
-use tracescale_ingest::decode::{Encoding, Signal, decode};
+use tracescale_ingest::decode::{Declared, Encoding, Signal, decode};
 
 use super::server::Options;
 use super::{Shape, runtime};
@@ -172,7 +172,7 @@ fn decoded(entries: &[Entry], capacity: usize) -> Result<Elapsed> {
     let watch = Stopwatch::start();
     for entry in entries {
         let body = Compression::Zstd.decompress(&entry.body, capacity)?;
-        drop(black_box(decode(Signal::Traces, Encoding::Protobuf, &body, Timestamp::EPOCH)?));
+        drop(black_box(decode(Signal::Traces, Encoding::Protobuf, &body, Timestamp::EPOCH, &Declared::default())?));
     }
     Ok(watch.elapsed())
 }

@@ -12,7 +12,7 @@ use tracescale_core::decide::{Action, Decider};
 use tracescale_core::target::{ServiceSelector, TargetName, TargetSpec};
 use tracescale_core::time::Timestamp;
 use tracescale_documents::RuleSpec;
-use tracescale_ingest::decode::{Encoding, Signal, decode};
+use tracescale_ingest::decode::{Declared, Encoding, Signal, decode};
 use tracescale_queries::{Engine, EngineConfig, Snapshot, judgement, shipped, streams};
 
 /// Arguments of `rules`.
@@ -138,7 +138,7 @@ async fn snapshot(services: usize) -> Result<(Snapshot, Elapsed)> {
     for second in 0..SECONDS {
         let at = BASE + Duration::from_secs(second);
         for (system, template) in templates.iter().enumerate().filter(|(system, _)| *system as u64 % 20 == second % 20) {
-            let decoded = decode(Signal::Traces, Encoding::Protobuf, &template.render(at, second), at)?;
+            let decoded = decode(Signal::Traces, Encoding::Protobuf, &template.render(at, second), at, &Declared::default())?;
             engine.push(&format!("10.0.{}.{}", system / 256, system % 256), decoded.batches, at).await?;
         }
         let watch = Stopwatch::start();

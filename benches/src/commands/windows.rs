@@ -12,7 +12,7 @@ use tracescale_benches::body::Template;
 use tracescale_benches::generate::{Attributes, BASE, MetricGenerator, MetricShape};
 use tracescale_benches::measure::{Elapsed, Spread, Stopwatch, Table, float, nanos_per};
 use tracescale_core::time::Timestamp;
-use tracescale_ingest::decode::{Decoded, Encoding, Signal, decode};
+use tracescale_ingest::decode::{Declared, Decoded, Encoding, Signal, decode};
 use tracescale_queries::{Engine, EngineConfig, EngineParts, judgement, shipped, streams};
 
 use super::Shape;
@@ -260,7 +260,7 @@ impl Stages {
         self.prost += watch.elapsed();
 
         let watch = Stopwatch::start();
-        let decoded = decode(signal, Encoding::Protobuf, body, at)?;
+        let decoded = decode(signal, Encoding::Protobuf, body, at, &Declared::default())?;
         self.decode += watch.elapsed();
         ensure!(decoded.rejected == 0, "{} items were refused: {}", decoded.rejected, decoded.rejected_reason);
         self.items += decoded.items;

@@ -66,7 +66,7 @@ fn read(path: &str) -> Result<BTreeMap<Timestamp, Minute>, Error> {
     let mut minutes: BTreeMap<Timestamp, Minute> = BTreeMap::new();
     for message in capture::Reader::new(File::open(path)?) {
         let message = message?;
-        let mut decoded = decode::decode(message.signal, message.encoding, &message.body, Timestamp::EPOCH)?;
+        let mut decoded = decode::decode(message.signal, message.encoding, &message.body, Timestamp::EPOCH, &decode::Declared::default())?;
         let Some(time) = decoded.newest_time() else { continue };
         decoded.set_received_at(time)?;
         for (stream, batch) in decoded.batches {

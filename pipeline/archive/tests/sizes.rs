@@ -18,7 +18,7 @@ fn spans() -> Result<(Vec<RecordBatch>, Timestamp), Box<dyn std::error::Error>> 
     let (mut batches, mut newest, mut rows) = (vec![], Timestamp::EPOCH, 0);
     for message in capture::Reader::new(File::open(path)?) {
         let message = message?;
-        let mut decoded = decode::decode(message.signal, message.encoding, &message.body, Timestamp::EPOCH)?;
+        let mut decoded = decode::decode(message.signal, message.encoding, &message.body, Timestamp::EPOCH, &decode::Declared::default())?;
         let Some(time) = decoded.newest_time() else { continue };
         newest = newest.max(time);
         decoded.set_received_at(time)?;

@@ -109,7 +109,7 @@ impl Receiver {
     /// When a setting, a certificate or a port cannot be used.
     pub async fn bind(config: Config, clock: Clock) -> Result<(Bound, mpsc::Receiver<Admitted>), BindError> {
         let declared = config.sampling.clone();
-        let decode = move |signal, encoding, body: &[u8], at| decode::decode_declared(signal, encoding, body, at, &declared);
+        let decode = move |signal, encoding, body: &[u8], at| decode::decode(signal, encoding, body, at, &declared);
         Self::bind_with(config, clock, Arc::new(decode)).await
     }
 

@@ -15,7 +15,7 @@ use anyhow::anyhow;
 use arrow::array::RecordBatch;
 use tracescale_core::time::Timestamp;
 use tracescale_evaluate::causes::{self, Recording};
-use tracescale_ingest::decode::{Encoding, decode};
+use tracescale_ingest::decode::{Declared, Encoding, decode};
 use tracescale_queries::{Emission, Engine, needed};
 
 use self::report::Case;
@@ -104,7 +104,7 @@ async fn listen(mut traffic: Traffic<'_>) -> anyhow::Result<BTreeMap<Timestamp, 
     while let Some((now, requests)) = traffic.next_second() {
         hear(&mut said, &step(&mut engine, last, now).await?);
         for (signal, body) in requests {
-            let decoded = decode(signal, Encoding::Protobuf, &body, now)?;
+            let decoded = decode(signal, Encoding::Protobuf, &body, now, &Declared::default())?;
             anyhow::ensure!(decoded.rejected == 0, "{} of {} items: {}", decoded.rejected, decoded.items, decoded.rejected_reason);
             engine.push(SOURCE, decoded.batches, now).await?;
         }

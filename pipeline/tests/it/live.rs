@@ -3,34 +3,13 @@
 use std::fs;
 use std::time::Duration;
 
+use crate::documents::{rule, target};
 use crate::process::{Process, run};
 use crate::traffic::{request, send, this_second};
 
-const TARGET: &str = "
-apiVersion: tracescale.io/v1alpha1
-kind: ScalingTarget
-metadata: {name: checkout}
-spec:
-  memory: {replicas: 1}
-  service: {name: checkout, namespace: shop}
-";
-
 /// 1 s of work each, so that a few spans are demand enough.
-fn rule(replicas: &str) -> String {
-    format!(
-        "
-apiVersion: tracescale.io/v1alpha1
-kind: ScalingRule
-metadata: {{name: load}}
-spec:
-  every: 1s
-  mode: enforce
-  sql: |
-    SELECT target, {replicas} AS replicas, l.n_eff, l.completeness, l.age, l.presence, l.is_final, l.window_end
-    FROM targets JOIN service_latency l USING (service_name) WHERE window_end = latest()
-  policy: {{min: 1, max: 10, gates: {{minSamples: {{scaleUp: 10}}}}}}
-"
-    )
+fn wants(replicas: &str) -> String {
+    rule("1s", replicas, "service_latency", "{min: 1, max: 10, gates: {minSamples: {scaleUp: 10}}}")
 }
 
 /// Guarantees: with no configuration at all, a service that sends spans is shown and gets a recommendation; after SIGTERM the
@@ -56,8 +35,8 @@ async fn a_newcomer_sees_services_and_recommendations() {
 #[tokio::test]
 async fn demand_scales_and_is_explained() {
     let dir = tempfile::tempdir().unwrap();
-    fs::write(dir.path().join("target.yaml"), TARGET).unwrap();
-    fs::write(dir.path().join("rule.yaml"), rule("4")).unwrap();
+    fs::write(dir.path().join("target.yaml"), target(1)).unwrap();
+    fs::write(dir.path().join("rule.yaml"), wants("4")).unwrap();
     let (process, grpc, metrics) = Process::start(dir.path(), &["--config", "."]);
     let now = this_second();
     send(grpc, (now - 10..now).map(|second| request("checkout", second, 20, Duration::from_millis(50)))).await;
@@ -85,8 +64,8 @@ async fn demand_scales_and_is_explained() {
 #[tokio::test]
 async fn rules_are_read_again_on_sighup() {
     let dir = tempfile::tempdir().unwrap();
-    fs::write(dir.path().join("target.yaml"), TARGET).unwrap();
-    fs::write(dir.path().join("rule.yaml"), rule("2")).unwrap();
+    fs::write(dir.path().join("target.yaml"), target(1)).unwrap();
+    fs::write(dir.path().join("rule.yaml"), wants("2")).unwrap();
     let (process, grpc, _) = Process::start(dir.path(), &["--config", "."]);
     let now = this_second();
     send(grpc, (now - 10..now).map(|second| request("checkout", second, 20, Duration::from_millis(50)))).await;
@@ -94,7 +73,7 @@ async fn rules_are_read_again_on_sighup() {
     fs::write(dir.path().join("rule.yaml"), "kind: Nonsense").unwrap();
     process.signal("-HUP");
     process.wait_for(|line| line["type"] == "decision" && line["desired"] == 2);
-    fs::write(dir.path().join("rule.yaml"), rule("5")).unwrap();
+    fs::write(dir.path().join("rule.yaml"), wants("5")).unwrap();
     process.signal("-HUP");
     process.wait_for(|line| line["type"] == "decision" && line["desired"] == 5);
     assert!(process.stop().1.success());

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "helpers of tests are tests, which clippy cannot see")]
 
 mod commands;
+mod documents;
 mod kept;
 mod live;
 mod process;

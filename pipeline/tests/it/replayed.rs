@@ -5,31 +5,19 @@ use std::fs;
 use std::path::Path;
 use std::time::Duration;
 
+use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
 use serde_json::Value;
 
-use crate::process::run;
-use crate::traffic::{BASE, capture, capture_of};
+use crate::documents::{rule, target};
+use crate::process::{Finished, run};
+use crate::traffic::{BASE, capture, capture_of, capture_requests, request};
 
-/// A target that may be acted on, and a rule that wants one replica for every 10 requests a second.
-const CONFIG: &str = "
-apiVersion: tracescale.io/v1alpha1
-kind: ScalingTarget
-metadata: {name: checkout}
-spec:
-  memory: {replicas: 1}
-  service: {name: checkout, namespace: shop}
----
-apiVersion: tracescale.io/v1alpha1
-kind: ScalingRule
-metadata: {name: rate}
-spec:
-  every: 5s
-  mode: enforce
-  sql: |
-    SELECT target, completion_rate / 10 AS replicas, l.n_eff, l.completeness, l.age, l.presence, l.is_final, l.window_end
-    FROM targets JOIN burst l USING (service_name) WHERE window_end = latest()
-  policy: {min: 1, max: 50, scaleUp: {policies: [{type: Percent, value: 10000, period: 1s}]}, scaleDown: {stabilizationWindow: 0s}}
-";
+/// One replica for every 10 requests a second.
+fn documents() -> String {
+    let policy =
+        "{min: 1, max: 50, scaleUp: {policies: [{type: Percent, value: 10000, period: 1s}]}, scaleDown: {stabilizationWindow: 0s}}";
+    target(1) + "---" + &rule("5s", "completion_rate / 10", "burst", policy)
+}
 
 const VIEW: &str = "
 CREATE VIEW burst AS
@@ -39,15 +27,34 @@ GROUP BY window_start, window_end, service_name;
 ";
 
 fn replay(dir: &Path) -> Vec<Value> {
+    lines(&replayed(dir))
+}
+
+fn replayed(dir: &Path) -> Finished {
     let done = run(dir, &["run", "--config", "config", "--replay", "capture.zst", "--speed", "max", "--json"]);
     assert!(done.status.success(), "{}", done.stderr);
+    done
+}
+
+fn lines(done: &Finished) -> Vec<Value> {
     done.stdout.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+}
+
+/// Rows that final windows of a view count, corrections left out.
+fn counted(lines: &[Value], view: &str) -> u64 {
+    let finals = lines.iter().filter(|line| line["view"] == view && line["is_final"] == true && line["revision"] == 0);
+    finals.map(|line| line["n_eff"].as_f64().unwrap_or(0.0)).map(|rows| rows as u64).sum()
+}
+
+/// When decisions were made.
+fn decided(lines: &[Value]) -> Vec<i64> {
+    lines.iter().filter(|line| line["type"] == "decision").map(|line| line["at"].as_i64().unwrap()).collect()
 }
 
 fn prepared(spans_per_second: impl IntoIterator<Item = u64>) -> (tempfile::TempDir, u64) {
     let dir = tempfile::tempdir().unwrap();
     fs::create_dir(dir.path().join("config")).unwrap();
-    fs::write(dir.path().join("config/documents.yaml"), CONFIG).unwrap();
+    fs::write(dir.path().join("config/documents.yaml"), documents()).unwrap();
     fs::write(dir.path().join("config/burst.sql"), VIEW).unwrap();
     let total = capture(&dir.path().join("capture.zst"), spans_per_second);
     (dir, total)
@@ -104,8 +111,8 @@ fn a_burst_is_answered_within_a_slide() {
 /// with no stabilization window to hide it; silence is never taken for zero.
 #[test]
 fn silence_holds() {
-    let quiet_then_one = |second| if second < 60 || second == 299 { 100 } else { 0 };
-    let (dir, _) = prepared((0..300).map(quiet_then_one));
+    let quiet_then_some = |second| if second < 60 || second >= 297 { 100 } else { 0 };
+    let (dir, _) = prepared((0..300).map(quiet_then_some));
     let lines = replay(dir.path());
     let decisions: Vec<_> = lines.iter().filter(|line| line["type"] == "decision").collect();
     let late = |line: &&&Value| line["at"].as_i64().unwrap() / 1_000_000_000 > i64::try_from(BASE).unwrap() + 200;
@@ -114,12 +121,79 @@ fn silence_holds() {
     assert!(decisions.iter().all(|line| line["action"] != "scale_down"));
 }
 
+/// Seconds from a request to those of another day.
+const DAY: u64 = 86_400;
+
+/// The spans of 90 seconds as requests, with a request of three spans each put in at these places and that much later.
+fn with_strays(strays: &[(usize, u64)]) -> Vec<ExportTraceServiceRequest> {
+    let length = Duration::from_millis(100);
+    let mut requests: Vec<_> = (0..90).map(|second| request("checkout", BASE + second, 20, length)).collect();
+    for (place, later) in strays.iter().rev() {
+        requests.insert(*place, request("checkout", BASE + *place as u64 + later, 3, length));
+    }
+    requests
+}
+
+/// Guarantees: requests from clocks that are ahead, by minutes or more than a year, at the beginning, in the middle or at the end,
+/// move no decision to another time, lose no row of others, are counted as live, a little ahead, and are told.
+#[test]
+fn clocks_that_are_ahead_do_not_move_recorded_time() {
+    let (dir, _) = prepared([]);
+    let path = dir.path().join("capture.zst");
+    capture_requests(&path, with_strays(&[]));
+    let expected = replay(dir.path());
+    // Three spans more in a window may be a replica more: what must be the same is when decisions are made.
+    for strays in [&[(0, 600), (45, 400 * DAY), (46, 600), (90, 600)][..], &[(0, 400 * DAY), (45, 600), (89, 400 * DAY), (90, 400 * DAY)]] {
+        capture_requests(&path, with_strays(strays));
+        let done = replayed(dir.path());
+        let lines = lines(&done);
+        // Windows of 10 seconds, every 5.
+        assert_eq!(counted(&lines, "burst"), counted(&expected, "burst") + 2 * 3 * strays.len() as u64, "{strays:?}");
+        assert_eq!(decided(&lines), decided(&expected), "{strays:?}");
+        assert!(done.stderr.contains("12 spans") && done.stderr.contains("ahead of the requests around them"), "{}", done.stderr);
+        let asked = run(
+            dir.path(),
+            &[
+                "sql",
+                "--config",
+                "config",
+                "--capture",
+                "capture.zst",
+                "--format",
+                "json",
+                "SELECT sum(n_eff) AS n FROM burst WHERE revision = 0",
+            ],
+        );
+        let rows: Value = serde_json::from_str(asked.stdout.trim()).unwrap_or_else(|error| panic!("{error}: {}", asked.stderr));
+        assert_eq!(rows["n"].as_f64(), Some(counted(&lines, "burst") as f64));
+    }
+}
+
+/// Guarantees: a pause of the recording for hours or more than a year is one: what was recorded behind it is counted whole and decided
+/// on at its time, and the pause itself takes no longer to replay than the time in which something is left of what came before.
+#[test]
+fn a_pause_of_the_recording_is_left_out() {
+    let (dir, _) = prepared([]);
+    for pause in [3 * 3600, 400 * DAY] {
+        let seconds = (0..60).chain(60 + pause..120 + pause);
+        let requests = seconds.map(|second| request("checkout", BASE + second, 20, Duration::from_millis(100)));
+        capture_requests(&dir.path().join("capture.zst"), requests);
+        let done = replayed(dir.path());
+        let lines = lines(&done);
+        assert_eq!(counted(&lines, "burst"), 2 * 20 * 120);
+        let behind = i64::try_from((BASE + 60 + pause) * 1_000_000_000).unwrap();
+        let after = decided(&lines).into_iter().filter(|at| *at > behind).count();
+        assert!(after > 10, "{after} decisions behind the pause");
+        assert!(!done.stderr.contains("ahead of the requests"), "{}", done.stderr);
+    }
+}
+
 /// Guarantees: a scale-down after which requests miss the objective is taken back and not repeated, from spans to orders.
 #[test]
 fn a_scale_down_that_hurts_is_taken_back() {
     let (dir, _) = prepared([]);
     let service = "service: {name: checkout, namespace: shop}";
-    let promised = CONFIG.replace(service, &format!("{service}\n  objective: {{latency: 200ms}}"));
+    let promised = documents().replace(service, &format!("{service}\n  objective: {{latency: 200ms}}"));
     fs::write(dir.path().join("config/documents.yaml"), promised).unwrap();
     // Half of the traffic goes away, and what is left becomes slow a minute later.
     let traffic = |second| (if second < 250 { 60 } else { 30 }, Duration::from_millis(if second < 300 { 100 } else { 500 }));

@@ -13,27 +13,9 @@ use serde_json::Value;
 use tracescale_ingest::capture::{Format, Writer};
 use tracescale_ingest::decode::{Encoding, Signal};
 
+use crate::documents::{rule, target};
 use crate::process::run;
 use crate::traffic::{BASE, request};
-
-/// A rule that wants one replica for every 2 requests a second.
-const DOCUMENTS: &str = "
-apiVersion: tracescale.io/v1alpha1
-kind: ScalingTarget
-metadata: {name: checkout}
-spec: {memory: {replicas: 10}, service: {name: checkout, namespace: shop}}
----
-apiVersion: tracescale.io/v1alpha1
-kind: ScalingRule
-metadata: {name: rate}
-spec:
-  every: 5s
-  mode: enforce
-  sql: |
-    SELECT target, completion_rate / 2 AS replicas, l.n_eff, l.completeness, l.age, l.presence, l.is_final, l.window_end
-    FROM targets JOIN service_load l USING (service_name) WHERE window_end = latest()
-  policy: {min: 1, max: 200}
-";
 
 /// Requests a second, and the minutes in which all of them have spans; afterwards one in ten has.
 const RATE: u64 = 20;
@@ -91,7 +73,9 @@ fn last(lines: &[Value]) -> (Option<u64>, &str) {
 fn sampled_traces_do_not_take_capacity_away() {
     let dir = tempfile::tempdir().unwrap();
     write_capture(&dir.path().join("capture.zst"));
-    fs::write(dir.path().join("documents.yaml"), DOCUMENTS).unwrap();
+    // One replica for every 2 requests a second.
+    let documents = target(10) + "---" + &rule("5s", "completion_rate / 2", "service_load", "{min: 1, max: 200}");
+    fs::write(dir.path().join("documents.yaml"), documents).unwrap();
     let arguments = ["--config", "documents.yaml", "--replay", "capture.zst", "--speed", "max", "--json", "--data-dir", "data"];
     let done = run(dir.path(), &[&["run"], &arguments[..]].concat());
     assert!(done.status.success(), "{}", done.stderr);

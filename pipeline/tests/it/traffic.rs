@@ -50,17 +50,18 @@ pub(crate) fn capture(path: &Path, spans_per_second: impl IntoIterator<Item = u6
 
 /// Writes a capture: per second, the number of spans of service `checkout` and how long each is.
 pub(crate) fn capture_of(path: &Path, seconds: impl IntoIterator<Item = (u64, Duration)>) -> u64 {
+    let seconds: Vec<_> = (BASE..).zip(seconds).filter(|(_, (count, _))| *count > 0).collect();
+    capture_requests(path, seconds.iter().map(|(second, (count, duration))| request("checkout", *second, *count, *duration)));
+    seconds.iter().map(|(_, (count, _))| count).sum()
+}
+
+/// Writes a capture of these requests.
+pub(crate) fn capture_requests(path: &Path, requests: impl IntoIterator<Item = ExportTraceServiceRequest>) {
     let mut writer = Writer::new(Vec::new(), Format::ProtoZstd);
-    let mut total = 0;
-    for (second, (count, duration)) in (BASE..).zip(seconds) {
-        if count > 0 {
-            let body = request("checkout", second, count, duration).encode_to_vec();
-            writer.write(Signal::Traces, Encoding::Protobuf, &body).unwrap();
-        }
-        total += count;
+    for request in requests {
+        writer.write(Signal::Traces, Encoding::Protobuf, &request.encode_to_vec()).unwrap();
     }
     std::fs::write(path, writer.into_inner()).unwrap();
-    total
 }
 
 /// Sends requests as an SDK would.

@@ -10,7 +10,7 @@ use libfuzzer_sys::fuzz_target;
 use tracescale_core::attributes::iter;
 use tracescale_core::time::Timestamp;
 use tracescale_ingest::capture::{Format, Reader, Writer, sniff};
-use tracescale_ingest::decode::{Encoding, Signal, decode, to_json, to_protobuf};
+use tracescale_ingest::decode::{Declared, Encoding, Signal, decode, to_json, to_protobuf};
 
 const NOW: Timestamp = Timestamp::from_secs(1_700_000_000);
 
@@ -21,7 +21,7 @@ fuzz_target!(|input: &[u8]| {
         }
     }
     for message in Reader::new(input).max_message(1 << 16).flatten() {
-        let _ = decode(message.signal, message.encoding, &message.body, NOW);
+        let _ = decode(message.signal, message.encoding, &message.body, NOW, &Declared::default());
     }
     for (key, value) in iter(input) {
         let _ = (key.len(), value.text(), value.integer(), value.double());
@@ -31,7 +31,7 @@ fuzz_target!(|input: &[u8]| {
 
 /// Decodes, and checks that counts add up, that a JSON body means the same in protobuf, and that captures keep it.
 fn request(signal: Signal, encoding: Encoding, body: &[u8]) {
-    let Ok(decoded) = decode(signal, encoding, body, NOW) else { return };
+    let Ok(decoded) = decode(signal, encoding, body, NOW, &Declared::default()) else { return };
     let rows: usize = decoded.batches.first().map_or(0, |(_, batch)| batch.num_rows());
     if signal != Signal::Logs {
         assert_eq!(decoded.items - decoded.rejected, rows as u64);
@@ -43,7 +43,7 @@ fn request(signal: Signal, encoding: Encoding, body: &[u8]) {
     if encoding == Encoding::Json {
         let Ok(protobuf) = to_protobuf(signal, encoding, body) else { panic!("decoded, but not transcoded") };
         // Maps nested deeper than protobuf parsers follow are the one thing that JSON may say and protobuf not.
-        if let Ok(again) = decode(signal, Encoding::Protobuf, &protobuf, NOW) {
+        if let Ok(again) = decode(signal, Encoding::Protobuf, &protobuf, NOW, &Declared::default()) {
             assert_eq!(format!("{again:?}"), format!("{decoded:?}"));
         }
     } else if to_json(signal, encoding, body).is_ok() {

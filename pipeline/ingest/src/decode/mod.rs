@@ -85,20 +85,12 @@ pub struct DecodeError {
     pub reason: String,
 }
 
-/// [`decode_declared`] where nothing is declared of spans that do not state their sampling: each counts as one.
+/// Turns one decompressed request body into batches. Pure: equal input, equal output. `declared` is what is known of spans that do
+/// not state their sampling; whoever decodes a request again must declare the same, or its spans count differently.
 ///
 /// # Errors
 /// When the body as a whole cannot be read.
-pub fn decode(signal: Signal, encoding: Encoding, body: &[u8], received_at: Timestamp) -> Result<Decoded, DecodeError> {
-    decode_declared(signal, encoding, body, received_at, &Declared::default())
-}
-
-/// Turns one decompressed request body into batches. Pure: equal input, equal output. Whoever decodes a request again must
-/// declare the same, or its spans count differently.
-///
-/// # Errors
-/// When the body as a whole cannot be read.
-pub fn decode_declared(
+pub fn decode(
     signal: Signal,
     encoding: Encoding,
     body: &[u8],
@@ -127,14 +119,23 @@ fn count_logs(request: &ExportLogsServiceRequest) -> Decoded {
 // === impl Decoded ===
 
 impl Decoded {
-    /// The newest event time of all rows: what a replay is paced by. `None` without rows.
+    /// The event times of all rows: what a replay is paced by.
+    #[must_use]
+    pub fn times(&self) -> Vec<Timestamp> {
+        let column = |(stream, batch): &(Stream, RecordBatch)| {
+            batch.column_by_name(stream.time_column())?.as_primitive_opt::<TimestampNanosecondType>().cloned()
+        };
+        self.batches
+            .iter()
+            .filter_map(column)
+            .flat_map(|times| times.iter().flatten().map(Timestamp::from_nanos).collect::<Vec<_>>())
+            .collect()
+    }
+
+    /// The newest event time of all rows. `None` without rows.
     #[must_use]
     pub fn newest_time(&self) -> Option<Timestamp> {
-        let newest = |(stream, batch): &(Stream, RecordBatch)| {
-            let times = batch.column_by_name(stream.time_column())?.as_primitive_opt::<TimestampNanosecondType>()?;
-            arrow::compute::max(times)
-        };
-        self.batches.iter().filter_map(newest).max().map(Timestamp::from_nanos)
+        self.times().into_iter().max()
     }
 
     /// Replaces the time of receipt of every row: a replay learns it from the rows themselves.

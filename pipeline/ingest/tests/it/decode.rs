@@ -6,7 +6,7 @@ use tracescale_core::attributes::{Value, find, iter};
 use tracescale_core::schema::Stream;
 use tracescale_core::time::Timestamp;
 use tracescale_ingest::capture::Reader;
-use tracescale_ingest::decode::{Declared, Encoding, Signal, decode_declared, to_protobuf};
+use tracescale_ingest::decode::{Declared, Encoding, Signal, decode, to_protobuf};
 
 use crate::rows::{RECEIVED_AT, batch, bytes, column, decoded};
 
@@ -97,7 +97,7 @@ fn spans_become_rows() {
 fn declared_sampling_counts() {
     let declared = Declared::new(0.5, [("cart".to_owned(), 0.1)]);
     let [plain, json] = [(Encoding::Protobuf, "traces.pb"), (Encoding::Json, "traces.json")].map(|(encoding, name)| {
-        let decoded = decode_declared(Signal::Traces, encoding, &fixture(name), RECEIVED_AT, &declared).unwrap();
+        let decoded = decode(Signal::Traces, encoding, &fixture(name), RECEIVED_AT, &declared).unwrap();
         assert_eq!(decoded.clipped_counts, 0);
         batch(&decoded, Stream::Spans).clone()
     });
@@ -112,7 +112,7 @@ fn declared_sampling_counts() {
         .filter(|field| plain.column_by_name(field.name()) == batch(&undeclared, Stream::Spans).column_by_name(field.name()));
     assert_eq!(same.count(), schema.fields().len() - 2);
     let rare = Declared::new(1.0, [("cart".to_owned(), 1e-9)]);
-    let clipped = decode_declared(Signal::Traces, Encoding::Protobuf, &fixture("traces.pb"), RECEIVED_AT, &rare).unwrap();
+    let clipped = decode(Signal::Traces, Encoding::Protobuf, &fixture("traces.pb"), RECEIVED_AT, &rare).unwrap();
     assert_eq!(clipped.clipped_counts, 5);
     assert_eq!(
         column(batch(&clipped, Stream::Spans), "adjusted_count"),

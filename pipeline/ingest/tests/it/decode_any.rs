@@ -16,7 +16,7 @@ use prost::Message;
 use tracescale_core::attributes::{Value, find, iter};
 use tracescale_core::schema::{SPAN_ATTRIBUTES, Stream};
 use tracescale_ingest::capture::sniff;
-use tracescale_ingest::decode::{Encoding, Signal, decode};
+use tracescale_ingest::decode::{Declared, Encoding, Signal, decode};
 
 use crate::rows::{RECEIVED_AT, batch, bytes, column, decoded};
 
@@ -198,12 +198,12 @@ proptest! {
         let mut body = request.encode_to_vec();
         body.truncate(cut.index(body.len() + 1));
         for signal in [Signal::Traces, Signal::Metrics, Signal::Logs] {
-            let _ = decode(signal, Encoding::Protobuf, &body, RECEIVED_AT);
+            let _ = decode(signal, Encoding::Protobuf, &body, RECEIVED_AT, &Declared::default());
         }
         if !body.is_empty() {
             let at = flip.index(body.len());
             body[at] = byte;
-            let _ = decode(Signal::Traces, Encoding::Protobuf, &body, RECEIVED_AT);
+            let _ = decode(Signal::Traces, Encoding::Protobuf, &body, RECEIVED_AT, &Declared::default());
             let _ = sniff(&body);
         }
     }

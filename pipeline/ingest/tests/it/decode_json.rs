@@ -2,7 +2,7 @@
 
 use tracescale_core::attributes::{Value, find};
 use tracescale_core::schema::Stream;
-use tracescale_ingest::decode::{Decoded, Encoding, Signal, decode};
+use tracescale_ingest::decode::{Declared, Decoded, Encoding, Signal, decode};
 
 use crate::rows::{RECEIVED_AT, batch, bytes, column, decoded};
 
@@ -29,7 +29,7 @@ fn point(fields: &str) -> Decoded {
 }
 
 fn failure(signal: Signal, body: &str) -> String {
-    decode(signal, Encoding::Json, body.as_bytes(), RECEIVED_AT).unwrap_err().to_string()
+    decode(signal, Encoding::Json, body.as_bytes(), RECEIVED_AT, &Declared::default()).unwrap_err().to_string()
 }
 
 /// Guarantees: ids are hexadecimal in either case, times are strings or numbers.

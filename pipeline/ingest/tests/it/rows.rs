@@ -4,14 +4,14 @@ use arrow::array::RecordBatch;
 use arrow::util::display::{ArrayFormatter, FormatOptions};
 use tracescale_core::schema::Stream;
 use tracescale_core::time::Timestamp;
-use tracescale_ingest::decode::{Decoded, Encoding, Signal, decode};
+use tracescale_ingest::decode::{Declared, Decoded, Encoding, Signal, decode};
 
 /// When every test request arrives.
 pub(crate) const RECEIVED_AT: Timestamp = Timestamp::from_secs(1_700_000_100);
 
 /// Decodes a request that must be readable.
 pub(crate) fn decoded(signal: Signal, encoding: Encoding, body: &[u8]) -> Decoded {
-    decode(signal, encoding, body, RECEIVED_AT).unwrap()
+    decode(signal, encoding, body, RECEIVED_AT, &Declared::default()).unwrap()
 }
 
 /// The batch of `stream`.

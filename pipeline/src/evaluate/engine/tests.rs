@@ -67,7 +67,7 @@ fn recorded_traces_become_requests() {
     let (mut spans, mut points, mut traces) = (Vec::new(), 0, std::collections::BTreeSet::new());
     while let Some((now, requests)) = traffic.next_second() {
         for (signal, body) in requests {
-            let decoded = decode(signal, Encoding::Protobuf, &body, now).unwrap();
+            let decoded = decode(signal, Encoding::Protobuf, &body, now, &Declared::default()).unwrap();
             assert_eq!(decoded.rejected, 0);
             assert!(decoded.newest_time().is_some_and(|newest| newest <= now && now.since(newest) < Duration::from_secs(1)));
             for (stream, rows) in &decoded.batches {
