@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! spans    ─▶ rate, wait, servers, load_curve, fan_out ─┐
-//! counters ─▶ demand ───────────────────────────────────┼─▶ gate ─▶ queue models, decisions
+//! counters ─▶ demand, operations ───────────────────────┼─▶ gate ─▶ queue models, decisions
 //! counts   ─▶ variability ──────────────────────────────┘
 //! ```
 //!
@@ -14,6 +14,7 @@ pub mod fan_out;
 pub mod gate;
 pub mod least_squares;
 pub mod load_curve;
+pub mod operations;
 pub mod rate;
 pub mod servers;
 pub mod variability;

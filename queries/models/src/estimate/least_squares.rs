@@ -15,6 +15,9 @@ pub struct Solution {
     /// Ratio of the largest to the smallest singular value of the columns, each scaled to length one so that units do not
     /// matter: 1 when they are independent, infinite when one follows from others.
     pub condition: f64,
+    /// One per column: its standard error as a multiple of that of a value, if the coefficients were free; infinite when the column
+    /// follows from others.
+    pub spreads: Vec<f64>,
 }
 
 /// The coefficients ≥ 0 that bring `rows · coefficients` closest to `values`, by the active-set method of Lawson and Hanson
@@ -38,7 +41,15 @@ pub fn non_negative(rows: &[Vec<f64>], values: &[f64]) -> Option<Solution> {
     let target: Vec<f64> = (0..columns).map(towards).collect();
     let scaled = active_set(&gram, &target);
     let coefficients = scaled.iter().zip(&lengths).map(|(coefficient, length)| coefficient / length).collect();
-    Some(Solution { coefficients, condition: condition(gram) })
+    let spreads = inverse_diagonal(&gram).iter().zip(&lengths).map(|(variance, length)| variance.sqrt() / length).collect();
+    Some(Solution { coefficients, condition: condition(gram), spreads })
+}
+
+/// The diagonal of the inverse; infinite when there is none.
+fn inverse_diagonal(gram: &[Vec<f64>]) -> Vec<f64> {
+    let all: Vec<usize> = (0..gram.len()).collect();
+    let unit = |place: usize| all.iter().map(|column| if *column == place { 1.0 } else { 0.0 }).collect::<Vec<f64>>();
+    all.iter().map(|place| solve(gram, &unit(*place), &all).map_or(f64::INFINITY, |column| column[*place])).collect()
 }
 
 fn active_set(gram: &[Vec<f64>], target: &[f64]) -> Vec<f64> {
@@ -180,6 +191,15 @@ mod tests {
         assert!((condition(vec![vec![1000.0, 0.0], vec![0.0, 0.001]]) - 1.0).abs() < 1e-9);
         assert!((condition(vec![vec![1.0, 0.5], vec![0.0, 0.75f64.sqrt()]]) - 3f64.sqrt()).abs() < 1e-9);
         assert!(condition(vec![vec![1.0, 2.0], vec![2.0, 4.0]]).is_infinite());
+    }
+
+    /// Guarantees: the slope of a line through 0, 1 and 2 is known to 1/√2 of the error of a value, its height at 0 to √(5/6), and
+    /// columns that follow from each other not at all.
+    #[test]
+    fn spreads_of_coefficients() {
+        let line = non_negative(&[vec![1.0, 0.0], vec![1.0, 1.0], vec![1.0, 2.0]], &[1.0, 3.0, 5.0]).unwrap();
+        assert!((line.spreads[0] - (5.0 / 6.0f64).sqrt()).abs() < 1e-9 && (line.spreads[1] - 0.5f64.sqrt()).abs() < 1e-9, "{line:?}");
+        assert!(non_negative(&[vec![1.0, 2.0], vec![2.0, 4.0]], &[1.0, 1.0]).unwrap().spreads[0].is_infinite());
     }
 
     /// Guarantees: what is no system has no solution.

@@ -1,0 +1,392 @@
+//! What the operations of a service cost in CPU, followed over half a day: `cpu = idle + Σ cost · rate`, over windows of five minutes.
+//!
+//! ```text
+//! minutes: cpu, rate of each operation ─▶ windows of five ─▶ the busiest as columns, the rest as one ─▶ alike ones lumped ─▶ costs
+//! ```
+//!
+//! Why five minutes: counters come once in up to a minute, and what they grew by is spread evenly over that time, so a third of the CPU of a minute
+//! may be told with its neighbours; where operations differ by chance alone their costs would come out too alike by as much. Of five
+//! minutes it is a fifteenth. Why windows and no running sums: which operations are busiest changes, and with them the columns.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use super::demand::{ClassDemands, DemandError, class_demands};
+
+/// Operations of a window that are kept by name; the rest counts as one.
+pub const NAMED_MAX: usize = 12;
+/// Operations that may have a cost of their own, those with the most requests. Fewer than are kept, so that the rank of a moment does
+/// not decide in which windows one is known.
+const CLASSES_MAX: usize = 8;
+/// Windows in which an operation must have been asked for to have a cost of its own: half an hour.
+const LEAST_SEEN: usize = 6;
+/// Minutes of a window.
+const MINUTES: usize = 5;
+/// Seconds between minutes above which they are not of one window.
+const GAP: f64 = 90.0;
+/// Seconds for which windows count: long enough for the mix of night and day to differ, short enough to forget an earlier version.
+const KEEP: f64 = 12.0 * 3600.0;
+/// Share of the differences in CPU that requests must explain.
+const LEAST_EXPLAINED: f64 = 0.5;
+/// Half of a 95 % interval in standard errors.
+const NORMAL_95: f64 = 1.96;
+
+/// CPU and requests of a stretch of time, per second.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Usage<K> {
+    /// Its end, in seconds on any clock.
+    pub end: f64,
+    /// Cores in use.
+    pub cpu: f64,
+    /// Requests of each operation that is known by name.
+    pub rates: BTreeMap<K, f64>,
+    /// Requests of all others.
+    pub others: f64,
+}
+
+/// CPU-seconds that a request needs.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Cost {
+    /// The estimate, at least 0.
+    pub seconds: f64,
+    /// Half of its 95 % interval.
+    pub error: f64,
+    /// It is the mean of several operations, which cannot be told apart or are too small each.
+    pub is_shared: bool,
+}
+
+/// What the operations of a service cost.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Costs<K> {
+    /// Cores in use without any request.
+    pub idle: f64,
+    named: BTreeMap<K, Cost>,
+    others: Option<Cost>,
+}
+
+/// A service whose operations are being learned; 12 operations in each of 144 windows at most.
+#[derive(Clone, Debug)]
+pub struct Operations<K> {
+    minutes: Vec<Usage<K>>,
+    windows: VecDeque<Usage<K>>,
+    solved: Solved<K>,
+}
+
+/// What the windows say.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Solved<K> {
+    /// The costs, or why they are not known.
+    pub costs: Result<Costs<K>, DemandError>,
+    /// How badly the operations can be told apart.
+    pub condition: Option<f64>,
+    /// Share of the variance of the CPU between windows that requests explain.
+    pub explained: Option<f64>,
+}
+
+/// Requests by class, window by window, and the operations that each class consists of (`None`: those without a name).
+struct Classes<K> {
+    columns: Vec<Vec<f64>>,
+    members: Vec<Vec<Option<K>>>,
+}
+
+// === impl Usage ===
+
+impl<K: Ord + Clone> Usage<K> {
+    /// Keeps the busiest by name, as many as are kept.
+    fn bounded(mut self) -> Self {
+        while self.rates.len() > NAMED_MAX {
+            let least = self.rates.iter().min_by(|a, b| a.1.total_cmp(b.1)).map(|(name, _)| name.clone());
+            let Some(rate) = least.and_then(|name| self.rates.remove(&name)) else { break };
+            self.others += rate;
+        }
+        self
+    }
+
+    /// The mean of several.
+    fn mean(parts: Vec<Self>) -> Option<Self> {
+        let count = number(parts.len());
+        let mut parts = parts.into_iter();
+        let mut sum = parts.next()?;
+        for part in parts {
+            sum.end = part.end;
+            sum.cpu += part.cpu;
+            sum.others += part.others;
+            part.rates.into_iter().for_each(|(name, rate)| *sum.rates.entry(name).or_default() += rate);
+        }
+        sum.cpu /= count;
+        sum.others /= count;
+        sum.rates.values_mut().for_each(|rate| *rate /= count);
+        Some(sum.bounded())
+    }
+
+    fn is_valid(&self) -> bool {
+        let is_rate = |rate: &f64| rate.is_finite() && *rate >= 0.0;
+        self.end.is_finite() && is_rate(&self.cpu) && is_rate(&self.others) && self.rates.values().all(is_rate)
+    }
+}
+
+// === impl Costs ===
+
+impl<K: Ord> Costs<K> {
+    /// The cost of an operation; `None` when nothing like it was seen.
+    #[must_use]
+    pub fn of(&self, operation: &K) -> Option<Cost> {
+        self.named.get(operation).copied().or(self.others)
+    }
+
+    /// The cost of those that have none of their own, on average.
+    #[must_use]
+    pub fn others(&self) -> Option<Cost> {
+        self.others
+    }
+}
+
+// === impl Operations ===
+
+impl<K: Ord + Clone> Operations<K> {
+    /// Nothing is known yet.
+    #[must_use]
+    pub fn new() -> Self {
+        Self { minutes: Vec::new(), windows: VecDeque::new(), solved: Solved::not_yet(0) }
+    }
+
+    /// Learns from a minute. One that does not follow the last one begins another window.
+    pub fn learn(&mut self, minute: Usage<K>) {
+        if !minute.is_valid() {
+            return;
+        }
+        if self.minutes.last().is_some_and(|last| !(0.0..=GAP).contains(&(minute.end - last.end))) {
+            self.minutes.clear();
+        }
+        let end = minute.end;
+        self.minutes.push(minute.bounded());
+        if self.minutes.len() < MINUTES {
+            return;
+        }
+        // After the clock stepped back windows are in the future, and do not count any more.
+        self.windows.retain(|window| (0.0..KEEP).contains(&(end - window.end)));
+        self.windows.extend(Usage::mean(std::mem::take(&mut self.minutes)));
+        self.solved = solve(&self.windows);
+    }
+
+    /// Windows that are known.
+    #[must_use]
+    pub fn windows(&self) -> usize {
+        self.windows.len()
+    }
+
+    /// What they say.
+    #[must_use]
+    pub fn solved(&self) -> &Solved<K> {
+        &self.solved
+    }
+}
+
+impl<K: Ord + Clone> Default for Operations<K> {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+// === impl Solved ===
+
+impl<K> Solved<K> {
+    fn not_yet(windows: usize) -> Self {
+        Self { costs: Err(DemandError::FewWindows(windows)), condition: None, explained: None }
+    }
+}
+
+/// The costs by the finest classes that can be told apart: the most alike are lumped until they can.
+fn solve<K: Ord + Clone>(windows: &VecDeque<Usage<K>>) -> Solved<K> {
+    let cpu: Vec<f64> = windows.iter().map(|window| window.cpu).collect();
+    let mut classes = Classes::of(windows);
+    loop {
+        match class_demands(&classes.rows(windows.len()), &cpu) {
+            Ok(found) => return classes.solved(found),
+            Err(DemandError::Alike(_)) if classes.lump() => {}
+            Err(error) => {
+                let condition = if let DemandError::Alike(condition) = error { Some(condition) } else { None };
+                return Solved { costs: Err(error), condition, explained: None };
+            }
+        }
+    }
+}
+
+// === impl Classes ===
+
+impl<K: Ord + Clone> Classes<K> {
+    fn of(windows: &VecDeque<Usage<K>>) -> Self {
+        let mut totals: BTreeMap<&K, (f64, usize)> = BTreeMap::new();
+        for (name, rate) in windows.iter().flat_map(|window| &window.rates).filter(|(_, rate)| **rate > 0.0) {
+            let (total, seen) = totals.entry(name).or_default();
+            (*total, *seen) = (*total + rate, *seen + 1);
+        }
+        let mut busiest: Vec<(&K, f64)> =
+            totals.into_iter().filter(|(_, (_, seen))| *seen >= LEAST_SEEN).map(|(name, (total, _))| (name, total)).collect();
+        busiest.sort_by(|a, b| b.1.total_cmp(&a.1));
+        busiest.truncate(CLASSES_MAX);
+        let column = |name: &K| windows.iter().map(|window| window.rates.get(name).copied().unwrap_or_default()).collect::<Vec<f64>>();
+        let mut columns: Vec<Vec<f64>> = busiest.iter().map(|(name, _)| column(name)).collect();
+        let mut members: Vec<Vec<Option<K>>> = busiest.iter().map(|(name, _)| vec![Some((*name).clone())]).collect();
+        let is_named = |name: &K| busiest.iter().any(|(known, _)| *known == name);
+        let rest =
+            |window: &Usage<K>| window.others + window.rates.iter().filter(|(name, _)| !is_named(name)).map(|(_, rate)| rate).sum::<f64>();
+        let rest: Vec<f64> = windows.iter().map(rest).collect();
+        if rest.iter().any(|rate| *rate > 0.0) {
+            columns.push(rest);
+            members.push(vec![None]);
+        }
+        Self { columns, members }
+    }
+
+    fn rows(&self, windows: usize) -> Vec<Vec<f64>> {
+        (0..windows).map(|window| self.columns.iter().filter_map(|column| column.get(window).copied()).collect()).collect()
+    }
+
+    /// Makes one class of the two whose rates rise and fall together most. False when there are no two.
+    fn lump(&mut self) -> bool {
+        let pairs = (0..self.columns.len()).flat_map(|second| (0..second).map(move |first| (first, second)));
+        let alike = |(first, second): &(usize, usize)| cosine(&self.columns[*first], &self.columns[*second]);
+        let Some((first, second)) = pairs.max_by(|a, b| alike(a).total_cmp(&alike(b))) else { return false };
+        let (column, members) = (self.columns.remove(second), self.members.remove(second));
+        self.columns[first].iter_mut().zip(column).for_each(|(sum, rate)| *sum += rate);
+        self.members[first].extend(members);
+        true
+    }
+
+    fn solved(self, found: ClassDemands) -> Solved<K> {
+        let ClassDemands { idle, demands, errors, explained, condition } = found;
+        let share = explained.unwrap_or_default();
+        if share < LEAST_EXPLAINED {
+            return Solved { costs: Err(DemandError::Unexplained(share)), condition: Some(condition), explained };
+        }
+        let mut costs = Costs { idle, named: BTreeMap::new(), others: None };
+        for ((members, seconds), error) in self.members.into_iter().zip(demands).zip(errors) {
+            let is_shared = members.len() > 1 || members.contains(&None);
+            let cost = Cost { seconds, error: NORMAL_95 * error, is_shared };
+            for member in members {
+                match member {
+                    Some(name) => drop(costs.named.insert(name, cost)),
+                    None => costs.others = Some(cost),
+                }
+            }
+        }
+        Solved { costs: Ok(costs), condition: Some(condition), explained }
+    }
+}
+
+fn cosine(a: &[f64], b: &[f64]) -> f64 {
+    let product = |a: &[f64], b: &[f64]| a.iter().zip(b).map(|(a, b)| a * b).sum::<f64>();
+    product(a, b) / (product(a, a) * product(b, b)).sqrt()
+}
+
+#[expect(clippy::cast_precision_loss, reason = "minutes of a window")]
+fn number(count: usize) -> f64 {
+    count as f64
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// CPU-seconds of each operation, and cores that are used without any.
+    const TRUTH: [(&str, f64); 3] = [("cheap", 0.002), ("dear", 0.05), ("twin", 0.01)];
+    const IDLE: f64 = 0.3;
+
+    /// A minute with these rates, of which every operation costs what it does in truth.
+    fn minute(number: u32, rates: &[f64], noise: f64) -> Usage<&'static str> {
+        let rates: BTreeMap<&str, f64> = TRUTH.iter().zip(rates).map(|((name, _), rate)| (*name, *rate)).collect();
+        let used = TRUTH.iter().map(|(name, cost)| cost * rates.get(name).unwrap_or(&0.0)).sum::<f64>();
+        Usage { end: 60.0 * f64::from(number), cpu: IDLE + used + noise, rates, others: 0.0 }
+    }
+
+    /// So many windows by a function of the minute.
+    fn learned(windows: u32, usage: impl Fn(u32) -> Usage<&'static str>) -> Operations<&'static str> {
+        let mut operations = Operations::new();
+        (1..=5 * windows).for_each(|number| operations.learn(usage(number)));
+        operations
+    }
+
+    fn wave(number: u32, period: f64) -> f64 {
+        (f64::from(number) / period).sin()
+    }
+
+    /// Guarantees: 30 windows of five minutes whose mix varies tell what each operation and doing nothing cost; 29 do not.
+    #[test]
+    fn costs_of_a_mix() {
+        let usage = |number| {
+            let rates = [100.0 + 60.0 * wave(number, 40.0), 5.0 + 3.0 * wave(number, 23.0), 20.0 + 9.0 * wave(number, 11.0)];
+            minute(number, &rates, 0.004 * wave(number, 0.3))
+        };
+        let known = learned(29, usage);
+        assert_eq!((known.windows(), &known.solved().costs), (29, &Err(DemandError::FewWindows(29))));
+        let known = learned(30, usage);
+        let costs = known.solved().costs.as_ref().unwrap();
+        for (name, truth) in TRUTH {
+            let cost = costs.of(&name).unwrap();
+            assert!((cost.seconds / truth - 1.0).abs() < 0.02 && cost.error < 0.1 * truth && !cost.is_shared, "{name}: {cost:?}");
+        }
+        assert!((costs.idle - IDLE).abs() < 0.01 && known.solved().explained.is_some_and(|share| share > 0.99), "{known:?}");
+        assert!(costs.of(&"new").is_none() && costs.others().is_none());
+    }
+
+    /// Guarantees: of two operations in lockstep only the mean is known, and the third has a cost of its own; under another unit of
+    /// time nothing changes; a steady load says nothing.
+    #[test]
+    fn operations_in_lockstep_are_lumped() {
+        let usage = |scale: f64| {
+            move |number| {
+                let both = 30.0 + 15.0 * wave(number, 40.0);
+                let rates = [3.0 * both, 5.0 + 3.0 * wave(number, 23.0), both].map(|rate| rate * scale);
+                let mut minute = minute(number, &rates, 0.0);
+                minute.cpu = IDLE + (minute.cpu - IDLE) / scale;
+                minute
+            }
+        };
+        let known = learned(40, usage(1.0));
+        let costs = known.solved().costs.as_ref().unwrap();
+        let [cheap, dear, twin] = ["cheap", "dear", "twin"].map(|name| costs.of(&name).unwrap());
+        assert!(cheap == twin && cheap.is_shared && (cheap.seconds / 0.004 - 1.0).abs() < 1e-6, "{cheap:?}");
+        assert!(!dear.is_shared && (dear.seconds / 0.05 - 1.0).abs() < 1e-6, "{dear:?}");
+        let hours = learned(40, usage(3600.0));
+        let ratio = hours.solved().condition.unwrap() / known.solved().condition.unwrap();
+        assert!((ratio - 1.0).abs() < 1e-9, "{ratio}");
+        let steady = learned(40, |number| minute(number, &[100.0 + 0.1 * wave(number, 40.0), 5.0, 20.0], 0.0));
+        assert!(
+            matches!(steady.solved().costs, Err(DemandError::Alike(_)))
+                && steady.solved().condition.is_some_and(|condition| condition > 30.0)
+        );
+    }
+
+    /// Guarantees: CPU that does not follow the requests has no costs, and says how little they explain.
+    #[test]
+    fn other_work_is_not_explained() {
+        let known = learned(60, |number| minute(number, &[50.0 + 10.0 * wave(number, 40.0), 0.0, 0.0], 2.0 * wave(number, 17.0) + 2.0));
+        assert!(matches!(known.solved().costs, Err(DemandError::Unexplained(share)) if share < 0.5), "{:?}", known.solved());
+    }
+
+    /// Guarantees: names and windows are bounded, what is beyond them costs what the rest does, and a gap begins another window.
+    #[test]
+    fn what_is_kept_is_bounded() {
+        let mut operations = Operations::new();
+        for number in 1..=5 * 200u32 {
+            let name = |place: u32| format!("operation {}", (place + number / 50) % 40);
+            let rates: BTreeMap<String, f64> =
+                (0..20).map(|place| (name(place), 1.0 + f64::from(place) * (1.1 + wave(number, 30.0)))).collect();
+            let cpu = 0.1 + 0.01 * rates.values().sum::<f64>();
+            operations.learn(Usage { end: 60.0 * f64::from(number), cpu, rates, others: 0.0 });
+        }
+        assert_eq!((operations.windows(), operations.minutes.len()), (144, 0));
+        assert!(operations.windows.iter().all(|window| window.rates.len() == NAMED_MAX));
+        let costs = operations.solved().costs.as_ref().unwrap();
+        assert!(costs.named.len() <= CLASSES_MAX && costs.of(&"unheard".to_owned()) == costs.others(), "{costs:?}");
+        assert!((costs.others().unwrap().seconds / 0.01 - 1.0).abs() < 0.01, "{costs:?}");
+        let minute = |end| Usage { end, cpu: 0.1, rates: BTreeMap::from([("a".to_owned(), 1.0)]), others: 0.0 };
+        [0.0, 60.0, 120.0, 300.0].into_iter().for_each(|after| operations.learn(minute(100_000.0 + after)));
+        assert_eq!((operations.windows(), operations.minutes.len()), (144, 1));
+        (1..5).for_each(|after| operations.learn(minute(50_000.0 + 60.0 * f64::from(after))));
+        operations.learn(Usage { cpu: f64::NAN, ..minute(50_300.0) });
+        assert_eq!(operations.minutes.len(), 4);
+        operations.learn(minute(50_300.0));
+        assert!(operations.windows() < 144, "windows of the future are gone");
+    }
+}
