@@ -26,7 +26,7 @@ struct Lesson {
 }
 
 /// The newest rows of these views; what is learned of older ones would be forgotten anyway.
-const LESSONS: [Lesson; 4] = [
+const LESSONS: [Lesson; 5] = [
     Lesson {
         view: "service_queue",
         columns: "window_end, service_name, service_namespace, service_time, service_scv, servers, servers_from, pooling, load_bias, model_error, \
@@ -46,6 +46,12 @@ const LESSONS: [Lesson; 4] = [
         columns: "window_end, service_name, service_namespace, cpu_used, memory_used, last_oom_age",
         which: MINUTES,
         days: 7,
+    },
+    Lesson {
+        view: "operation_demand",
+        columns: "window_end, service_name, service_namespace, operation, http_request_method, completion_rate, cpu_rate, cpu_from",
+        which: MINUTES,
+        days: 1,
     },
 ];
 /// Of windows that overlap, one a minute.

@@ -4,7 +4,7 @@
 //! service_sojourn ─▶ service_forecast ─┐
 //! service_summary ─▶ service_queue ────┼─▶ service_flow ─▶ service_plan ◀─ service_pulse
 //!        calls ────▶ service_callees ──┘   metric_gauges ─▶ service_usage
-//!        calls ────▶ service_cause
+//!        calls ────▶ service_cause          metric_rates, operation_latency ─▶ operation_demand
 //! ```
 
 use std::collections::BTreeMap;
@@ -21,6 +21,7 @@ use crate::snapshot::Snapshot;
 
 mod callees;
 mod cause;
+mod demand;
 mod flow;
 mod forecast;
 mod memory;
@@ -97,6 +98,7 @@ pub fn all(settings: &Settings) -> Vec<Box<dyn Model>> {
         Box::<flow::Flows>::default(),
         Box::<plan::Plans>::default(),
         Box::<usage::Usages>::default(),
+        Box::<demand::Demands>::default(),
     ];
     models.iter_mut().for_each(|model| model.advise(&settings.advice));
     models

@@ -17,6 +17,8 @@ use crate::clock;
 /// Services, and calls between them.
 const SERVICES: usize = 1000;
 const CALLS: usize = 3;
+/// Operations of each service.
+const OPERATIONS: usize = 10;
 /// Minutes that forecasts know before the clock is looked at: a day and a half, so that models of the season take part.
 const MINUTES: u32 = 36 * 60;
 /// Samples that plans know before: a day and two hours of 15 s, so that what came a day ago takes part.
@@ -27,6 +29,9 @@ const ROUNDS: u32 = 9;
 const MINUTE: Duration = Duration::from_secs(60);
 /// The model that follows samples of 15 s instead of minutes.
 const PLANS: &str = "service_plan";
+/// The model that keeps windows of several minutes, and so many of them.
+const DEMANDS: &str = "operation_demand";
+const DEMAND_MINUTES: u32 = 12 * 60;
 
 /// Milliseconds of one thread, medians.
 #[derive(Clone, Debug, Serialize)]
@@ -66,6 +71,10 @@ async fn run() -> anyhow::Result<Report> {
     models[plans].remember("service_queue", &queues(DEFAULT_END - SAMPLE * SAMPLES)?);
     for back in (1..=SAMPLES).rev() {
         models[plans].remember("service_pulse", &pulses(DEFAULT_END - SAMPLE * back)?);
+    }
+    let demands = models.iter().position(|model| model.name() == DEMANDS).context("no model tells operations apart")?;
+    for minute in MINUTES - DEMAND_MINUTES..MINUTES {
+        models[demands].remember(DEMANDS, &asked(begin + MINUTE * minute)?);
     }
     let (mut learning, mut judging, mut sizing) = (vec![Vec::new(); models.len()], vec![Vec::new(); models.len()], Vec::new());
     for round in 0..ROUNDS {
@@ -112,6 +121,28 @@ fn queues(end: Timestamp) -> anyhow::Result<RecordBatch> {
             ("load_bias", &|_| 1.1),
         ],
     )
+}
+
+/// What every operation was asked for, and the CPU that each service used, as the archive remembers it.
+fn asked(end: Timestamp) -> anyhow::Result<RecordBatch> {
+    let rows = || (0..SERVICES).flat_map(|service| (0..OPERATIONS).map(move |operation| (service, operation)));
+    let text = |text: &dyn Fn(usize, usize) -> String| -> ArrayRef {
+        Arc::new(rows().map(|(service, operation)| Some(text(service, operation))).collect::<StringArray>())
+    };
+    let column = |number: &dyn Fn(usize, usize) -> f64| -> ArrayRef {
+        Arc::new(rows().map(|(service, operation)| Some(number(service, operation))).collect::<Float64Array>())
+    };
+    let ends: ArrayRef = Arc::new(TimestampNanosecondArray::from(vec![end.as_nanos(); SERVICES * OPERATIONS]));
+    let columns: [(&str, ArrayRef); 7] = [
+        ("window_end", ends),
+        ("service_name", text(&|service, _| format!("s{service}"))),
+        ("operation", text(&|_, operation| format!("/{operation}"))),
+        ("http_request_method", text(&|_, _| "GET".to_owned())),
+        ("completion_rate", column(&|service, operation| operation_rate(service, operation, end))),
+        ("cpu_rate", column(&|service, _| cpu_rate(service, end))),
+        ("cpu_from", text(&|_, _| "container.cpu.time".to_owned())),
+    ];
+    Ok(RecordBatch::try_from_iter(columns)?)
 }
 
 /// A row of numbers for every service.
@@ -164,6 +195,13 @@ async fn window(tables: &Snapshot, end: Timestamp) -> anyhow::Result<Snapshot> {
         let values = |service: usize| format!("'s{service}', '{name}', {0}, {0}", value * (1.0 + wobble(service, end)));
         insert(&bed, "metric_gauges", end, |service, _| ("service_name, metric_name, mean, max", values(service))).await?;
     }
+    let cpu = |service: usize| format!("'s{service}', 'container.cpu.time', 's', {}", cpu_rate(service, end));
+    insert(&bed, "metric_rates", end, |service, _| ("service_name, metric_name, unit, rate", cpu(service))).await?;
+    for operation in 0..OPERATIONS {
+        let values = |service: usize| format!("'s{service}', '/{operation}', 'GET', {}", operation_rate(service, operation, end));
+        let columns = "service_name, operation, http_request_method, completion_rate";
+        insert(&bed, "operation_latency", end, |service, _| (columns, values(service))).await?;
+    }
     let queue = |service: usize, end| {
         let columns = "service_name, arrival_rate, load_bias, service_time, service_scv, servers, pooling";
         (columns, format!("'s{service}', {}, 1.1, {}, 1.2, 2, 0.4", rate(service, end) * 20.0, service_time(service)))
@@ -213,6 +251,17 @@ async fn size(snapshot: &Snapshot) -> anyhow::Result<f64> {
 fn rate(service: usize, at: Timestamp) -> f64 {
     let day = (seconds(at) / 86_400.0 * std::f64::consts::TAU).sin();
     (20.0 + number(service % 50)) * (1.5 + day) * (1.0 + wobble(service, at))
+}
+
+/// The part of it that an operation has: more than noise apart from that of others.
+fn operation_rate(service: usize, operation: usize, at: Timestamp) -> f64 {
+    rate(service + operation, at) * (1.0 + (seconds(at) / 1000.0 / number(operation + 1)).sin()) / number(OPERATIONS)
+}
+
+/// Cores that a service uses: some without requests, and the more the higher the number of an operation.
+fn cpu_rate(service: usize, at: Timestamp) -> f64 {
+    let used = |operation: usize| 0.001 * number(operation + 1) * operation_rate(service, operation, at);
+    0.1 + (0..OPERATIONS).map(used).sum::<f64>()
 }
 
 /// What a request takes, which is known: a service that changes costs `service_plan` some more, and few do in a window.

@@ -1,6 +1,6 @@
 //! How busy services are, from the gauges that agents and runtimes commonly send.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use arrow::array::RecordBatch;
 
@@ -99,7 +99,8 @@ impl<T: Copy> ByService<T> {
     /// Figures for the services of `rows`.
     pub(super) fn new(figures: BTreeMap<ServiceKey, T>, rows: &RecordBatch) -> Self {
         let mut names = BTreeMap::new();
-        services(rows).for_each(|(_, key)| *names.entry(key.name).or_default() += 1);
+        let of_rows: BTreeSet<ServiceKey> = services(rows).map(|(_, key)| key).collect();
+        of_rows.into_iter().for_each(|key| *names.entry(key.name).or_default() += 1);
         Self { figures, names }
     }
 

@@ -16,6 +16,7 @@ mod engine_derived;
 mod engine_oracle;
 mod engine_rows;
 mod judgement;
+mod judgement_demand;
 mod past;
 mod past_cluster;
 mod queries_refused;
