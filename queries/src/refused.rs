@@ -1,4 +1,4 @@
-//! SQL that is left out because a number in it says how large its result is.
+//! SQL that is left out: because a number in it says how large its result is, or because it would not do what it says.
 //!
 //! A query's limits on memory and time hold between batches: one call of a function is neither counted nor interrupted, and
 //! calls with constant arguments run while the query is still being planned. So what can make gigabytes out of a few
@@ -6,7 +6,9 @@
 
 use std::ops::ControlFlow;
 
-use datafusion::sql::sqlparser::ast::{DataType, Expr, Query, Select, SetExpr, TableFactor, Visit, Visitor};
+use datafusion::sql::sqlparser::ast::{
+    DataType, DuplicateTreatment, Expr, Function, FunctionArguments, Query, Select, SetExpr, TableFactor, Visit, Visitor,
+};
 
 use crate::problem::Complaint;
 use crate::window::normalize;
@@ -19,6 +21,9 @@ const FUNCTIONS: [(&[&str], &str); 5] = [
     (&["array_resize", "list_resize"], "use array_slice(array, first, last) to shorten an array"),
     (&["arrow_cast", "arrow_try_cast"], "write CAST(x AS type) or TRY_CAST(x AS type)"),
 ];
+
+/// Our own aggregates: each row stands for itself, and DISTINCT would be passed over.
+const OF_ALL_ROWS: [&str; 7] = ["quantile", "histogram", "histogram_merge", "forecast", "usl_single", "usl_contention", "usl_coherence"];
 
 /// Finds WITH RECURSIVE.
 struct Recursion;
@@ -45,6 +50,10 @@ pub(crate) fn expression(expression: &Expr) -> Option<Complaint> {
     match expression {
         Expr::Function(call) => {
             let name = call.name.0.last().and_then(|part| part.as_ident()).map(normalize)?;
+            if is_distinct(call) && OF_ALL_ROWS.contains(&name.as_str()) {
+                let complaint = Complaint::new(format!("{name} takes all rows of a group: it has no DISTINCT"));
+                return Some(complaint.hint("leave out DISTINCT, or read FROM (SELECT DISTINCT ...)"));
+            }
             let complaint =
                 Complaint::new(format!("{name} is left out: its result may be as large as a number says, and no limit holds it"));
             hint(&name).map(|hint| complaint.hint(hint))
@@ -60,6 +69,10 @@ pub(crate) fn expression(expression: &Expr) -> Option<Complaint> {
         }
         _ => None,
     }
+}
+
+fn is_distinct(call: &Function) -> bool {
+    matches!(&call.args, FunctionArguments::List(list) if list.duplicate_treatment == Some(DuplicateTreatment::Distinct))
 }
 
 /// What is wrong with a table function that is no window call.

@@ -40,6 +40,18 @@ async fn what_grows_with_a_number_is_refused() {
     }
 }
 
+/// Guarantees: our aggregates say that they have no DISTINCT, rather than to pass it over or to fail inside; those of DataFusion have it.
+#[tokio::test]
+async fn our_aggregates_have_no_distinct() {
+    let from = "FROM (VALUES (1.0, 2.0), (1.0, 2.0)) v(n, x)";
+    for call in ["usl_single(DISTINCT n, x)", "USL_CONTENTION(DISTINCT n, n)", "quantile(DISTINCT n, 0.5)", "histogram(DISTINCT n)"] {
+        let error = history_query(&format!("SELECT {call} AS y {from}"), &[]).await.unwrap_err();
+        let QueryError::Invalid { message, hint: Some(_), .. } = &error else { panic!("{call}: {error:?}") };
+        assert!(message.contains("has no DISTINCT"), "{call}: {error}");
+    }
+    assert_eq!(cell(&history_query(&format!("SELECT count(DISTINCT n) AS y {from}"), &[]).await.unwrap()[0]), "1");
+}
+
 /// Guarantees: what would overflow the stack of a thread is refused, however deep it is, and what is not too deep is planned.
 #[tokio::test]
 async fn what_is_too_deep_is_refused() {
