@@ -1,5 +1,6 @@
 //! What a run is made of: documents, flags and defaults, checked together, with every problem at once.
 
+use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -11,7 +12,7 @@ use tracescale_core::time::Timestamp;
 use tracescale_documents::{Documents, Problem, RuleSpec, Settings, Storage};
 use tracescale_ingest as ingest;
 use tracescale_ingest::decode::Declared;
-use tracescale_queries::{Engine, EngineConfig, EngineParts, QueryError, ViewProblem, ViewSource, judgement, shipped, streams};
+use tracescale_queries::{Engine, EngineConfig, EngineParts, QueryError, ViewProblem, ViewSource, judgement, of_metrics, shipped, streams};
 use tracescale_sinks::{Clock, Kubernetes, Memory, Sinks, kubernetes};
 
 use crate::cli::ListenArgs;
@@ -235,11 +236,7 @@ impl Config {
             slide_min,
             ..EngineConfig::default()
         };
-        let own = self.documents.views.iter().map(|view| {
-            let origin = view.path.display().to_string();
-            ViewSource { name: origin.clone(), sql: view.sql.clone(), origin }
-        });
-        let (parts, losses) = shipped::parts(&streams::Config::default(), &self.judgement(targets), own.collect());
+        let (parts, losses) = shipped::parts(&streams::Config::default(), &self.judgement(targets), self.own_views());
         Ok((Engine::with_parts(config, select(parts)).await?, losses))
     }
 
@@ -261,11 +258,24 @@ impl Config {
         (targets, documents.rules.iter().map(|(_, rule)| rule.clone()).collect())
     }
 
-    /// Targets, rules and budgets.
+    /// Targets, rules and budgets, and what the views are made of.
     #[must_use]
     pub fn described(&self) -> Described {
         let (targets, rules) = self.specs();
-        Described { targets, rules, budgets: self.documents.budgets.iter().map(|(_, budget)| budget.clone()).collect() }
+        let budgets = self.documents.budgets.iter().map(|(_, budget)| budget.clone()).collect();
+        Described { targets, rules, budgets, of_metrics: self.of_metrics() }
+    }
+
+    fn of_metrics(&self) -> BTreeSet<String> {
+        of_metrics(&shipped::parts(&streams::Config::default(), &judgement::Settings::default(), self.own_views()).0)
+    }
+
+    fn own_views(&self) -> Vec<ViewSource> {
+        let view = |view: &tracescale_documents::ViewFile| {
+            let origin = view.path.display().to_string();
+            ViewSource { name: origin.clone(), sql: view.sql.clone(), origin }
+        };
+        self.documents.views.iter().map(view).collect()
     }
 
     /// A controller of what is described, for a replay.
@@ -307,7 +317,7 @@ impl Config {
         let new = Self { documents, paths, receiver, data_dir, metrics: self.metrics, checked: Mutex::default() };
         let checked = tokio::runtime::Builder::new_current_thread().enable_time().build().map(|runtime| runtime.block_on(new.problems()));
         match checked {
-            Ok(problems) if problems.is_empty() => Ok(new.described()),
+            Ok(problems) if problems.is_empty() => Ok(Described { of_metrics: self.of_metrics(), ..new.described() }),
             Ok(problems) => Err(problems),
             Err(error) => Err(vec![Problem {
                 file: String::new(),

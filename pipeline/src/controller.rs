@@ -11,7 +11,7 @@
 //!
 //! It never waits: no plan, no cloud call, no lock, no clock.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -73,6 +73,8 @@ pub struct Described {
     pub rules: Vec<RuleSpec>,
     /// The budgets.
     pub budgets: Vec<Budget>,
+    /// The views that are made of metrics alone: what reads nothing else needs no spans.
+    pub of_metrics: BTreeSet<String>,
 }
 
 /// Everything that can happen to the controller.
@@ -298,7 +300,7 @@ impl Controller {
         }
         // Discovered targets stay unless a document now describes them.
         self.targets.extend(old.into_iter().filter(|(_, target)| target.spec.discovered));
-        self.ruleset.load(now, described.rules);
+        self.ruleset.load(now, described.rules, &described.of_metrics);
         self.concert.load(described.budgets);
         let (targets, rules) = (&mut self.targets, &self.ruleset.rules);
         targets.values_mut().for_each(|target| target.proposals.retain(|(rule, _), _| rules.contains_key(rule)));

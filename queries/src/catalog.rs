@@ -259,25 +259,49 @@ impl Catalog {
 #[must_use]
 pub fn needed(parts: EngineParts, queries: &[&str]) -> EngineParts {
     let EngineParts { views, mut models, .. } = parts;
-    let names = |query: &datafusion::sql::sqlparser::ast::Query| {
-        let relations = statement::relations(query);
-        relations.plain.into_iter().chain(relations.windowed.iter().map(WindowCall::relation_name).collect::<Vec<_>>())
-    };
     let parsed: Vec<_> = views.into_iter().map(|view| (statement::parse_view(&view.sql).ok(), view)).collect();
     let mut wanted: BTreeSet<String> = BTreeSet::new();
-    let mut open: Vec<String> = queries.iter().filter_map(|sql| statement::parse_query(sql).ok()).flat_map(|query| names(&query)).collect();
+    let mut open: Vec<String> = queries.iter().filter_map(|sql| statement::parse_query(sql).ok()).flat_map(|query| read_names(&query)).collect();
     while let Some(name) = open.pop() {
         let model = models.iter().filter(|model| model.name() == name).flat_map(|model| model.reads());
         open.extend(model.map(|read| (*read).to_owned()));
         let read = parsed.iter().filter_map(|(statement, _)| statement.as_ref()).find(|statement| statement.name == name);
         if wanted.insert(name) {
-            open.extend(read.into_iter().flat_map(|statement| names(&statement.query)));
+            open.extend(read.into_iter().flat_map(|statement| read_names(&statement.query)));
         }
     }
     let keep = |statement: &Option<ViewStatement>| statement.as_ref().is_none_or(|statement| wanted.contains(&statement.name));
     let views = parsed.iter().filter(|(statement, _)| keep(statement)).map(|(_, view)| view.clone()).collect();
     models.retain(|model| wanted.contains(model.name()));
     EngineParts { views, models, ..parts }
+}
+
+/// The views and models that are made of metrics alone, whatever lies between.
+#[must_use]
+pub fn of_metrics(parts: &EngineParts) -> BTreeSet<String> {
+    let is_metrics = |name: &str| matches!(Stream::from_name(name), Some(Stream::Metrics | Stream::Increments));
+    let views = parts.views.iter().filter_map(|view| statement::parse_view(&view.sql).ok());
+    let mut open: Vec<(String, Vec<String>)> = views.map(|view| (view.name, read_names(&view.query))).collect();
+    let owned = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect();
+    let models = parts.models.iter().map(|model| (model.name().to_owned(), owned(model.reads())));
+    open.extend(models);
+    let mut known: BTreeSet<String> = BTreeSet::new();
+    // What is left in the end reads something else, or goes in circles.
+    loop {
+        let (of_metrics, others): (Vec<_>, Vec<_>) =
+            open.into_iter().partition(|(_, reads)| !reads.is_empty() && reads.iter().all(|name| is_metrics(name) || known.contains(name)));
+        if of_metrics.is_empty() {
+            return known;
+        }
+        known.extend(of_metrics.into_iter().map(|(name, _)| name));
+        open = others;
+    }
+}
+
+/// The streams and views that a query names.
+fn read_names(query: &datafusion::sql::sqlparser::ast::Query) -> Vec<String> {
+    let relations = statement::relations(query);
+    relations.plain.into_iter().chain(relations.windowed.iter().map(WindowCall::relation_name).collect::<Vec<_>>()).collect()
 }
 
 fn drafts(sources: &[ViewSource], problems: &mut Vec<ViewProblem>) -> BTreeMap<String, Draft> {

@@ -51,7 +51,7 @@ mod view;
 mod watermark;
 mod window;
 
-pub use catalog::needed;
+pub use catalog::{needed, of_metrics};
 pub use config::{Emission, EngineConfig, EngineParts, ViewSource};
 pub use engine::Engine;
 pub use past::{Asked, Cluster, FilesRead, Past, PastFile, PastLimits, PastQuery, PastTable};

@@ -76,7 +76,7 @@ pub(crate) async fn run(
     step: Duration,
     until: Timestamp,
 ) -> anyhow::Result<Run> {
-    let Described { targets, rules, budgets } = config.described();
+    let Described { targets, rules, budgets, of_metrics } = config.described();
     let rules: Vec<RuleSpec> = rules.into_iter().map(enforced).collect();
     let specs: Vec<TargetSpec> = senders.iter().map(|sender| promised.to(target(sender, &targets))).collect();
     // What verifies changes has to be computed only where something was promised.
@@ -87,7 +87,7 @@ pub(crate) async fn run(
     let mut production = Loop {
         places: specs.iter().enumerate().map(|(place, spec)| (spec.name.clone(), place)).collect(),
         seen: vec![Observation::default(); senders.len()],
-        controller: Controller::new(Described { targets: specs, rules, budgets }, Discovery::default()).counting_all(),
+        controller: Controller::new(Described { targets: specs, rules, budgets, of_metrics }, Discovery::default()).counting_all(),
         evaluator: Evaluator::default(),
         plant,
         run: Run::default(),

@@ -21,9 +21,6 @@ use super::diagnosis::{Diagnoses, Over};
 use super::watch::Watch;
 use crate::warning::Warning;
 
-/// What is made of no spans, among what rules may read.
-const SPANLESS: [&str; 5] = ["targets", "metric_gauges", "metric_histograms", "metric_rates", "service_usage"];
-
 /// What is written down of rollouts.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -124,8 +121,8 @@ impl Ruleset {
         Self { record: record.consistent(rules), ..Self::default() }
     }
 
-    /// Takes the rules as they now are in the documents.
-    pub(super) fn load(&mut self, now: Timestamp, specs: Vec<RuleSpec>) {
+    /// Takes the rules as they now are in the documents, and the views that are made of no spans.
+    pub(super) fn load(&mut self, now: Timestamp, specs: Vec<RuleSpec>, of_metrics: &BTreeSet<String>) {
         let mut old = std::mem::take(&mut self.rules);
         for spec in specs {
             let before = old.remove(&spec.name);
@@ -133,11 +130,11 @@ impl Ruleset {
             self.note(now, &spec);
             let previous = self.rollout(&name).and_then(Rollout::previous).and_then(|version| {
                 let text = self.record.in_force.get(&name)?;
-                Some(Edition::new(text.of(&spec), version, before.as_ref()))
+                Some(Edition::new(text.of(&spec), version, before.as_ref(), of_metrics))
             });
             let mut rule = Rule {
                 members: spec.targets.iter().flat_map(|scope| scope.names.iter().cloned()).collect(),
-                newest: Edition::new(spec.clone(), spec.version(), before.as_ref()),
+                newest: Edition::new(spec.clone(), spec.version(), before.as_ref(), of_metrics),
                 previous,
                 has_answered: false,
                 watch: Watch::default(),
@@ -281,9 +278,9 @@ impl Rule {
 // === impl Edition ===
 
 impl Edition {
-    fn new(spec: RuleSpec, version: Version, before: Option<&Rule>) -> Self {
+    fn new(spec: RuleSpec, version: Version, before: Option<&Rule>, of_metrics: &BTreeSet<String>) -> Self {
         let is_evaluating = before.is_some_and(|rule| rule.editions().any(|old| old.version == version && old.is_evaluating));
-        let needs_spans = reads_spans(&spec.sql);
+        let needs_spans = reads_spans(&spec.sql, of_metrics);
         Self { spec: Arc::new(spec), version, due: Timestamp::MIN, is_evaluating, needs_spans }
     }
 
@@ -295,7 +292,7 @@ impl Edition {
     }
 }
 
-/// Whether a query reads anything that may come from spans; of views that people wrote nobody knows.
-fn reads_spans(sql: &str) -> bool {
-    Past::reads(sql).map_or(true, |names| names.iter().any(|name| !SPANLESS.contains(&name.as_str())))
+/// Whether a query reads anything that may come from spans.
+fn reads_spans(sql: &str, of_metrics: &BTreeSet<String>) -> bool {
+    Past::reads(sql).map_or(true, |names| names.iter().any(|name| name != "targets" && !of_metrics.contains(name)))
 }

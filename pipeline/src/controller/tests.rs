@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use tracescale_core::decide::{Action, Demand, Evidence, Proposal, Reason};
-use tracescale_queries::{Engine, EngineConfig};
+use tracescale_queries::{Engine, EngineConfig, ViewSource, judgement, of_metrics, shipped, streams};
 use tracescale_sinks::SinkErrorKind;
 
 use super::*;
@@ -33,7 +33,11 @@ fn at(seconds: i64) -> Timestamp {
 
 fn described(text: &str) -> Described {
     let documents = tracescale_documents::parse("test", text).unwrap();
+    let views = ["busy AS SELECT window_end, service_name, max(total) AS cores FROM metric_gauges GROUP BY 1, 2", "busiest AS SELECT * FROM busy"];
+    let views = views.map(|view| ViewSource { name: "own".into(), sql: format!("CREATE VIEW {view}"), origin: "own.sql".into() });
+    let parts = shipped::parts(&streams::Config::default(), &judgement::Settings::default(), views.into());
     Described {
+        of_metrics: of_metrics(&parts.0),
         targets: documents.targets.into_iter().map(|(_, target)| target).collect(),
         rules: documents.rules.into_iter().map(|(_, rule)| rule).collect(),
         budgets: documents.budgets.into_iter().map(|(_, budget)| budget).collect(),

@@ -190,7 +190,7 @@ async fn with_spans(sql: &str, trusted: Option<&str>, spans: &[f64]) -> (Vec<Rea
 
 /// Guarantees: from the view to the decision: after three minutes in which spans account for a tenth of what metrics count nothing is
 /// taken away, with the share in the record, and people are told once what to declare; once the two agree it is. Rules that need no
-/// spans, and services of which people say that all traces are there, are left alone.
+/// spans, whatever views lie between them and metrics, and services of which people say that all traces are there, are left alone.
 #[tokio::test]
 async fn sampled_traces_are_not_taken_for_idleness() {
     const LOAD: &str = "SELECT completion_rate FROM service_load";
@@ -202,8 +202,10 @@ async fn sampled_traces_are_not_taken_for_idleness() {
     assert!(told[0].starts_with("traces_sampled cart: cart answers 98 requests/s by http.server.request.duration, spans account for 9.8:"));
     assert!(told[0].contains("`spec.sampling.services.cart: 0.1`"), "{told:?}");
     assert_eq!(with_spans(LOAD, Some("cart"), &days).await, (vec![down; 6], Vec::new()));
-    let (reasons, told) = with_spans("SELECT mean FROM metric_gauges JOIN targets USING (service_name)", None, &days).await;
-    assert_eq!((reasons, told.len()), (vec![down; 6], 1));
+    for view in ["metric_gauges", "service_usage", "busiest"] {
+        let (reasons, told) = with_spans(&format!("SELECT * FROM {view} JOIN targets USING (service_name)"), None, &days).await;
+        assert_eq!((reasons, told.len()), (vec![down; 6], 1), "{view}");
+    }
     let (reasons, told) = with_spans(LOAD, Some("pay"), &[196.0; 5]).await;
     assert_eq!((reasons, told.len()), (vec![down; 5], 1));
     assert!(told[0].starts_with("traces_overcounted cart: "), "{told:?}");
