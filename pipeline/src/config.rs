@@ -281,19 +281,13 @@ impl Config {
     /// A controller of what is described, for a replay.
     #[must_use]
     pub fn controller(&self) -> Controller {
-        Controller::new(self.described(), self.discovery()).trusting(self.unsampled())
+        Controller::new(self.described(), self.discovery()).declaring(&self.documents.settings.sampling.services)
     }
 
     /// A controller that goes on from what an earlier process wrote down.
     #[must_use]
     pub fn resumed_controller(&self, now: Timestamp, record: RolloutRecord) -> Controller {
-        Controller::resumed(now, self.described(), self.discovery(), record).trusting(self.unsampled())
-    }
-
-    /// Services that people say are not sampled.
-    fn unsampled(&self) -> impl Iterator<Item = String> {
-        let services = self.documents.settings.sampling.services.iter();
-        services.filter(|(_, probability)| **probability >= 1.0).map(|(service, _)| service.clone())
+        Controller::resumed(now, self.described(), self.discovery(), record).declaring(&self.documents.settings.sampling.services)
     }
 
     /// Every sink.

@@ -270,6 +270,7 @@ impl Console {
             Warning::Rollout { rule, stage } => tracing::info!(%rule, "{}", told(stage)),
             Warning::RuleLate { rule } => tracing::warn!(%rule, "rule is due again before its last evaluation came back"),
             Warning::Sampling { target, news } => tracing::warn!(%target, "{news}"),
+            Warning::Unheard(unheard) => tracing::warn!("{unheard}"),
             Warning::SinkFailed { target, error } => {
                 tracing::warn!(%target, kind = error.kind.as_str(), error = %chain(error), "sink failed");
             }

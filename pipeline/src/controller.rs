@@ -47,7 +47,7 @@ mod watch;
 pub use advice::of_targets as advice_of_targets;
 use concert::Concert;
 use diagnosis::Diagnoses;
-pub use diagnosis::Disagreement;
+pub use diagnosis::{Disagreement, Unheard};
 pub use ruleset::RolloutRecord;
 use ruleset::Ruleset;
 use services::Services;
@@ -215,10 +215,11 @@ impl Controller {
         self
     }
 
-    /// Takes these services at their word: all traces that there should be are there, whatever metrics count.
+    /// Takes the probabilities that people declared of services at their word: of 1 all traces that there should be are there, whatever
+    /// metrics count.
     #[must_use]
-    pub fn trusting(mut self, services: impl IntoIterator<Item = String>) -> Self {
-        self.diagnoses.trust(services);
+    pub fn declaring(mut self, probabilities: &BTreeMap<String, f64>) -> Self {
+        self.diagnoses.declare(probabilities);
         self
     }
 

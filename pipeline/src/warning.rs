@@ -11,7 +11,7 @@ use tracescale_core::target::TargetName;
 use tracescale_core::time::Timestamp;
 use tracescale_sinks::SinkError;
 
-use crate::controller::Disagreement;
+use crate::controller::{Disagreement, Unheard};
 use crate::logged::Alert;
 use crate::rules::RuleFailure;
 
@@ -65,6 +65,8 @@ pub enum Warning {
         /// How far they are apart.
         news: Disagreement,
     },
+    /// The sampling of services was declared that nobody heard of.
+    Unheard(Unheard),
     /// A sink refused or failed.
     SinkFailed {
         /// The target.
@@ -133,6 +135,7 @@ impl Warning {
                 let kind = if news.is_sampled() { "traces_sampled" } else { "traces_overcounted" };
                 alert(kind, target.as_str(), news.to_string())
             }
+            Self::Unheard(unheard) => alert("sampling_unmatched", "", unheard.to_string()),
             Self::SinkFailed { target, error } => {
                 alert("sink_failed", target.as_str(), format!("{}: {}", error.kind.as_str(), chain(error)))
             }

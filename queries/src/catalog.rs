@@ -261,7 +261,8 @@ pub fn needed(parts: EngineParts, queries: &[&str]) -> EngineParts {
     let EngineParts { views, mut models, .. } = parts;
     let parsed: Vec<_> = views.into_iter().map(|view| (statement::parse_view(&view.sql).ok(), view)).collect();
     let mut wanted: BTreeSet<String> = BTreeSet::new();
-    let mut open: Vec<String> = queries.iter().filter_map(|sql| statement::parse_query(sql).ok()).flat_map(|query| read_names(&query)).collect();
+    let mut open: Vec<String> =
+        queries.iter().filter_map(|sql| statement::parse_query(sql).ok()).flat_map(|query| read_names(&query)).collect();
     while let Some(name) = open.pop() {
         let model = models.iter().filter(|model| model.name() == name).flat_map(|model| model.reads());
         open.extend(model.map(|read| (*read).to_owned()));

@@ -30,6 +30,7 @@ mod tree;
 pub use load::{MAX_FILES, load};
 pub use models::Models;
 pub use problem::Problem;
+pub use reader::nearest;
 pub use rule::{RuleSpec, TargetScope};
 pub use sampling::Sampling;
 pub use settings::{Discovery, Limits, Receiver, Secret, Settings, Telemetry, Tls, Windows};

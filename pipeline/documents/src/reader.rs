@@ -330,7 +330,8 @@ fn without_indices(path: &str) -> String {
 }
 
 /// The nearest of some names, when it is near: a third of the letters may differ.
-pub(crate) fn nearest<'n>(text: &str, names: &[&'n str]) -> Option<&'n str> {
+#[must_use]
+pub fn nearest<'n>(text: &str, names: &[&'n str]) -> Option<&'n str> {
     let length = text.chars().count();
     if length > 64 {
         return None;

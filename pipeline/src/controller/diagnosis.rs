@@ -29,9 +29,12 @@ use tracescale_queries::histogram::Histogram;
 use super::services::{Services, number, text};
 use crate::warning::Warning;
 
+mod declared;
 mod instances;
 mod traced;
 
+use declared::Declared;
+pub use declared::Unheard;
 use instances::{Heard, Instances};
 pub use traced::Disagreement;
 use traced::{Compared, Traced};
@@ -67,6 +70,7 @@ pub(super) struct Diagnoses {
     counts_all: bool,
     /// Services of which people say that all traces are there that should be.
     unsampled: BTreeSet<String>,
+    declared: Declared,
     news: Vec<Warning>,
 }
 
@@ -151,9 +155,11 @@ impl Diagnoses {
         self.counts_all = true;
     }
 
-    /// Of these services metrics may count what is not traced on purpose.
-    pub(super) fn trust(&mut self, services: impl IntoIterator<Item = String>) {
-        self.unsampled.extend(services);
+    /// Takes the probabilities that are declared of services: of 1, metrics may count what is not traced on purpose.
+    pub(super) fn declare(&mut self, probabilities: &BTreeMap<String, f64>) {
+        let whole = probabilities.iter().filter(|(_, probability)| **probability >= 1.0);
+        self.unsampled.extend(whole.map(|(service, _)| service.clone()));
+        self.declared.declare(probabilities.keys().cloned());
     }
 
     /// What people should know since the last look.
@@ -273,6 +279,8 @@ impl Diagnoses {
     fn workloads(&mut self, emission: &Emission, services: &Services<'_>) {
         let rows = &emission.rows;
         let is_minute = emission.window_end.floor(MINUTE) == emission.window_end;
+        let names = (0..rows.num_rows()).filter_map(|row| text(rows, SERVICE[0], row));
+        self.news.extend(self.declared.hear(emission.window_end, names).map(Warning::Unheard));
         let mut heard: BTreeMap<&TargetName, Option<Heard>> = BTreeMap::new();
         for row in 0..rows.num_rows() {
             // While one version replaces another, there are two.

@@ -33,7 +33,8 @@ fn at(seconds: i64) -> Timestamp {
 
 fn described(text: &str) -> Described {
     let documents = tracescale_documents::parse("test", text).unwrap();
-    let views = ["busy AS SELECT window_end, service_name, max(total) AS cores FROM metric_gauges GROUP BY 1, 2", "busiest AS SELECT * FROM busy"];
+    let views =
+        ["busy AS SELECT window_end, service_name, max(total) AS cores FROM metric_gauges GROUP BY 1, 2", "busiest AS SELECT * FROM busy"];
     let views = views.map(|view| ViewSource { name: "own".into(), sql: format!("CREATE VIEW {view}"), origin: "own.sql".into() });
     let parts = shipped::parts(&streams::Config::default(), &judgement::Settings::default(), views.into());
     Described {

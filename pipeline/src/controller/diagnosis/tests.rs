@@ -161,7 +161,7 @@ fn spans_are_compared_with_metrics() {
     let traced = |trusted: Option<&str>, measured: Option<f64>| {
         let services = Services::new(std::iter::once(&spec));
         let mut diagnoses = Diagnoses::default();
-        diagnoses.trust(trusted.map(str::to_owned));
+        diagnoses.declare(&trusted.map(|service| (service.to_owned(), 1.0)).into_iter().collect());
         for number in 1..4 {
             let other = Emission { is_final: false, ..sampling("cart", minute(number), Some(98.0), 98.0) };
             let _ = diagnoses.learn(minute(number), &[other, sampling("cart", minute(number), measured, 49.0)], &services);

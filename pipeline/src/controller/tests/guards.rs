@@ -158,7 +158,8 @@ fn a_recommendation_is_explained_beside_what_is_enforced() {
 /// for some; and what people were told.
 async fn with_spans(sql: &str, trusted: Option<&str>, spans: &[f64]) -> (Vec<Reason>, Vec<String>) {
     let text = DOCUMENTS.replace("SELECT 1", sql).replace("max: 10}", "max: 10, scaleDown: {stabilizationWindow: 0s}}");
-    let mut controller = Controller::new(described(&text), Discovery::default()).trusting(trusted.map(str::to_owned));
+    let declared = trusted.map(|service| (service.to_owned(), 1.0)).into_iter().collect();
+    let mut controller = Controller::new(described(&text), Discovery::default()).declaring(&declared);
     let snapshot = snapshot().await;
     let (mut reasons, mut told) = (Vec::new(), Vec::new());
     for (minute, spans) in (0..).zip(spans) {
