@@ -7,10 +7,12 @@ import windows
 
 # Newer and older name of the same.
 NAMES = (("http.server.request.duration", "http.server.duration"), ("rpc.server.call.duration", "rpc.server.duration"))
+# Part of the RPC requests that HTTP requests must be to hold them.
+AMONG = 0.95
 
 
 def compared(spans, points, service):
-    """service_sampling: of two names of a metric the larger, protocols added up, by the windows in which spans say something."""
+    """service_sampling: of two names of a metric the larger, RPC among HTTP where it may be and added up where not, by the windows in which spans say something."""
     counted = defaultdict(dict)
     for ((*key, name, _), start), row in metrics.histograms(points).items():
         rates = counted[tuple(key), start]
@@ -20,6 +22,8 @@ def compared(spans, points, service):
         rates = counted[at]
         best = [max((name for name in names if name in rates), key=rates.get, default=None) for names in NAMES]
         found = [name for name in best if name is not None]
+        if len(found) == 2 and rates[found[0]] >= AMONG * rates[found[1]]:
+            found = found[:1]
         measured = sum(rates[name] for name in found) if found else None
         table[at] = {
             "samples": load["samples"],

@@ -20,15 +20,19 @@ def span(start, end, weight=1.0, is_error=False, service="s", kind="SERVER", id=
 
 
 class Sampling(unittest.TestCase):
-    def test_of_two_names_the_larger_counts_and_protocols_add_up(self):
+    def test_of_two_names_the_larger_counts_and_rpc_is_among_http_where_it_may_be(self):
         key, start = ("s", None), 60 * NANOS
         rates = {"http.server.request.duration": 8.0, "http.server.duration": 10.0, "rpc.server.duration": 2.0, "db.duration": 9.0}
         rows = {((*key, name, "s"), start): {"observations": 60 * rate} for name, rate in rates.items()}
         with mock.patch.object(metrics, "histograms", lambda _: rows):
             found = sampling.compared([span(60, 61)], [], lambda one: (one.service, one.namespace))
         row = found[key, start]
-        self.assertEqual((row["measured_rate"], row["measured_by"]), (12.0, "http.server.duration and rpc.server.duration"))
-        self.assertAlmostEqual(row["traced_share"], 1 / 60 / 12)
+        self.assertEqual((row["measured_rate"], row["measured_by"]), (10.0, "http.server.duration"))
+        self.assertAlmostEqual(row["traced_share"], 1 / 60 / 10)
+        rows[((*key, "rpc.server.duration", "s"), start)]["observations"] = 60 * 20.0
+        with mock.patch.object(metrics, "histograms", lambda _: rows):
+            row = sampling.compared([span(60, 61)], [], lambda one: (one.service, one.namespace))[key, start]
+        self.assertEqual((row["measured_rate"], row["measured_by"]), (30.0, "http.server.duration and rpc.server.duration"))
         self.assertIsNone(found[key, 55 * NANOS]["traced_share"])
 
 
