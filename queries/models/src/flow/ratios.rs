@@ -1,6 +1,6 @@
 //! How often each service calls each other one for a request, and how sure that is.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::{Calls, Minute};
 use crate::control::VisitRatio;
@@ -81,11 +81,25 @@ impl Ratios {
         for calls in minute.calls.iter().filter(|calls| !calls.to.is_empty()) {
             self.follow(minute, calls, passed);
         }
+        self.rest(minute, passed);
         self.edges.retain(|_, edge| minute.end - edge.seen < FORGET);
     }
 
+    /// Counts edges without a call. That is a measurement where the caller has requests, and the callee is heard of: calls to a service
+    /// whose spans are lost go by another name.
+    fn rest(&mut self, minute: &Minute, passed: f64) {
+        let called: BTreeSet<(&str, &str)> =
+            minute.calls.iter().filter(|calls| calls.rate != 0.0).map(|calls| (calls.from.as_str(), calls.to.as_str())).collect();
+        let is_silent = |from: &str, to: &str| minute.arrivals.contains_key(to) && !called.contains(&(from, to));
+        for ((from, _), edge) in self.edges.iter_mut().filter(|((from, to), _)| is_silent(from, to)) {
+            if let Some(caller) = caller(minute, from) {
+                edge.count(caller, 0.0, 0.0, passed);
+            }
+        }
+    }
+
     fn follow(&mut self, minute: &Minute, calls: &Calls, passed: f64) {
-        let Some(caller) = minute.arrivals.get(&calls.from).copied().filter(|rate| *rate >= super::RATE_MIN) else { return };
+        let Some(caller) = caller(minute, &calls.from) else { return };
         let measured = calls.rate / caller;
         let valid = measured >= 0.0 && measured.is_finite() && calls.samples > 0.0 && calls.from != calls.to;
         if !valid {
@@ -93,15 +107,15 @@ impl Ratios {
         }
         let key = (calls.from.clone(), calls.to.clone());
         if let Some(edge) = self.edges.get_mut(&key) {
-            edge.follow(measured, calls, passed);
             edge.seen = minute.end;
+            edge.look_for_storm(measured, calls);
             if !edge.is_storm {
-                edge.count(caller, calls, passed);
+                edge.count(caller, calls.rate, calls.samples, passed);
             }
         } else if let Some(ratio) = VisitRatio::new(measured).filter(|_| calls.samples >= SAMPLES_MIN && self.edges.len() < EDGES_MAX) {
             let (clusters, samples) = (Clusters::default(), 0.0);
             let mut edge = Edge { ratio, clusters, samples, amplification: 1.0, is_storm: false, seen: minute.end };
-            edge.count(caller, calls, passed);
+            edge.count(caller, calls.rate, calls.samples, passed);
             let _ = self.edges.insert(key, edge);
         }
     }
@@ -119,22 +133,29 @@ impl Ratios {
     }
 }
 
+/// Requests per second of a caller that says something of its calls.
+fn caller(minute: &Minute, name: &str) -> Option<f64> {
+    minute.arrivals.get(name).copied().filter(|rate| *rate >= super::RATE_MIN)
+}
+
 // === impl Edge ===
 
 impl Edge {
-    fn follow(&mut self, measured: f64, calls: &Calls, passed: f64) {
+    fn look_for_storm(&mut self, measured: f64, calls: &Calls) {
         self.amplification = if self.ratio.value() > 0.0 { measured / self.ratio.value() } else { 1.0 };
         self.is_storm = calls.failed >= FAILING && self.amplification >= STORM;
-        if !self.is_storm {
-            self.ratio = self.ratio.follow(measured, passed);
-        }
     }
 
-    fn count(&mut self, caller: f64, calls: &Calls, passed: f64) {
+    /// Counts a minute, and follows the mean of those that count: following each minute a little would lead to their median, which
+    /// for rare calls is none.
+    fn count(&mut self, caller: f64, calls: f64, samples: f64, passed: f64) {
         let kept = 0.5_f64.powf(passed / HALF_LIFE);
         self.clusters.fade(kept);
-        self.clusters.add(caller, calls.rate);
-        self.samples = self.samples * kept + calls.samples;
+        self.clusters.add(caller, calls);
+        self.samples = self.samples * kept + samples;
+        if let Some(known) = self.clusters.fan_out() {
+            self.ratio = self.ratio.follow(known.calls_per_visit, passed);
+        }
     }
 
     fn error(&self) -> Option<f64> {
@@ -176,6 +197,29 @@ mod tests {
         let mut wild = Ratios::default();
         (1..=20).for_each(|number| wild.learn(&minute(number, if number % 5 == 0 { 20.0 } else { 1.0 }, 0.0)));
         assert!(!only(&wild).is_sure() && only(&wild).error.unwrap() > 0.3, "{:?}", only(&wild));
+    }
+
+    /// Guarantees: minutes without a call count as such while the caller has requests, so that a pair that calls one minute in ten is
+    /// taken for what it is in the end; while the caller has none, or the callee is not heard of, nothing is said, and after a day without calls the pair is forgotten.
+    #[test]
+    fn minutes_without_a_call_count() {
+        let mut rare = Ratios::default();
+        let heard = |mut minute: Minute| {
+            let _ = minute.arrivals.insert("b".to_owned(), 0.0);
+            minute
+        };
+        let quiet = |number| heard(Minute { calls: Vec::new(), ..minute(number, 0.0, 0.0) });
+        for number in 1..=2400 {
+            rare.learn(&heard(if number % 10 == 1 { minute(number, 1.0, 0.0) } else { quiet(number) }));
+        }
+        let known = only(&rare);
+        assert!((known.calls_per_request / 0.01 - 1.0).abs() < 0.1, "{known:?}");
+        let lost = |number| Minute { calls: Vec::new(), ..minute(number, 0.0, 0.0) };
+        let idle = |number| Minute { arrivals: [("b".to_owned(), 0.0)].into(), ..quiet(number) };
+        (2401..=2500).for_each(|number| rare.learn(&if number % 2 == 0 { lost(number) } else { idle(number) }));
+        assert!((only(&rare).calls_per_request - known.calls_per_request).abs() < 1e-12);
+        (2501..=2391 + 24 * 60).for_each(|number| rare.learn(&quiet(number)));
+        assert_eq!(rare.iter().count(), 0);
     }
 
     /// Guarantees: edges are bounded.

@@ -130,7 +130,10 @@ fn what_saturates_first() {
 #[test]
 fn what_is_behind_unsure_calls_is_unknown() {
     let mut flow = learned();
-    (11..=13).for_each(|number| flow.learn(&Minute { calls: vec![calls("web", "cart", 60.0)], ..minute(f64::from(number), 10.0) }));
+    (11..=13).for_each(|number| {
+        let calls = vec![calls("web", "cart", 60.0), calls("cart", "db", 60.0)];
+        flow.learn(&Minute { calls, ..minute(f64::from(number), 10.0) });
+    });
     assert!(!flow.ratio("web", "cart").unwrap().is_sure() && flow.ratio("cart", "db").unwrap().is_sure());
     assert_eq!(flow.flow.visits(&flow.ratios()).keys().copied().collect::<Vec<_>>(), ["web"]);
     assert!(flow.limits(&BTreeMap::from([("db".to_owned(), 0.5)])).is_empty());
