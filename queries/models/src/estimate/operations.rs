@@ -27,6 +27,9 @@ const GAP: f64 = 90.0;
 const KEEP: f64 = 12.0 * 3600.0;
 /// Share of the differences in CPU that requests must explain.
 const LEAST_EXPLAINED: f64 = 0.5;
+/// How far a cost may be off (half of its 95 % interval), as a part of it or of the mean cost, whichever is larger: a condition says how
+/// alike rates are, not how much chance there is in them.
+const MOST_ERROR: f64 = 0.5;
 /// Half of a 95 % interval in standard errors.
 const NORMAL_95: f64 = 1.96;
 
@@ -195,12 +198,13 @@ impl<K> Solved<K> {
     }
 }
 
-/// The costs by the finest classes that can be told apart: the most alike are lumped until they can.
+/// The costs by the finest classes that can be told apart, and whose costs are known: the most alike are lumped until they can.
 fn solve<K: Ord + Clone>(windows: &VecDeque<Usage<K>>) -> Solved<K> {
     let cpu: Vec<f64> = windows.iter().map(|window| window.cpu).collect();
     let mut classes = Classes::of(windows);
     loop {
         match class_demands(&classes.rows(windows.len()), &cpu) {
+            Ok(found) if !classes.are_known(&found) && classes.lump() => {}
             Ok(found) => return classes.solved(found),
             Err(DemandError::Alike(_)) if classes.lump() => {}
             Err(error) => {
@@ -240,6 +244,13 @@ impl<K: Ord + Clone> Classes<K> {
 
     fn rows(&self, windows: usize) -> Vec<Vec<f64>> {
         (0..windows).map(|window| self.columns.iter().filter_map(|column| column.get(window).copied()).collect()).collect()
+    }
+
+    /// Whether each cost is known well enough to have it alone.
+    fn are_known(&self, found: &ClassDemands) -> bool {
+        let totals: Vec<f64> = self.columns.iter().map(|column| column.iter().sum()).collect();
+        let mean = totals.iter().zip(&found.demands).map(|(total, cost)| total * cost).sum::<f64>() / totals.iter().sum::<f64>();
+        found.errors.iter().zip(&found.demands).all(|(error, cost)| NORMAL_95 * error <= MOST_ERROR * cost.max(mean))
     }
 
     /// Makes one class of the two whose rates rise and fall together most. False when there are no two.
@@ -355,6 +366,25 @@ mod tests {
             matches!(steady.solved().costs, Err(DemandError::Alike(_)))
                 && steady.solved().condition.is_some_and(|condition| condition > 30.0)
         );
+    }
+
+    /// Guarantees: operations that differ by chance alone have no cost of their own, though the condition would allow it; what both
+    /// cost on average is known.
+    #[test]
+    fn chance_does_not_tell_operations_apart() {
+        let noise = |number: u32, factor: u32| f64::from(number.wrapping_mul(factor) >> 20) / 4096.0 - 0.5;
+        let usage = |number: u32| {
+            let load = 20.0 + 10.0 * wave(number, 60.0);
+            let rates = [0.9 * load, 0.0, 0.1 * load * (1.0 + 1.9 * noise(number, 2_654_435_761))];
+            let used = 0.01 * (rates[0] + rates[2]) * (1.0 + 0.6 * noise(number, 2_246_822_519));
+            Usage { cpu: IDLE + used, ..minute(number, &rates, 0.0) }
+        };
+        let known = learned(40, usage);
+        let windows: Vec<Vec<f64>> = known.windows.iter().map(|window| vec![window.rates["cheap"], window.rates["twin"]]).collect();
+        let alone = class_demands(&windows, &known.windows.iter().map(|window| window.cpu).collect::<Vec<_>>()).unwrap();
+        assert!(alone.condition < 30.0 && 1.96 * alone.errors[1] > 0.5 * 0.01, "{alone:?}");
+        let cost = known.solved().costs.as_ref().unwrap().of(&"twin").unwrap();
+        assert!(cost.is_shared && (cost.seconds / 0.01 - 1.0).abs() < 0.05, "{known:?}");
     }
 
     /// Guarantees: CPU that does not follow the requests has no costs, and says how little they explain.
