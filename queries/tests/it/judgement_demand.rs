@@ -28,11 +28,10 @@ fn cores(cheap: f64, dear: f64) -> f64 {
 /// A second of requests to `shop`.
 fn spans(second: i64) -> RecordBatch {
     let count = CHEAP + DEAR;
-    let ids = |width: i32| -> ArrayRef {
-        let id = |place: usize| [&second.to_be_bytes()[..], &(place as u64 + 1).to_be_bytes()].concat()[16 - width as usize..].to_vec();
-        Arc::new(
-            arrow::array::FixedSizeBinaryArray::try_from_sparse_iter_with_size((0..count).map(|place| Some(id(place))), width).unwrap(),
-        )
+    let ids = |width: usize| -> ArrayRef {
+        let id = |place: usize| [&second.to_be_bytes()[..], &(place as u64 + 1).to_be_bytes()].concat()[16 - width..].to_vec();
+        let ids = (0..count).map(|place| Some(id(place)));
+        Arc::new(arrow::array::FixedSizeBinaryArray::try_from_sparse_iter_with_size(ids, i32::try_from(width).unwrap()).unwrap())
     };
     let route = |place| if place < CHEAP { "/cheap" } else { "/dear" };
     let given: Vec<(&str, ArrayRef)> = vec![
