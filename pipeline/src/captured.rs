@@ -248,9 +248,10 @@ mod tests {
             let at = Timestamp::from_secs(i64::try_from(*at).unwrap());
             (at, decode(signal, Encoding::Protobuf, &body, at, &Declared::default()).unwrap())
         });
-        let live = windows(live).await;
+        let live = Box::pin(windows(live)).await;
         let (_dir, capture) = read(requests.iter().map(|(_, end)| spans(*end, "")));
-        let captured = windows(capture.map(Result::unwrap).map(|received| (received.at.unwrap(), received.decoded))).await;
+        let captured = capture.map(Result::unwrap).map(|received| (received.at.unwrap(), received.decoded));
+        let captured = Box::pin(windows(captured)).await;
         assert_eq!(captured.1, live.1);
         assert_eq!(captured.0, live.0);
         assert!(live.1.contains("): 2}") && live.1.contains("): 5}"), "{}", live.1);

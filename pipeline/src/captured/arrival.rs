@@ -107,9 +107,9 @@ impl Arrivals {
         let (mut agree, mut object) = (1, 0);
         for median in following {
             if *median + self.disorder >= time {
-                agree += 1
+                agree += 1;
             } else {
-                object += 1
+                object += 1;
             }
             if object > agree {
                 return Word::No;
