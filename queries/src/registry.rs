@@ -4,6 +4,7 @@
 //! the hidden newest-event column carries the state of the group in bands: see [`Band`].
 
 use std::collections::HashMap;
+use std::hash::{BuildHasherDefault, DefaultHasher};
 use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, Scalar, StringArray, TimestampNanosecondArray, new_null_array};
@@ -33,6 +34,9 @@ pub(crate) enum Band {
     Missing(Timestamp),
 }
 
+/// Hashed alike in every run, so that a replay gives the same rows in the same order.
+type Groups = HashMap<Box<[u8]>, Group, BuildHasherDefault<DefaultHasher>>;
+
 /// The known groups of one view.
 #[derive(Debug)]
 pub(crate) struct Registry {
@@ -40,7 +44,7 @@ pub(crate) struct Registry {
     /// Index of each group key in the state layout, with its type.
     columns: Vec<(usize, DataType)>,
     service_columns: Vec<usize>,
-    groups: HashMap<Box<[u8]>, Group>,
+    groups: Groups,
     capacity: usize,
     overflowed: u64,
 }
@@ -88,7 +92,7 @@ impl Registry {
         let named = |(_, (index, _)): &(usize, &(usize, DataType))| SERVICE_KEYS.contains(&state_schema.field(*index).name().as_str());
         let service_columns = columns.iter().enumerate().filter(named).map(|(position, _)| position).collect();
         let converter = RowConverter::new(columns.iter().map(|(_, data_type)| SortField::new(data_type.clone())).collect())?;
-        Ok(Self { converter, columns, service_columns, groups: HashMap::new(), capacity, overflowed: 0 })
+        Ok(Self { converter, columns, service_columns, groups: Groups::default(), capacity, overflowed: 0 })
     }
 
     /// Learns the groups of `states`. Groups beyond the capacity leave as the overflow group.
