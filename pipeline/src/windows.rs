@@ -176,7 +176,8 @@ pub fn next_step(engine: &Engine, from: Timestamp, now: Timestamp, to: Timestamp
         _ if next < forgotten => forgotten,
         _ => last,
     };
-    Some(next.max(left_out)).filter(|next| *next <= to)
+    // Near the end of all time there is no later one.
+    Some(next.max(left_out)).filter(|next| *next > now && *next <= to)
 }
 
 /// When time next moves on: at the engine's deadline, and at every [`TICK`].

@@ -144,6 +144,14 @@ impl Calibration {
         true
     }
 
+    /// A window that ended at `at` with so many requests answered was impossible by the model: as wrong as a model can be.
+    pub fn refute(&mut self, at: f64, samples: f64) {
+        let is_next = at.is_finite() && self.trust.at.is_none_or(|last| at > last);
+        if is_next && samples >= VERDICT_SAMPLES {
+            self.trust.observe(at, f64::INFINITY);
+        }
+    }
+
     /// Compares a prediction with what happened: scores the model, and corrects the bias unless `dead_time` seconds (start-up of
     /// a replica and delay of the telemetry) have not passed since the last correction.
     pub fn compare(&mut self, window: &Comparison, dead_time: f64) -> Feedback {
@@ -254,6 +262,18 @@ mod tests {
             calibration.compare(&window, 0.0);
         }
         assert!(!calibration.demoted());
+    }
+
+    /// Guarantees: a model that says again and again that what happens cannot be is demoted, unless few requests say so.
+    #[test]
+    fn what_is_impossible_is_demoted() {
+        let mut calibration = Calibration::new(0.05, 1.0, 1.0);
+        (1..=60).for_each(|minute| calibration.refute(MINUTE * f64::from(minute), 59.0));
+        assert_eq!(calibration.trust, Trust::default());
+        (61..=75).for_each(|minute| calibration.refute(MINUTE * f64::from(minute), 600.0));
+        assert!(calibration.demoted() && (calibration.trust.error.unwrap() - 4f64.ln()).abs() < 1e-9);
+        calibration.refute(MINUTE, 600.0);
+        assert_eq!(calibration.trust.at, Some(75.0 * MINUTE));
     }
 
     /// Guarantees: noise of the observation moves the bias little, and no single window moves it far.

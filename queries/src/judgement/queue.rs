@@ -25,6 +25,8 @@ use crate::window::WINDOW_END;
 
 /// Time between windows that are learned from: windows of a minute that do not overlap.
 const APART: Duration = Duration::from_secs(60);
+/// Share of a window that must have been covered by its senders to be learned from: what is missing would pass for a quiet time.
+const COMPLETE: f64 = 0.9;
 /// Silence after which a service is forgotten.
 const FORGET: Duration = Duration::from_secs(7 * 24 * 3600);
 /// Columns of numbers.
@@ -141,7 +143,9 @@ impl Model for Queues {
         let busy = ByService::new(window.rows("metric_gauges").map(utilizations).unwrap_or_default(), summary);
         let fronts = window.rows("calls").map(fronts).unwrap_or_default();
         let mut versions = window.rows("workloads").map(versions).unwrap_or_default();
+        let completeness = Column::of(summary, "completeness");
         for (row, key) in services(summary) {
+            let is_complete = completeness.number(row).is_none_or(|share| share >= COMPLETE);
             let own = window.rows("service_self_time").zip(own.get(&key).copied());
             let figures = Figures::read(summary, row, own).map(|figures| Figures {
                 busy: busy.get(&key).map(|busy| busy.mean),
@@ -152,6 +156,7 @@ impl Model for Queues {
                 ..figures
             });
             if window.is_final
+                && is_complete
                 && let Some(figures) = &figures
             {
                 self.learn(&key, window.end, figures);

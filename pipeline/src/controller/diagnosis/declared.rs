@@ -52,7 +52,7 @@ impl Declared {
         let (silent, heard) = (std::mem::take(&mut self.silent), std::mem::take(&mut self.heard));
         let heard: Vec<&str> = heard.iter().map(String::as_str).collect();
         let similar = |name: &String| tracescale_documents::nearest(name, &heard).map(str::to_owned);
-        Some(Unheard { names: silent.into_iter().take(5).map(|name| (name.clone(), similar(&name))).collect() })
+        Some(Unheard { names: silent.into_iter().map(|name| (name.clone(), similar(&name))).collect() })
     }
 }
 

@@ -31,6 +31,8 @@ const FAR_OFF: f64 = 1.5;
 const UNDELAYED: f64 = 1.15;
 /// Requests under way for each worker above which some of them wait for one.
 const MORE_THAN_HELD: f64 = 1.05;
+/// Answers over what replicas can do, by the model, above which it is refuted.
+const IMPOSSIBLE: f64 = 1.1;
 /// Windows that an error of before a restart is taken to come from.
 const REMEMBERED_WINDOWS: u32 = 60;
 /// Requests that a distribution needs, and after which what was seen before it is dropped.
@@ -201,6 +203,9 @@ impl Service {
             }
             self.compare(at, figures, samples, predicted);
         }
+        if self.is_impossible(figures) {
+            self.calibration.refute(at, samples);
+        }
         self.conclude();
         self.safe_utilization = promise.and_then(|promise| self.safe_utilization(promise, figures));
     }
@@ -261,6 +266,12 @@ impl Service {
         let is_split = (station.pooling - 1.0).abs() < 1e-3 || replicas == 1;
         let service_time = if is_split { split } else { behind(station.pooling)? };
         Some(Behind { service_time, pooled, split, quick: quick.map(|quick| quick * service_time / latency) })
+    }
+
+    /// Whether more was answered than the model says that replicas can do.
+    fn is_impossible(&self, figures: &Figures) -> bool {
+        let most = self.station().zip(figures.replicas()).map(|(station, replicas)| station.capacity() * f64::from(replicas));
+        figures.completion_rate.zip(most).is_some_and(|(rate, most)| rate > IMPOSSIBLE * most)
     }
 
     fn compare(&mut self, at: f64, figures: &Figures, samples: f64, predicted: Predicted) {

@@ -228,6 +228,19 @@ fn held(truth: &Station, load: f64, waits: Waits) -> Figures {
     Figures { front: front.filter(|_| waits == Waits::InFront), ..shown }
 }
 
+/// Guarantees: fewer workers than there are make what happens impossible, and the model is demoted within a quarter of an hour.
+#[test]
+fn too_few_workers_are_refuted() {
+    let truth = Station { workers: Some(Workers { count: 8, outside: 0.1 }), ..truth(4.0, 1.0) };
+    let mut service = None;
+    for (minute, load) in wave(15, 0.5, 0.6).enumerate() {
+        let figures = held(&truth, load, Waits::Inside);
+        let service = service.get_or_insert_with(|| Service { workers: Some(2), ..Service::new(told(Some(4.0)), &figures).unwrap() });
+        service.calibrate(Timestamp::from_secs(60 * i64::try_from(minute).unwrap()), &figures, None);
+    }
+    assert_eq!(service.unwrap().state(), "demoted");
+}
+
 /// Guarantees: replicas whose requests hold one of a few workers while they wait for others are known as such from the moment that
 /// somebody says so: service time, how much of what they can do is asked of them, and latencies, whether spans contain the wait for a
 /// worker, callers see it, or nobody does.
