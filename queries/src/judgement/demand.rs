@@ -112,7 +112,8 @@ impl Demands {
         if !requests.is_heard || self.services.get(key).is_some_and(|service| service.source < cpu.source) {
             return;
         }
-        let begin = || Service { source: cpu.source, operations: Operations::new() };
+        let offset = key.name.bytes().map(usize::from).sum();
+        let begin = || Service { source: cpu.source, operations: Operations::new(offset) };
         let Some(service) = self.services.due(key, end, || Some(begin())) else { return };
         if service.source != cpu.source {
             *service = begin();

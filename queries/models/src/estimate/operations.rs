@@ -69,6 +69,10 @@ pub struct Costs<K> {
 /// A service whose operations are being learned; 12 operations in each of 144 windows at most.
 #[derive(Clone, Debug)]
 pub struct Operations<K> {
+    /// Minutes that are passed over before a first window, so that not all services conclude in the same minute.
+    offset: usize,
+    passed_over: usize,
+    last: Option<f64>,
     minutes: Vec<Usage<K>>,
     windows: VecDeque<Usage<K>>,
     solved: Solved<K>,
@@ -146,10 +150,12 @@ impl<K: Ord> Costs<K> {
 // === impl Operations ===
 
 impl<K: Ord + Clone> Operations<K> {
-    /// Nothing is known yet.
+    /// Nothing is known yet. Passes over `offset` minutes, up to four, before each window that does not follow another: concluding
+    /// takes most of the time, and should not fall into one minute for all services.
     #[must_use]
-    pub fn new() -> Self {
-        Self { minutes: Vec::new(), windows: VecDeque::new(), solved: Solved::not_yet(0) }
+    pub fn new(offset: usize) -> Self {
+        let (minutes, windows, solved) = (Vec::new(), VecDeque::new(), Solved::not_yet(0));
+        Self { offset: offset % MINUTES, passed_over: 0, last: None, minutes, windows, solved }
     }
 
     /// Learns from a minute. One that does not follow the last one begins another window.
@@ -157,10 +163,15 @@ impl<K: Ord + Clone> Operations<K> {
         if !minute.is_valid() {
             return;
         }
-        if self.minutes.last().is_some_and(|last| !(0.0..=GAP).contains(&(minute.end - last.end))) {
-            self.minutes.clear();
-        }
         let end = minute.end;
+        if self.last.replace(end).is_some_and(|last| !(0.0..=GAP).contains(&(end - last))) {
+            self.minutes.clear();
+            self.passed_over = 0;
+        }
+        if self.passed_over < self.offset {
+            self.passed_over += 1;
+            return;
+        }
         self.minutes.push(minute.bounded());
         if self.minutes.len() < MINUTES {
             return;
@@ -181,12 +192,6 @@ impl<K: Ord + Clone> Operations<K> {
     #[must_use]
     pub fn solved(&self) -> &Solved<K> {
         &self.solved
-    }
-}
-
-impl<K: Ord + Clone> Default for Operations<K> {
-    fn default() -> Self {
-        Self::new()
     }
 }
 
@@ -312,7 +317,7 @@ mod tests {
 
     /// So many windows by a function of the minute.
     fn learned(windows: u32, usage: impl Fn(u32) -> Usage<&'static str>) -> Operations<&'static str> {
-        let mut operations = Operations::new();
+        let mut operations = Operations::new(0);
         (1..=5 * windows).for_each(|number| operations.learn(usage(number)));
         operations
     }
@@ -338,6 +343,21 @@ mod tests {
         }
         assert!((costs.idle - IDLE).abs() < 0.01 && known.solved().explained.is_some_and(|share| share > 0.99), "{known:?}");
         assert!(costs.of(&"new").is_none() && costs.others().is_none());
+    }
+
+    /// Guarantees: with an offset windows begin so many minutes later, also after a gap.
+    #[test]
+    fn windows_may_begin_later() {
+        for (offset, expected) in [(0, [5, 10, 25, 30]), (3, [8, 13, 28, 33]), (8, [8, 13, 28, 33])] {
+            let mut operations = Operations::new(offset);
+            let mut concluded = Vec::new();
+            for number in (1..=15).chain(21..=34) {
+                let before = operations.windows();
+                operations.learn(minute(number, &[1.0, 1.0, 1.0], 0.0));
+                concluded.extend((operations.windows() > before).then_some(number));
+            }
+            assert_eq!(concluded.iter().copied().filter(|number| *number != 15).collect::<Vec<_>>(), expected, "{offset}");
+        }
     }
 
     /// Guarantees: of two operations in lockstep only the mean is known, and the third has a cost of its own; under another unit of
@@ -397,7 +417,7 @@ mod tests {
     /// Guarantees: names and windows are bounded, what is beyond them costs what the rest does, and a gap begins another window.
     #[test]
     fn what_is_kept_is_bounded() {
-        let mut operations = Operations::new();
+        let mut operations = Operations::new(0);
         for number in 1..=5 * 200u32 {
             let name = |place: u32| format!("operation {}", (place + number / 50) % 40);
             let rates: BTreeMap<String, f64> =
