@@ -154,6 +154,10 @@ impl<'a> Search<'a> {
                 (true, false) => low = own,
                 (false, true) => high = own,
             }
+            // A wait for workers has steps, which make exact quantiles dear; without them one quantile is cheaper than many looks.
+            if self.station.workers.is_none() {
+                return self.leaves_room(pooled, split);
+            }
             if high - low <= PRECISION * high {
                 return false;
             }
