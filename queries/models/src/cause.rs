@@ -16,11 +16,13 @@ use std::collections::BTreeMap;
 use crate::cause::added::{Added, added};
 pub use crate::cause::baseline::{Baseline, Normal};
 pub use crate::cause::figures::{Edge, Service, Window};
+use crate::cause::graph::Graph;
 pub use crate::cause::path::{Bottleneck, Path, PathSpan, bottlenecks, compare, critical_services};
 
 mod added;
 mod baseline;
 mod figures;
+mod graph;
 mod path;
 #[cfg(test)]
 mod tests;
@@ -110,14 +112,15 @@ pub enum Help {
 /// Says who is the cause. Never fails: without a baseline only saturation can be told.
 #[must_use]
 pub fn judge(window: &Window, baseline: &Baseline) -> Verdict {
-    let mut delays = added(window, baseline);
-    let is_newly_busy = |name: &str| window.service(name).is_some_and(|service| is_newly_busy(service, baseline));
+    let graph = Graph::of(window);
+    let mut delays = added(&graph, baseline);
+    let is_newly_busy = |name: &str| graph.service(name).is_some_and(|service| is_newly_busy(service, baseline));
     for service in window.services.iter().filter(|service| is_newly_busy(&service.name)) {
         let _ = delays.entry(&service.name).or_default();
     }
     let mut causes: Vec<Cause> = delays
         .into_iter()
-        .map(|(name, added)| cause(window, baseline, name, &added))
+        .map(|(name, added)| cause(&graph, baseline, name, &added))
         .filter(|cause| cause.share > MATERIAL_SHARE || is_newly_busy(&cause.service))
         .collect();
     let total: f64 = causes.iter().map(|cause| cause.added).sum();
@@ -126,26 +129,26 @@ pub fn judge(window: &Window, baseline: &Baseline) -> Verdict {
     }
     let busy = |cause: &Cause| cause.utilization.unwrap_or(0.0);
     causes.sort_by(|a, b| b.added.total_cmp(&a.added).then(busy(b).total_cmp(&busy(a))).then(a.service.cmp(&b.service)));
-    let victims = victims(window, &causes);
+    let victims = victims(&graph, &causes);
     Verdict { causes, victims }
 }
 
-fn cause(window: &Window, baseline: &Baseline, name: &str, added: &Added) -> Cause {
+fn cause(graph: &Graph<'_>, baseline: &Baseline, name: &str, added: &Added) -> Cause {
     let total = added.total();
     Cause {
         service: name.to_owned(),
-        kind: kind(window, baseline, name, added),
+        kind: kind(graph, baseline, name, added),
         score: 0.0,
         added: total,
         share: added.share,
         queue_share: if total > 0.0 { added.queue / total } else { 0.0 },
-        utilization: window.service(name).and_then(|service| service.utilization),
+        utilization: graph.service(name).and_then(|service| service.utilization),
     }
 }
 
 /// What the added delay of a service is made of, in the order in which one kind of evidence outweighs another.
-fn kind(window: &Window, baseline: &Baseline, name: &str, added: &Added) -> Kind {
-    let Some(service) = window.service(name) else { return Kind::Dependency };
+fn kind(graph: &Graph<'_>, baseline: &Baseline, name: &str, added: &Added) -> Kind {
+    let Some(service) = graph.service(name) else { return Kind::Dependency };
     let normal = baseline.service(name);
     if is_busy(service) {
         return Kind::Capacity;
@@ -190,13 +193,13 @@ fn is_newly_busy(service: &Service, baseline: &Baseline) -> bool {
 }
 
 /// The services that wait for a cause. A delay that is lost in the time of a service does not make it a victim.
-fn victims(window: &Window, causes: &[Cause]) -> BTreeMap<String, String> {
-    let mut victims = BTreeMap::new();
-    for service in &window.services {
-        let whole = service.requests * service.sojourn.or_else(|| window.self_time(service)).unwrap_or(0.0);
-        let is_material = |cause: &&Cause| cause.added > MATERIAL_SHARE * whole && window.reaches(&service.name, &cause.service);
-        if let Some(cause) = causes.iter().find(is_material) {
-            victims.insert(service.name.clone(), cause.service.clone());
+fn victims(graph: &Graph<'_>, causes: &[Cause]) -> BTreeMap<String, String> {
+    let mut victims: BTreeMap<String, String> = BTreeMap::new();
+    for cause in causes {
+        for service in graph.callers(&cause.service) {
+            if cause.added > MATERIAL_SHARE * graph.whole_time(service).unwrap_or(0.0) && !victims.contains_key(&service.name) {
+                let _ = victims.insert(service.name.clone(), cause.service.clone());
+            }
         }
     }
     victims

@@ -39,7 +39,7 @@ pub(super) struct Causes {
 // === impl Causes ===
 
 impl Causes {
-    fn learn(&mut self, end: Timestamp, window: &Window) {
+    fn learn(&mut self, end: Timestamp, window: Window) {
         // After the clock stepped back, windows of the future would keep everything from being learned.
         self.windows.retain(|(known, _)| known.since(end) < AHEAD);
         if self.windows.back().is_some_and(|(last, _)| end.since(*last) < APART) {
@@ -48,10 +48,9 @@ impl Causes {
         if self.windows.len() >= WINDOWS {
             let _ = self.windows.pop_front();
         }
-        self.windows.push_back((end, window.clone()));
+        self.windows.push_back((end, window));
         // What is judged next must not be judged by itself.
-        let known: Vec<Window> = self.windows.iter().map(|(_, window)| window.clone()).collect();
-        self.baseline = Baseline::learn(&known);
+        self.baseline = Baseline::learn(self.windows.iter().map(|(_, window)| window));
     }
 
     fn verdict(&self, window: &Window) -> Verdict {
@@ -82,6 +81,8 @@ impl Model for Causes {
         let verdict = self.verdict(&window);
         let mut rows = LAYOUT.rows();
         let culprit = verdict.culprit();
+        let utilizations: BTreeMap<&str, f64> =
+            window.services.iter().filter_map(|service| Some((&*service.name, service.utilization?))).collect();
         for (_, key) in services(summary) {
             let name = key.full_name();
             let (helps, blocked_by) = match verdict.would_help(&name) {
@@ -89,16 +90,21 @@ impl Model for Causes {
                 Help::No { blocked_by } => ("no", Some(blocked_by)),
                 Help::Unknown => ("unknown", None),
             };
-            let utilization = window.service(&name).and_then(|service| service.utilization);
             let of = |get: fn(&tracescale_models::cause::Cause) -> f64| culprit.map(get);
             rows.add(
                 &key,
-                [of(|cause| cause.share), of(|cause| cause.score), of(|cause| cause.added), of(|cause| cause.queue_share), utilization],
+                [
+                    of(|cause| cause.share),
+                    of(|cause| cause.score),
+                    of(|cause| cause.added),
+                    of(|cause| cause.queue_share),
+                    utilizations.get(&*name).copied(),
+                ],
                 [culprit.map(|cause| cause.service.as_str()), culprit.map(|cause| cause.kind.as_str()), Some(helps), blocked_by.as_deref()],
             );
         }
         if seen.is_final {
-            self.learn(seen.end, &window);
+            self.learn(seen.end, window);
         }
         rows.finish(seen)
     }
@@ -180,7 +186,7 @@ mod tests {
     fn a_clock_that_steps_back_does_not_end_learning() {
         let mut causes = Causes::default();
         let mut learn = |seconds: i64| {
-            causes.learn(Timestamp::from_secs(1_767_600_000 + seconds), &Window::default());
+            causes.learn(Timestamp::from_secs(1_767_600_000 + seconds), Window::default());
             causes.windows.len()
         };
         assert_eq!([7200, 7205, 7260, 7320, 7215].map(&mut learn), [1, 1, 2, 3, 3]);

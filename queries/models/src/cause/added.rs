@@ -3,7 +3,8 @@
 use std::collections::BTreeMap;
 
 use super::baseline::{Baseline, median};
-use super::figures::{Edge, Window};
+use super::figures::Edge;
+use super::graph::Graph;
 use super::is_busy;
 
 /// Requests or calls below which a mean says nothing of a window; such services are left to their utilization. Where senders
@@ -43,8 +44,8 @@ struct Slower<'a> {
 
 impl<'a> Slower<'a> {
     /// `None` when too little is known of the edge to judge it.
-    fn of(window: &Window, baseline: &Baseline, edge: &'a Edge) -> Option<Self> {
-        let is_known = edge.seen() >= LEAST_REQUESTS && window.is_instrumented(&edge.server);
+    fn of(graph: &Graph<'a>, baseline: &Baseline, edge: &'a Edge) -> Option<Self> {
+        let is_known = edge.seen() >= LEAST_REQUESTS && graph.service(&edge.server).is_some();
         let normal = baseline.edge(&edge.client, &edge.server);
         let (wait, usual) = edge.mean_wait().zip(normal.wait).filter(|_| is_known)?;
         let floor = edge.wait_floor.zip(normal.wait_floor).map(|(floor, usual)| (floor - usual.median).max(0.0));
@@ -66,36 +67,37 @@ impl Added {
 }
 
 /// The delay over normal, by the service that added it.
-pub(super) fn added<'a>(window: &'a Window, baseline: &Baseline) -> BTreeMap<&'a str, Added> {
+pub(super) fn added<'a>(graph: &Graph<'a>, baseline: &Baseline) -> BTreeMap<&'a str, Added> {
     let mut map = BTreeMap::new();
     // Few requests of a busy service may decide its rank: that it is a cause does not rest on them.
-    for service in window.services.iter().filter(|service| service.seen() >= LEAST_REQUESTS || is_busy(service)) {
+    for service in graph.window.services.iter().filter(|service| service.seen() >= LEAST_REQUESTS || is_busy(service)) {
         let normal = baseline.service(&service.name).self_time;
-        let excess = window.self_time(service).zip(normal).map_or(0.0, |(time, normal)| normal.excess(time));
+        let excess = graph.self_time(service).zip(normal).map_or(0.0, |(time, normal)| normal.excess(time));
         if excess > 0.0 {
             Added::entry(&mut map, &service.name).work = excess * service.requests;
         }
     }
-    waits(window, baseline, &mut map);
-    externals(window, baseline, &mut map);
-    let shares: Vec<(&str, f64)> = map.iter().map(|(name, added)| (*name, share(window, name, added))).collect();
-    for (name, share) in shares {
-        Added::entry(&mut map, name).share = share;
+    waits(graph, baseline, &mut map);
+    externals(graph, baseline, &mut map);
+    for (name, added) in &mut map {
+        added.share = share(graph, name, added);
     }
     map
 }
 
 /// Gives each edge's added wait to its server, except for what only this client sees: a queue in front of a server delays
 /// whoever calls it, and a client that is late itself is late with all of its calls.
-fn waits<'a>(window: &'a Window, baseline: &Baseline, map: &mut BTreeMap<&'a str, Added>) {
-    let edges: Vec<Slower<'_>> = window.edges.iter().filter_map(|edge| Slower::of(window, baseline, edge)).collect();
+fn waits<'a>(graph: &Graph<'a>, baseline: &Baseline, map: &mut BTreeMap<&'a str, Added>) {
+    let edges: Vec<Slower<'_>> = graph.window.edges.iter().filter_map(|edge| Slower::of(graph, baseline, edge)).collect();
+    let (of_clients, of_servers) = (common_to_clients(&edges), common_to_servers(&edges));
+    let common = |of: &BTreeMap<&str, f64>, name: &str| of.get(name).copied().unwrap_or(0.0);
     for slower in edges.iter().filter(|slower| slower.excess > 0.0) {
         let Slower { edge, excess, .. } = *slower;
-        let is_busy = |name: &str| window.service(name).is_some_and(is_busy);
+        let is_busy = |name: &str| graph.service(name).is_some_and(is_busy);
         let of_server = match (is_busy(&edge.client), is_busy(&edge.server)) {
             (_, true) => excess,
             (true, false) => 0.0,
-            (false, false) => (excess - common_to_client(&edges, &edge.client)).max(0.0).min(common_to_server(&edges, &edge.server)),
+            (false, false) => (excess - common(&of_clients, &edge.client)).max(0.0).min(common(&of_servers, &edge.server)),
         };
         if of_server < excess {
             Added::entry(map, &edge.client).client += (excess - of_server) * edge.calls;
@@ -109,20 +111,29 @@ fn waits<'a>(window: &'a Window, baseline: &Baseline, map: &mut BTreeMap<&'a str
     }
 }
 
-/// What every call of a client waits longer: the median over its servers, when they are enough to tell.
-fn common_to_client(edges: &[Slower<'_>], client: &str) -> f64 {
-    let mut excesses: Vec<f64> = edges.iter().filter(|other| other.edge.client == client).map(|other| other.excess).collect();
-    if excesses.len() < LEAST_EDGES { 0.0 } else { median(&mut excesses).unwrap_or(0.0) }
+/// What every call of a client waits longer: the median over its servers, of those clients whose servers are enough to tell.
+fn common_to_clients<'a>(edges: &[Slower<'a>]) -> BTreeMap<&'a str, f64> {
+    let mut excesses: BTreeMap<&str, Vec<f64>> = BTreeMap::new();
+    for slower in edges {
+        excesses.entry(&slower.edge.client).or_default().push(slower.excess);
+    }
+    let enough = excesses.into_iter().filter(|(_, excesses)| excesses.len() >= LEAST_EDGES);
+    enough.filter_map(|(client, mut excesses)| Some((client, median(&mut excesses)?))).collect()
 }
 
 /// What every caller of a server waits longer: the least over its callers.
-fn common_to_server(edges: &[Slower<'_>], server: &str) -> f64 {
-    edges.iter().filter(|other| other.edge.server == server).map(|other| other.excess).fold(f64::INFINITY, f64::min)
+fn common_to_servers<'a>(edges: &[Slower<'a>]) -> BTreeMap<&'a str, f64> {
+    let mut least = BTreeMap::new();
+    for slower in edges {
+        let of_server = least.entry(&*slower.edge.server).or_insert(f64::INFINITY);
+        *of_server = slower.excess.min(*of_server);
+    }
+    least
 }
 
 /// Calls to servers of which nothing else is known: all of their added time is theirs.
-fn externals<'a>(window: &'a Window, baseline: &Baseline, map: &mut BTreeMap<&'a str, Added>) {
-    for edge in window.edges.iter().filter(|edge| edge.seen() >= LEAST_REQUESTS && !window.is_instrumented(&edge.server)) {
+fn externals<'a>(graph: &Graph<'a>, baseline: &Baseline, map: &mut BTreeMap<&'a str, Added>) {
+    for edge in graph.window.edges.iter().filter(|edge| edge.seen() >= LEAST_REQUESTS && graph.service(&edge.server).is_none()) {
         let normal = baseline.edge(&edge.client, &edge.server).client_duration;
         let excess = edge.client_duration.zip(normal).map_or(0.0, |(time, normal)| normal.excess(time));
         if excess > 0.0 {
@@ -132,13 +143,9 @@ fn externals<'a>(window: &'a Window, baseline: &Baseline, map: &mut BTreeMap<&'a
 }
 
 /// The largest share of anyone's response time that the added delay of `name` is.
-fn share(window: &Window, name: &str, added: &Added) -> f64 {
-    let whole = |service: &str| {
-        let service = window.service(service)?;
-        let time = service.requests * service.sojourn.or_else(|| window.self_time(service))?;
-        (time > 0.0).then_some(time)
-    };
-    let incoming = || window.edges.iter().filter(|edge| edge.server == name && edge.calls > 0.0);
+fn share(graph: &Graph<'_>, name: &str, added: &Added) -> f64 {
+    let whole = |service: &str| graph.whole_time(graph.service(service)?).filter(|time| *time > 0.0);
+    let incoming = || graph.calls_to(name).iter().filter(|edge| edge.calls > 0.0);
     let calls: f64 = incoming().map(|edge| edge.calls).sum();
     let callers = incoming().filter_map(|edge| Some(added.total() * edge.calls / calls / whole(&edge.client)?)).reduce(f64::max);
     // Nobody is known to call it: its own response time, with the queue in front of it.

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::figures::Window;
+use super::graph::Graph;
 
 /// Windows below which a spread is not believed.
 const LEAST_WINDOWS: usize = 5;
@@ -47,7 +48,8 @@ pub(super) struct EdgeNormal {
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Baseline {
     services: BTreeMap<String, ServiceNormal>,
-    edges: BTreeMap<(String, String), EdgeNormal>,
+    /// By client, then by server.
+    edges: BTreeMap<String, BTreeMap<String, EdgeNormal>>,
 }
 
 // === impl Normal ===
@@ -86,12 +88,13 @@ impl Normal {
 impl Baseline {
     /// Learns from trailing windows, in any order. The caller bounds how many: an hour of them is enough.
     #[must_use]
-    pub fn learn(windows: &[Window]) -> Self {
+    pub fn learn<'w>(windows: impl IntoIterator<Item = &'w Window>) -> Self {
         let mut services: BTreeMap<&str, [Vec<f64>; 5]> = BTreeMap::new();
         let mut edges: BTreeMap<(&str, &str), [Vec<f64>; 3]> = BTreeMap::new();
         for window in windows {
+            let graph = Graph::of(window);
             for service in &window.services {
-                let own = window.self_time(service);
+                let own = graph.self_time(service);
                 let figures = [own, service.utilization, service.peak(), service.throttled, service.error_share];
                 collect(services.entry(&service.name).or_default(), figures);
             }
@@ -104,11 +107,13 @@ impl Baseline {
             let [self_time, utilization, peak_utilization, throttled, error_share] = figures.map(Normal::of);
             (name.to_owned(), ServiceNormal { self_time, utilization, peak_utilization, throttled, error_share })
         });
-        let edges = edges.into_iter().map(|((client, server), figures)| {
+        let mut baseline = Self { services: services.collect(), edges: BTreeMap::new() };
+        for ((client, server), figures) in edges {
             let [client_duration, wait, wait_floor] = figures.map(Normal::of);
-            ((client.to_owned(), server.to_owned()), EdgeNormal { client_duration, wait, wait_floor })
-        });
-        Self { services: services.collect(), edges: edges.collect() }
+            let normal = EdgeNormal { client_duration, wait, wait_floor };
+            let _ = baseline.edges.entry(client.to_owned()).or_default().insert(server.to_owned(), normal);
+        }
+        baseline
     }
 
     pub(super) fn service(&self, name: &str) -> ServiceNormal {
@@ -116,7 +121,7 @@ impl Baseline {
     }
 
     pub(super) fn edge(&self, client: &str, server: &str) -> EdgeNormal {
-        self.edges.get(&(client.to_owned(), server.to_owned())).copied().unwrap_or_default()
+        self.edges.get(client).and_then(|servers| servers.get(server)).copied().unwrap_or_default()
     }
 }
 

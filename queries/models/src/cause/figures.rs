@@ -1,7 +1,5 @@
 //! What one window says of services and of the calls between them.
 
-use std::collections::BTreeSet;
-
 /// Everything that one window says. Names are compared as they are; an edge may lead to a server that has no row, which is
 /// then a dependency that nobody instruments.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -74,43 +72,25 @@ impl Window {
     /// `None` when neither is known. Calls in parallel make the second an underestimate, so it is clamped at zero.
     #[must_use]
     pub fn self_time(&self, service: &Service) -> Option<f64> {
-        if let Some(time) = service.self_time {
-            return time.is_finite().then_some(time.max(0.0));
-        }
-        let sojourn = service.sojourn.filter(|time| time.is_finite() && service.requests > 0.0)?;
-        let mut rest = sojourn;
-        for edge in self.edges.iter().filter(|edge| edge.client == service.name && edge.calls > 0.0) {
-            rest -= edge.client_duration? * edge.calls / service.requests;
-        }
-        rest.is_finite().then_some(rest.max(0.0))
-    }
-
-    /// Whether there are calls from one to the other, directly or through others.
-    #[must_use]
-    pub fn reaches(&self, from: &str, to: &str) -> bool {
-        let (mut seen, mut open) = (BTreeSet::from([from]), vec![from]);
-        while let Some(name) = open.pop() {
-            for edge in self.edges.iter().filter(|edge| edge.client == name) {
-                if edge.server == to {
-                    return true;
-                }
-                if seen.insert(&edge.server) {
-                    open.push(&edge.server);
-                }
-            }
-        }
-        false
-    }
-
-    /// Whether anything is known of a server itself, not only of the calls to it.
-    pub(super) fn is_instrumented(&self, name: &str) -> bool {
-        self.service(name).is_some()
+        service.own_time(self.edges.iter().filter(|edge| edge.client == service.name))
     }
 }
 
 // === impl Service ===
 
 impl Service {
+    /// [`Window::self_time`] by its calls.
+    pub(super) fn own_time<'e>(&self, calls: impl IntoIterator<Item = &'e Edge>) -> Option<f64> {
+        if let Some(time) = self.self_time {
+            return time.is_finite().then_some(time.max(0.0));
+        }
+        let mut rest = self.sojourn.filter(|time| time.is_finite() && self.requests > 0.0)?;
+        for call in calls.into_iter().filter(|call| call.calls > 0.0) {
+            rest -= call.client_duration? * call.calls / self.requests;
+        }
+        rest.is_finite().then_some(rest.max(0.0))
+    }
+
     /// The utilization that it reached.
     pub(super) fn peak(&self) -> Option<f64> {
         self.peak_utilization.or(self.utilization)
