@@ -14,7 +14,7 @@ use tracescale_models::estimate::operations::{NAMED_MAX, Operations, Usage};
 use super::Advice;
 use super::memory::{Memory, SERVICES_MAX};
 use super::rows::{Layout, Rows, ServiceKey, seconds, services};
-use super::utilization::ByService;
+use super::utilization::{ByService, keep_best};
 use crate::model::{Column, Model, Seen};
 use crate::window::WINDOW_END;
 
@@ -277,7 +277,7 @@ fn requests(latency: &RecordBatch) -> BTreeMap<ServiceKey, Requests> {
 
 /// The cores that each service uses by the best source, from rows of `metric_rates` and `metric_gauges`.
 fn used(rates: &RecordBatch, gauges: Option<&RecordBatch>) -> BTreeMap<ServiceKey, Cpu> {
-    let mut services_used: BTreeMap<ServiceKey, Cpu> = BTreeMap::new();
+    let mut best: BTreeMap<ServiceKey, Option<(usize, Cpu)>> = BTreeMap::new();
     for (rows, figure, known) in [(Some(rates), "rate", &COUNTERS[..]), (gauges, "total", &GAUGES)] {
         let Some(rows) = rows else { continue };
         let [names, presence, units, figures] = ["metric_name", "presence", "unit", figure].map(|name| Column::of(rows, name));
@@ -286,13 +286,10 @@ fn used(rates: &RecordBatch, gauges: Option<&RecordBatch>) -> BTreeMap<ServiceKe
         for (row, key) in services(rows).filter(|(row, _)| presence.text(*row) == Some("active") && counts(*row)) {
             let source = names.text(row).filter(|name| known.contains(name)).and_then(|name| sources().position(|source| source == name));
             let (Some(source), Some(rate)) = (source, figures.number(row).filter(|rate| *rate >= 0.0)) else { continue };
-            let best = services_used.entry(key).or_insert(Cpu { source, rate });
-            if source < best.source {
-                *best = Cpu { source, rate };
-            }
+            keep_best(best.entry(key).or_default(), source, Cpu { source, rate });
         }
     }
-    services_used
+    best.into_iter().filter_map(|(key, found)| Some((key, found?.1))).collect()
 }
 
 /// All sources of CPU, the best first.

@@ -112,7 +112,7 @@ impl Queues {
         }
         let (servers, workers, promise) = (self.servers(key), workers(&self.advice, key), self.promise(key));
         if let Some(service) = self.services.due(key, end, || Service::new(servers, figures)) {
-            service.workers = workers;
+            service.employ(workers);
             service.calibrate(end, figures, promise.as_ref());
         }
     }
@@ -180,7 +180,7 @@ impl Model for Queues {
             if let Some(known) = Known::read(rows, row) {
                 let workers = workers(&self.advice, &key);
                 let mut service = Service::recalled(&known, self.servers(&key));
-                service.workers = workers;
+                service.employ(workers);
                 self.services.put(key, known.end, service);
             }
         }
@@ -190,7 +190,7 @@ impl Model for Queues {
         self.advice = advice.clone();
         for (key, service) in self.services.iter_mut() {
             service.servers.say(said(&self.advice, key));
-            service.workers = workers(&self.advice, key);
+            service.employ(workers(&self.advice, key));
             if Advice::of(&advice.promises, &key.name, key.namespace.as_deref()).is_none() {
                 service.safe_utilization = None;
             }

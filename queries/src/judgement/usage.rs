@@ -12,7 +12,7 @@ use tracescale_models::vertical::{Current, Settings, UsageHistory};
 
 use super::memory::Memory;
 use super::rows::{Layout, ServiceKey, seconds, services};
-use super::utilization::{GAUGES, utilizations};
+use super::utilization::{GAUGES, keep_best, utilizations};
 use crate::model::{Column, Model, Seen};
 use crate::window::WINDOW_END;
 
@@ -196,11 +196,9 @@ fn used(gauges: &RecordBatch) -> BTreeMap<ServiceKey, Used> {
     for (row, key) in services(gauges).filter(|(row, _)| presence.text(*row) == Some("active")) {
         let Some(name) = names.text(row) else { continue };
         let rank = |known: &[&str]| known.iter().position(|gauge| *gauge == name);
-        let keep = |best: &mut Option<(usize, f64)>, rank: Option<usize>, value: Option<f64>| {
-            if let Some(found) = rank.zip(value.filter(|value| *value >= 0.0))
-                && best.is_none_or(|best| found.0 < best.0)
-            {
-                *best = Some(found);
+        let keep = |best, rank: Option<usize>, value: Option<f64>| {
+            if let Some((rank, value)) = rank.zip(value.filter(|value| *value >= 0.0)) {
+                keep_best(best, rank, value);
             }
         };
         let (cpu, memory) = (rank(&CPU), rank(&MEMORY));

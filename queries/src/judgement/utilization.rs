@@ -46,22 +46,26 @@ pub(super) struct ByService<T> {
     names: BTreeMap<String, usize>,
 }
 
+/// Keeps what the best of several sources says, the one with the lowest rank.
+pub(super) fn keep_best<T>(best: &mut Option<(usize, T)>, rank: usize, figure: T) {
+    if best.as_ref().is_none_or(|(known, _)| rank < *known) {
+        *best = Some((rank, figure));
+    }
+}
+
 /// The utilization of each service, from rows of `metric_gauges`.
 pub(super) fn utilizations(gauges: &RecordBatch) -> BTreeMap<ServiceKey, Utilization> {
     let [names, presence, most] = ["metric_name", "presence", "max"].map(|name| Column::of(gauges, name));
-    let mut best: BTreeMap<ServiceKey, (usize, Utilization)> = BTreeMap::new();
+    let mut best: BTreeMap<ServiceKey, Option<(usize, Utilization)>> = BTreeMap::new();
     for (row, key) in services(gauges).filter(|(row, _)| presence.text(*row) == Some("active")) {
         let rank = names.text(row).and_then(|name| GAUGES.iter().position(|gauge| *gauge == name));
         let mean = rank.and_then(|rank| of_replica(gauges, row, GAUGES[rank])).filter(|share| (0.0..=SHARE_MAX).contains(share));
         let (Some(rank), Some(mean)) = (rank, mean) else { continue };
         // Of parts the largest is known, which may be less than their sum.
         let utilization = Utilization { mean, peak: most.number(row).map_or(mean, |most| most.max(mean)) };
-        let found = best.entry(key).or_insert((rank, utilization));
-        if rank < found.0 {
-            *found = (rank, utilization);
-        }
+        keep_best(best.entry(key).or_default(), rank, utilization);
     }
-    best.into_iter().map(|(key, (_, utilization))| (key, utilization)).collect()
+    best.into_iter().filter_map(|(key, found)| Some((key, found?.1))).collect()
 }
 
 /// The share of a replica. Of several series to a replica the mean says nothing: it is a busy process with its idle modes, or a

@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 
 use serde::Serialize;
 use tracescale_models::forecast::Forecaster;
+use tracescale_simulate::random::{Purpose, Stream};
 
 use super::number;
 use super::recording::Recording;
@@ -150,14 +151,9 @@ pub(super) fn by_chance(days: &[(usize, usize)]) -> f64 {
         number(below) / number(judged)
     };
     let mean = share(&mut days.iter());
-    // Numbers that look random and are the same each time (xorshift, Marsaglia).
-    let mut random: u64 = 0x9E37_79B9_7F4A_7C15;
-    let mut draw = || {
-        random ^= random << 13;
-        random ^= random >> 7;
-        random ^= random << 17;
-        days.get(usize::try_from(random >> 33).unwrap_or_default() % days.len().max(1))
-    };
+    let mut random = Stream::new(0, 0, Purpose::Load);
+    let most = u32::try_from(days.len()).unwrap_or(u32::MAX);
+    let mut draw = || days.get(usize::try_from(random.below(most)).unwrap_or_default());
     let mut is_within = || (share(&mut (0..days.len()).filter_map(|_| draw())) - mean).abs() <= TOLERANCE;
     f64::from((0..DRAWS).map(|_| u32::from(is_within())).sum::<u32>()) / f64::from(DRAWS)
 }

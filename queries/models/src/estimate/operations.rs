@@ -224,22 +224,22 @@ fn solve<K: Ord + Clone>(windows: &VecDeque<Usage<K>>) -> Solved<K> {
 
 impl<K: Ord + Clone> Classes<K> {
     fn of(windows: &VecDeque<Usage<K>>) -> Self {
-        let mut totals: BTreeMap<&K, (f64, usize)> = BTreeMap::new();
-        for (name, rate) in windows.iter().flat_map(|window| &window.rates).filter(|(_, rate)| **rate > 0.0) {
-            let (total, seen) = totals.entry(name).or_default();
-            (*total, *seen) = (*total + rate, *seen + 1);
+        let mut rates: BTreeMap<&K, Vec<f64>> = BTreeMap::new();
+        for (place, window) in windows.iter().enumerate() {
+            for (name, rate) in &window.rates {
+                rates.entry(name).or_insert_with(|| vec![0.0; windows.len()])[place] = *rate;
+            }
         }
-        let mut busiest: Vec<(&K, f64)> =
-            totals.into_iter().filter(|(_, (_, seen))| *seen >= LEAST_SEEN).map(|(name, (total, _))| (name, total)).collect();
-        busiest.sort_by(|a, b| b.1.total_cmp(&a.1));
-        busiest.truncate(CLASSES_MAX);
-        let column = |name: &K| windows.iter().map(|window| window.rates.get(name).copied().unwrap_or_default()).collect::<Vec<f64>>();
-        let mut columns: Vec<Vec<f64>> = busiest.iter().map(|(name, _)| column(name)).collect();
-        let mut members: Vec<Vec<Option<K>>> = busiest.iter().map(|(name, _)| vec![Some((*name).clone())]).collect();
-        let is_named = |name: &K| busiest.iter().any(|(known, _)| *known == name);
-        let rest =
-            |window: &Usage<K>| window.others + window.rates.iter().filter(|(name, _)| !is_named(name)).map(|(_, rate)| rate).sum::<f64>();
-        let rest: Vec<f64> = windows.iter().map(rest).collect();
+        let seen = |rates: &[f64]| rates.iter().filter(|rate| **rate > 0.0).count();
+        let (mut often, seldom): (Vec<_>, Vec<_>) = rates.into_iter().partition(|(_, rates)| seen(rates) >= LEAST_SEEN);
+        let total = |rates: &[f64]| rates.iter().sum::<f64>();
+        often.sort_by(|a, b| total(&b.1).total_cmp(&total(&a.1)));
+        let small = often.split_off(often.len().min(CLASSES_MAX));
+        let mut rest: Vec<f64> = windows.iter().map(|window| window.others).collect();
+        for (_, rates) in small.into_iter().chain(seldom) {
+            add(&mut rest, &rates);
+        }
+        let (mut members, mut columns): (Vec<_>, Vec<_>) = often.into_iter().map(|(name, rates)| (vec![Some(name.clone())], rates)).unzip();
         if rest.iter().any(|rate| *rate > 0.0) {
             columns.push(rest);
             members.push(vec![None]);
@@ -264,7 +264,7 @@ impl<K: Ord + Clone> Classes<K> {
         let alike = |(first, second): &(usize, usize)| cosine(&self.columns[*first], &self.columns[*second]);
         let Some((first, second)) = pairs.max_by(|a, b| alike(a).total_cmp(&alike(b))) else { return false };
         let (column, members) = (self.columns.remove(second), self.members.remove(second));
-        self.columns[first].iter_mut().zip(column).for_each(|(sum, rate)| *sum += rate);
+        add(&mut self.columns[first], &column);
         self.members[first].extend(members);
         true
     }
@@ -288,6 +288,10 @@ impl<K: Ord + Clone> Classes<K> {
         }
         Solved { costs: Ok(costs), condition: Some(condition), explained }
     }
+}
+
+fn add(sums: &mut [f64], rates: &[f64]) {
+    sums.iter_mut().zip(rates).for_each(|(sum, rate)| *sum += rate);
 }
 
 fn cosine(a: &[f64], b: &[f64]) -> f64 {

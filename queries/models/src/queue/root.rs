@@ -7,7 +7,7 @@ const STEPS: u32 = 200;
 /// there already. `None` when the tail never gets there.
 ///
 /// Secant steps on the logarithm, which is nearly straight for waits, halved where a jump or a plateau defeats them.
-pub(crate) fn falling(tail: impl Fn(f64) -> f64, level: f64, low: f64, tolerance: f64) -> Option<f64> {
+pub(crate) fn falling(mut tail: impl FnMut(f64) -> f64, level: f64, low: f64, tolerance: f64) -> Option<f64> {
     let miss = |value: f64| value.max(f64::MIN_POSITIVE).ln() - level.ln();
     let mut low = low.max(0.0);
     let mut above = miss(tail(low));

@@ -5,10 +5,10 @@ use super::{Discipline, SERVERS_MAX, Station};
 use crate::queue::erlang::{Blocking, Pool};
 use crate::queue::general::{Variability, Wait};
 use crate::queue::root::falling;
-use crate::queue::sharing::Slowdown;
+use crate::queue::sharing::{Delay, Slowdown};
 
 /// Relative precision of quantiles.
-const PRECISION: f64 = 1e-6;
+const PRECISION: f64 = 1e-5;
 /// Halvings that find the share of the requests above a latency.
 const HALVINGS: u32 = 24;
 /// Part of the precision of a tail that smaller requests may still add when the sum over them ends.
@@ -51,6 +51,15 @@ enum Served {
     Fifo(Wait),
 }
 
+/// The tail of a law over the points of the work, for a search that asks at many times.
+struct Tail<'a> {
+    law: &'a Law,
+    points: &'a [(f64, f64)],
+    precision: f64,
+    /// The delays of the largest points, as far as they were needed.
+    delays: Vec<Delay>,
+}
+
 /// What `replicas` replicas of a service make of `arrival_rate` (requests per second). `None` for senseless input or no replica.
 #[must_use]
 pub fn predict(station: &Station, arrival_rate: f64, replicas: u32) -> Option<Prediction<'_>> {
@@ -88,12 +97,21 @@ impl Stable<'_> {
     /// The latency that the share `1 - q` of the requests exceeds. `None` outside (0, 1).
     #[must_use]
     pub fn quantile(&self, q: f64) -> Option<f64> {
+        let (pooled, split) = self.quantiles(q)?;
+        Some(pooled + self.station.pooling * (split - pooled))
+    }
+
+    /// The same for one pool and for a random split. `None` outside (0, 1).
+    #[must_use]
+    pub fn quantiles(&self, q: f64) -> Option<(f64, f64)> {
         if !(q > 0.0 && q < 1.0) {
             return None;
         }
         let points = self.station.service_time.unit_points();
-        let of = |law: &Law| law.exceeded_by(points, 1.0 - q, PRECISION);
-        Some(self.seconds(of(&self.pooled)?, of(&self.split)?))
+        let of = |law: &Law| Some(law.exceeded_by(points, 1.0 - q, PRECISION)? * self.station.request_time());
+        let split = of(&self.split)?;
+        // One replica is both.
+        Some((if self.pooled == self.split { split } else { of(&self.pooled)? }, split))
     }
 
     /// Share of the requests that take longer than `seconds`.
@@ -101,20 +119,20 @@ impl Stable<'_> {
     pub fn share_above(&self, seconds: f64) -> f64 {
         let (points, pooling) = (self.station.service_time.unit_points(), self.station.pooling);
         let t = seconds / self.station.request_time();
-        let tail = |law: &Law, t: f64| law.tail(points, t, PRECISION);
+        let [mut pooled, mut split] = [&self.pooled, &self.split].map(|law| Tail::new(law, points, PRECISION));
         if pooling <= 0.0 {
-            return tail(&self.pooled, t);
+            return pooled.at(t);
         }
         // Quantiles are what is interpolated: the share is the one whose two latencies meet at `t`.
         let partner = |pooled: f64| (t - (1.0 - pooling) * pooled) / pooling;
         let (mut low, mut high) = (0.0, t);
         for _ in 0..HALVINGS {
             let middle = 0.5 * (low + high);
-            let apart = tail(&self.pooled, middle) > tail(&self.split, partner(middle));
+            let apart = pooled.at(middle) > split.at(partner(middle));
             if apart { low = middle } else { high = middle }
         }
-        let (least, most) = (tail(&self.pooled, high), tail(&self.pooled, low));
-        tail(&self.split, partner(high)).clamp(least.min(most), most)
+        let (least, most) = (pooled.at(high), pooled.at(low));
+        split.at(partner(high)).clamp(least.min(most), most)
     }
 
     fn seconds(&self, pooled: f64, split: f64) -> f64 {
@@ -159,22 +177,12 @@ impl Law {
             Served::Sharing(slowdown) => slowdown.tail(work, t),
             Served::Fifo(wait) => wait.tail(t - work),
         };
-        self.held.map_or(served, |held| served.max(held.tail(t - work)))
+        self.or_held(served, t - work)
     }
 
-    /// P(T > t) over the points of the work.
-    fn tail(&self, points: &[(f64, f64)], t: f64, precision: f64) -> f64 {
-        let (mut sum, mut left) = (0.0, 1.0);
-        for (work, weight) in points.iter().rev() {
-            let tail = self.tail_of(*work, t);
-            sum += weight * tail;
-            left -= weight;
-            // The smaller the request, the smaller its tail.
-            if left * tail <= REMAINDER * precision * sum {
-                break;
-            }
-        }
-        sum
+    /// The larger of P(T > t) without and with the wait for a worker, `delay` after the work.
+    fn or_held(&self, served: f64, delay: f64) -> f64 {
+        self.held.map_or(served, |held| served.max(held.tail(delay)))
     }
 
     /// Whether P(T > t) is above `level`; cheaper than the tail itself.
@@ -200,7 +208,40 @@ impl Law {
             left < 0.0
         });
         let low = alone.map_or(0.0, |(work, _)| work * (1.0 - 1e-9));
-        falling(|t| self.tail(points, t, precision), level, low, precision)
+        let mut tail = Tail::new(self, points, precision);
+        falling(|t| tail.at(t), level, low, precision)
+    }
+}
+
+// === impl Tail ===
+
+impl<'a> Tail<'a> {
+    fn new(law: &'a Law, points: &'a [(f64, f64)], precision: f64) -> Self {
+        Self { law, points, precision, delays: Vec::new() }
+    }
+
+    /// P(T > t).
+    fn at(&mut self, t: f64) -> f64 {
+        let (mut sum, mut left) = (0.0, 1.0);
+        for (place, (work, weight)) in self.points.iter().rev().enumerate() {
+            let served = match &self.law.served {
+                Served::Sharing(slowdown) => {
+                    if place == self.delays.len() {
+                        self.delays.push(slowdown.delay(*work));
+                    }
+                    self.delays[place].tail(t - work)
+                }
+                Served::Fifo(wait) => wait.tail(t - work),
+            };
+            let tail = self.law.or_held(served, t - work);
+            sum += weight * tail;
+            left -= weight;
+            // The smaller the request, the smaller its tail.
+            if left * tail <= REMAINDER * self.precision * sum {
+                break;
+            }
+        }
+        sum
     }
 }
 

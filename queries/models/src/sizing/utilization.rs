@@ -7,7 +7,7 @@ use crate::queue::erlang::Pool;
 /// Highest answer.
 const HIGHEST: f64 = 0.9999;
 /// Halvings of the range.
-const HALVINGS: u32 = 20;
+const HALVINGS: u32 = 14;
 
 /// The highest utilization of the servers of one replica at which its requests keep the objective, behind a random split; give a
 /// station the servers of all replicas where they share one queue. Where workers are scarcer than servers these are never busier than

@@ -5,7 +5,9 @@ use tracescale_core::versions::Versions;
 use tracescale_models::calibration::{Behind, Busy, Calibration, Comparison, Recent, Servers, Source};
 use tracescale_models::estimate::gate;
 use tracescale_models::queue::overload::relaxation_time;
-use tracescale_models::sizing::{Objective, Prediction, ServiceTime, Station, Workers, predict, safe_utilization, service_time_behind};
+use tracescale_models::sizing::{
+    Objective, Prediction, ServiceTime, Stable, Station, Workers, predict, safe_utilization, service_time_behind,
+};
 
 use super::super::Promise;
 use super::super::rows::seconds;
@@ -45,7 +47,7 @@ pub(super) struct Service {
     calibration: Calibration,
     pub(super) servers: Servers,
     /// Workers of a replica, where a request holds one until it is answered.
-    pub(super) workers: Option<u32>,
+    workers: Option<u32>,
     /// Seconds that requests of late spent in others.
     outside: Recent,
     /// Whether requests that wait for a worker were seen under way, so that own times contain that wait.
@@ -121,9 +123,6 @@ struct Predicted {
     /// Of what own times show.
     utilization_seen: Option<f64>,
     quantile: Option<f64>,
-    /// The same for one pool and for a random split, of the load as it was measured: were it corrected by what the model is off, that
-    /// would hide how replicas are pooled.
-    bounds: Option<(f64, f64)>,
 }
 
 // === impl Service ===
@@ -181,12 +180,20 @@ impl Service {
         service
     }
 
+    /// Takes the number of workers that somebody says. Of another number than before it is not known whether requests wait inside.
+    pub(super) fn employ(&mut self, workers: Option<u32>) {
+        if self.workers != workers {
+            (self.workers, self.waits_inside) = (workers, false);
+        }
+    }
+
     /// Learns from a final window.
     pub(super) fn calibrate(&mut self, end: Timestamp, figures: &Figures, promise: Option<&Promise>) {
         let (at, samples) = (seconds(end), figures.n_eff.unwrap_or_default());
         self.renew(end, figures);
         self.learn_holding(figures);
-        let predicted = self.predict(end, figures, true);
+        // What it said before it knew. What is fetched waits for nobody: there is no wait to compare.
+        let said = (!figures.is_fetched).then(|| (self.predict(end, figures), self.bounds(figures)));
         self.learn_servers(at, figures, samples);
         if let Some(behind) = self.behind(figures) {
             let _ = self.calibration.work.observe(at, &behind, figures.own_scv.unwrap_or(SCV), samples);
@@ -195,10 +202,9 @@ impl Service {
                 self.shape.observe(distribution);
             }
         }
-        // What is fetched waits for nobody: there is no wait to compare.
-        if !figures.is_fetched {
+        if let Some((predicted, bounds)) = said {
             let observed = self.own(figures).and_then(|own| own.p95);
-            if let Some((observed, (pooled, split))) = observed.zip(predicted.bounds) {
+            if let Some((observed, (pooled, split))) = observed.zip(bounds) {
                 let _ = self.calibration.observe_pooling(at, observed, pooled, split);
             }
             self.compare(at, figures, samples, predicted);
@@ -231,7 +237,8 @@ impl Service {
             let servers = station.servers * f64::from(count);
             safe_utilization(&Station { servers, workers, ..station.clone() }, &Objective { latency, quantile: promise.quantile })
         };
-        let (split, pooled) = (of(1)?, of(replicas)?);
+        let split = of(1)?;
+        let pooled = if replicas == 1 { split } else { of(replicas)? };
         Some(pooled + station.pooling.min(1.0) * (split - pooled))
     }
 
@@ -322,24 +329,25 @@ impl Service {
         }
     }
 
-    /// What the model says of the load and the replicas of a window; with its bounds, when they are wanted.
-    fn predict(&self, end: Timestamp, figures: &Figures, with_bounds: bool) -> Predicted {
+    /// What the model says of the load and the replicas of a window.
+    fn predict(&self, end: Timestamp, figures: &Figures) -> Predicted {
         let (Some(own), Some(capacity)) = (self.own(figures), self.station().map(|station| station.capacity())) else {
             return Predicted::default();
         };
         let (station, Some(replicas)) = (own.station, figures.replicas()) else { return Predicted::default() };
         let rate = figures.arrival_rate * self.calibration.bias(seconds(end));
-        let quantile = |pooling, rate| match predict(&Station { pooling, ..station.clone() }, rate, replicas)? {
-            Prediction::Stable(stable) => stable.quantile(QUANTILE),
-            Prediction::Unstable { .. } => None,
-        };
         let utilization = |capacity: f64| Some(rate / (capacity * f64::from(replicas))).filter(|share| share.is_finite());
         Predicted {
             utilization: utilization(capacity),
             utilization_seen: utilization(station.capacity()),
-            quantile: quantile(station.pooling, rate),
-            bounds: with_bounds.then(|| quantile(0.0, figures.arrival_rate).zip(quantile(1.0, figures.arrival_rate))).flatten(),
+            quantile: stable(&station, rate, replicas).and_then(|stable| stable.quantile(QUANTILE)),
         }
+    }
+
+    /// The quantile that the model says of one pool and of a random split, for the load as it was measured: were it corrected by what
+    /// the model is off, that would hide how replicas are pooled.
+    fn bounds(&self, figures: &Figures) -> Option<(f64, f64)> {
+        stable(&self.own(figures)?.station, figures.arrival_rate, figures.replicas()?)?.quantiles(QUANTILE)
     }
 
     fn state(&self) -> &'static str {
@@ -354,7 +362,7 @@ impl Service {
     /// What the view says of it.
     pub(super) fn row(&self, end: Timestamp, figures: Option<&Figures>) -> Row<'_> {
         let calibration = &self.calibration;
-        let predicted = figures.map(|figures| self.predict(end, figures, false)).unwrap_or_default();
+        let predicted = figures.map(|figures| self.predict(end, figures)).unwrap_or_default();
         let of = |get: fn(&Figures) -> Option<f64>| figures.and_then(get);
         let (time, servers) = (self.service_time.as_ref(), self.servers.value());
         let mean = calibration.work.time.value();
@@ -383,6 +391,14 @@ impl Service {
             self.station().map(|station| station.capacity()),
         ];
         (numbers, [Some(self.state()), Some(self.servers.source().as_str())], [self.distribution.as_deref()])
+    }
+}
+
+/// The equilibrium of a station at a load; `None` where it has none.
+fn stable(station: &Station, rate: f64, replicas: u32) -> Option<Stable<'_>> {
+    match predict(station, rate, replicas)? {
+        Prediction::Stable(stable) => Some(stable),
+        Prediction::Unstable { .. } => None,
     }
 }
 

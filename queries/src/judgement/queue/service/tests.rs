@@ -70,7 +70,7 @@ fn the_wait_is_not_taken_for_service() {
         assert!((mean / WORK - 1.0).abs() < 0.02, "{minutes}: {mean}");
     }
     let service = learned(&truth, Some(2.0), false, wave(120, 0.7, 0.9));
-    let predicted = service.predict(Timestamp::from_secs(7200), &window(&truth, 0.8, 4, None), false);
+    let predicted = service.predict(Timestamp::from_secs(7200), &window(&truth, 0.8, 4, None));
     assert!((predicted.utilization.unwrap() - 0.8).abs() < 0.03, "{predicted:?}");
     assert!(!service.calibration.demoted() && service.state() == "trusted");
 }
@@ -98,7 +98,7 @@ fn servers_are_learned() {
     assert!((fitted.calibration.work.time.value() / WORK - 1.0).abs() < 0.1);
     let unknown = learned(&truth, None, false, wave(60, 0.5, 0.6));
     assert_eq!(unknown.servers.source(), Source::Assumed);
-    let predicted = unknown.predict(Timestamp::from_secs(3600), &window(&truth, 0.55, 4, None), false);
+    let predicted = unknown.predict(Timestamp::from_secs(3600), &window(&truth, 0.55, 4, None));
     assert!(predicted.utilization.unwrap() < 1.0, "{predicted:?}");
 }
 
@@ -228,17 +228,37 @@ fn held(truth: &Station, load: f64, waits: Waits) -> Figures {
     Figures { front: front.filter(|_| waits == Waits::InFront), ..shown }
 }
 
-/// Guarantees: fewer workers than there are make what happens impossible, and the model is demoted within a quarter of an hour.
-#[test]
-fn too_few_workers_are_refuted() {
-    let truth = Station { workers: Some(Workers { count: 8, outside: 0.1 }), ..truth(4.0, 1.0) };
+/// A service of which so many workers are said, after minutes with such loads.
+fn told_of_workers(said: u32, truth: &Station, waits: Waits, loads: impl Iterator<Item = f64>) -> Service {
     let mut service = None;
-    for (minute, load) in wave(15, 0.5, 0.6).enumerate() {
-        let figures = held(&truth, load, Waits::Inside);
-        let service = service.get_or_insert_with(|| Service { workers: Some(2), ..Service::new(told(Some(4.0)), &figures).unwrap() });
+    for (minute, load) in loads.enumerate() {
+        let figures = held(truth, load, waits);
+        let service = service.get_or_insert_with(|| Service { workers: Some(said), ..Service::new(told(Some(4.0)), &figures).unwrap() });
         service.calibrate(Timestamp::from_secs(60 * i64::try_from(minute).unwrap()), &figures, None);
     }
-    assert_eq!(service.unwrap().state(), "demoted");
+    service.unwrap()
+}
+
+/// Guarantees: fewer workers than there are make what happens impossible, and the model is demoted within a quarter of an hour; more
+/// than there are, as soon as the wait for them shows anywhere.
+#[test]
+fn wrong_workers_are_refuted() {
+    let truth = |count| Station { workers: Some(Workers { count, outside: 0.1 }), ..truth(4.0, 1.0) };
+    assert_eq!(told_of_workers(2, &truth(8), Waits::Inside, wave(15, 0.5, 0.6)).state(), "demoted");
+    for waits in [Waits::Inside, Waits::InFront] {
+        assert_eq!(told_of_workers(4, &truth(3), waits, wave(600, 0.25, 0.9)).state(), "demoted", "{waits:?}");
+    }
+}
+
+/// Guarantees: whether requests wait inside is asked anew when another number of workers is said, and only then.
+#[test]
+fn other_workers_may_be_waited_for_elsewhere() {
+    let truth = Station { workers: Some(Workers { count: 8, outside: 0.1 }), ..truth(4.0, 1.0) };
+    let mut service = told_of_workers(2, &truth, Waits::Inside, wave(15, 0.5, 0.6));
+    service.employ(Some(2));
+    assert!(service.waits_inside);
+    service.employ(Some(8));
+    assert!(!service.waits_inside);
 }
 
 /// Guarantees: replicas whose requests hold one of a few workers while they wait for others are known as such from the moment that
@@ -248,13 +268,8 @@ fn too_few_workers_are_refuted() {
 fn held_workers_are_counted() {
     let truth = Station { workers: Some(Workers { count: 3, outside: 0.1 }), ..truth(4.0, 1.0) };
     for waits in [Waits::Inside, Waits::InFront, Waits::Unseen] {
-        let mut service = None;
-        for (minute, load) in wave(480, 0.3, 0.9).enumerate() {
-            let figures = held(&truth, load, waits);
-            let service = service.get_or_insert_with(|| Service { workers: Some(3), ..Service::new(told(Some(4.0)), &figures).unwrap() });
-            service.calibrate(Timestamp::from_secs(60 * i64::try_from(minute).unwrap()), &figures, None);
-        }
-        let (service, end): (Service, _) = (service.unwrap(), Timestamp::from_secs(480 * 60));
+        let service = told_of_workers(3, &truth, waits, wave(480, 0.3, 0.9));
+        let end = Timestamp::from_secs(480 * 60);
         let mean = service.calibration.work.time.value();
         assert!((mean / WORK - 1.0).abs() < 0.04, "{waits:?}: {mean}");
         assert!(
