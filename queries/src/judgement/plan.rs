@@ -36,7 +36,7 @@ const DRAIN: f64 = 60.0;
 /// Requests that a minute needs to break or keep a promise.
 const MINUTE_REQUESTS_MIN: f64 = 10.0;
 /// Services in a window that begin or take another time: what their replicas take then is found anew, in a few milliseconds each,
-/// for which the windows of all wait.
+/// for which the windows of all wait. The same goes for first plans, after a restart with many services.
 const CHANGES_MOST: usize = 100;
 /// Changes below which it is not worth it: of service time and servers, relative; and of the pooling.
 const CHANGE: f64 = 0.03;
@@ -79,6 +79,8 @@ struct Service {
     promise: Promise,
     /// The station that the planner was last told.
     told: Known,
+    /// Whether it was ever asked for a plan: the first one finds what replicas take.
+    is_asked: bool,
     plan: Option<Plan>,
 }
 
@@ -142,7 +144,7 @@ impl Plans {
             let starts = Advice::of(&advice.startups, &key.name, key.namespace.as_deref());
             *changes = changes.checked_sub(1)?;
             let planner = planner(promise, known, starts.cloned().unwrap_or_default())?;
-            Some(Service { planner, promise, told: known.clone(), plan: None })
+            Some(Service { planner, promise, told: known.clone(), is_asked: false, plan: None })
         };
         let service = self.services.due(key, end, make)?;
         if known.differs(&service.told, &service.promise)
@@ -189,6 +191,19 @@ impl Plans {
             Some((key, slow > 1.0 - promise.quantile))
         };
         services(minute).filter_map(judged).collect()
+    }
+}
+
+// === impl Service ===
+
+impl Service {
+    /// Plans anew; for the first time only while there is something left of `first_plans`.
+    fn ask(&mut self, supply: &Supply, first_plans: &mut usize) {
+        if !self.is_asked {
+            let Some(left) = first_plans.checked_sub(1) else { return };
+            (*first_plans, self.is_asked) = (left, true);
+        }
+        self.plan = self.planner.plan(supply);
     }
 }
 
@@ -278,12 +293,13 @@ impl Model for Plans {
             self.learn(pulse, &beside, CHANGES_MOST);
             self.services.forget(window.end);
         }
+        let mut first_plans = CHANGES_MOST;
         for (_, key) in services(pulse) {
             let instances = beside.instances.get(&key).copied();
             if let Some(service) = self.services.get_mut(&key) {
                 if window.is_final {
                     let said = Advice::of(&self.advice.capacities, &key.name, key.namespace.as_deref());
-                    service.plan = service.planner.plan(&supply(said, instances, window.end));
+                    service.ask(&supply(said, instances, window.end), &mut first_plans);
                 }
                 if let Some(plan) = &service.plan {
                     rows.add(&key, numbers(plan, service.planner.violation_price(), instances), [Some(reason(plan.reason))]);
@@ -414,12 +430,17 @@ mod tests {
     }
 
     /// Guarantees: whoever is remembered has a planner at once; of those that begin together later, as many in a window as its
-    /// processor time allows, and all in the end.
+    /// processor time allows, and all in the end; first plans the same.
     #[test]
     fn all_services_get_a_planner() {
         let (mut remembered, mut begun) = (plans(), plans());
         remembered.remember("service_pulse", &rows(1_000_015, &[("completion_rate", 40.0)]));
-        assert_eq!(remembered.services.values_mut().filter(|service| service.planner.plan(&Supply::default()).is_some()).count(), SERVICES);
+        let planned = [1, 2, 3].map(|_| {
+            let mut first_plans = CHANGES_MOST;
+            remembered.services.values_mut().for_each(|service| service.ask(&Supply::default(), &mut first_plans));
+            remembered.services.values_mut().filter(|service| service.plan.is_some()).count()
+        });
+        assert_eq!(planned, [CHANGES_MOST, 2 * CHANGES_MOST, SERVICES]);
         let counts = [1, 2, 3].map(|window| {
             begun.learn(&rows(1_000_000 + 15 * window, &[("completion_rate", 40.0)]), &Beside::default(), CHANGES_MOST);
             begun.services.values_mut().count()
