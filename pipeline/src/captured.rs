@@ -371,7 +371,7 @@ mod tests {
         let capture = read((last - 300..=last).map(|second| spans(second, "")));
         let requests: Vec<_> = capture.map(Result::unwrap).map(|received| (received.at.unwrap(), received.decoded)).collect();
         assert_eq!(requests.len(), 301);
-        let (done, ended) = std::sync::mpsc::channel();
+        let (done, ended) = std::sync::mpsc::sync_channel(1);
         // On a thread, so that a run that goes on for ever fails the test instead of holding it up.
         let _ = std::thread::spawn(move || {
             let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
