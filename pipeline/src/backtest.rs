@@ -109,7 +109,7 @@ async fn setting(args: &BacktestArgs, config: &Config) -> anyhow::Result<Setting
                 },
             };
             let past = recorded::open(&source, config, PastLimits::default()).await?;
-            Workload::recorded(&past, (args.from, args.to)).await?
+            Workload::recorded(&past, (args.from, args.to), &sql(args)).await?
         }
     };
     ensure!(workload.from < workload.until, "the load has no length");
@@ -121,6 +121,14 @@ async fn setting(args: &BacktestArgs, config: &Config) -> anyhow::Result<Setting
     let objective = args.slo.and_then(|slo| tracescale_core::target::Objective::new(slo.latency, slo.quantile));
     let promised = closed::Promised { objective, servers: NonZeroU32::new(args.servers) };
     Ok(Setting { workload, world, engine: args.engine, step, limits, promised })
+}
+
+/// The command that asks what is recorded where the load comes from.
+fn sql(args: &BacktestArgs) -> String {
+    let path = |path: &Option<PathBuf>| path.as_ref().map(|path| path.display().to_string());
+    let places = [("--capture", path(&args.capture)), ("--archive", args.archive.clone()), ("--data-dir", path(&args.data_dir))];
+    let options = places.into_iter().filter_map(|(option, place)| Some(format!(" {option} {}", place?)));
+    format!("tracescale sql{}", options.collect::<String>())
 }
 
 /// The bounds of the rules: fair for all.

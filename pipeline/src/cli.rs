@@ -6,7 +6,8 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use clap::{Args, Parser, Subcommand};
+use clap::error::ErrorKind;
+use clap::{Args, CommandFactory as _, Parser, Subcommand};
 use tracescale_core::time::Timestamp;
 use tracescale_queries::Cluster;
 
@@ -317,10 +318,23 @@ pub enum Speed {
 
 // === impl Cli ===
 
+impl Cli {
+    /// What no argument says for itself.
+    fn checked(self) -> Result<Self, clap::Error> {
+        match &self.command {
+            Command::Backtest(BacktestArgs { from: Some(from), to: Some(to), .. }) if from >= to => {
+                let wrong = format!("--from {from} is not before --to {to}; hint: a backtest goes from the earlier to the later");
+                Err(Self::command().error(ErrorKind::ValueValidation, wrong))
+            }
+            _ => Ok(self),
+        }
+    }
+}
+
 /// Parses the command line and runs the command.
 #[must_use]
 pub fn main() -> ExitCode {
-    let cli = match Cli::try_parse() {
+    let cli = match Cli::try_parse().and_then(Cli::checked) {
         Ok(cli) => cli,
         Err(error) => {
             // Help and version are asked for, everything else is a usage error.
@@ -378,8 +392,6 @@ fn parse_duration(text: &str) -> Result<Duration, String> {
 
 #[cfg(test)]
 mod tests {
-    use clap::CommandFactory;
-
     use super::*;
 
     /// Guarantees: the command line is consistent (no clashing flags, valid defaults).

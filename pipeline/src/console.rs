@@ -353,6 +353,14 @@ impl Console {
         ))
     }
 
+    /// Tells what people should know of a run that is over. A table hides the log; then they read it below the table.
+    pub fn remark(&self, remark: &str) {
+        tracing::warn!("{remark}");
+        if self.style == Style::Table {
+            print_error(&format!("warning: {remark}"));
+        }
+    }
+
     /// A reader that went away is told once; deciding goes on.
     fn line(&mut self, value: &Value) {
         if let Err(error) = print_line(&value.to_string()) {

@@ -15,7 +15,7 @@ use tracescale_ingest::decode::Declared;
 use tracescale_queries::{Past, PastFile, PastLimits, PastTable};
 
 use crate::archived::{self, Rows, nullable, reshaped};
-use crate::captured::{self, Capture, Received};
+use crate::captured::{Capture, Received};
 use crate::config::Config;
 use crate::keeping;
 use crate::warning::chain;
@@ -145,10 +145,11 @@ fn log_rows(catalog: &Catalog, wal_dir: &Path, sampling: &Declared) -> anyhow::R
 
 /// The rows of a capture, and the final windows that a run over it would have had.
 async fn capture_rows(path: &Path, config: &Config) -> anyhow::Result<Rows> {
+    let mut capture = Capture::open(path, config.sampling().clone(), config.disorder())?;
     let (mut engine, _) = config.engine().await.map_err(|problems| anyhow::anyhow!("{} views do not work", problems.len()))?;
     let mut rows = Rows::default();
     let mut now = None;
-    for received in Capture::open(path, config.sampling().clone(), config.disorder())? {
+    for received in capture.by_ref() {
         let Received { at: Some(at), decoded, .. } = received? else { continue };
         for emission in windows::step(&mut engine, now, at).await? {
             rows.add(&emission.view, emission.rows);
@@ -159,10 +160,12 @@ async fn capture_rows(path: &Path, config: &Config) -> anyhow::Result<Rows> {
         }
         engine.push(SOURCE, decoded.batches, at).await?;
     }
-    let Some(end) = now else { anyhow::bail!("{} holds no OTLP request; hint: `tracescale record` writes captures", path.display()) };
-    for emission in windows::step(&mut engine, now, end + config.settle_time()).await? {
-        rows.add(&emission.view, emission.rows);
+    if let Some(end) = now {
+        for emission in windows::step(&mut engine, now, end + config.settle_time()).await? {
+            rows.add(&emission.view, emission.rows);
+        }
     }
-    captured::tell_ahead(path, engine.stats());
+    capture.remarks(engine.stats()).iter().for_each(|remark| tracing::warn!("{remark}"));
+    anyhow::ensure!(now.is_some(), "{} has no span and no metric point that counts; hint: record traces or metrics", path.display());
     Ok(rows)
 }

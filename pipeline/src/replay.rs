@@ -12,7 +12,7 @@ use tracescale_ingest::decode::Signal;
 use tracescale_sinks::Sinks;
 
 use crate::actuator::{self, Job};
-use crate::captured::{self, Capture, Received};
+use crate::captured::{Capture, Received};
 use crate::cli::Speed;
 use crate::clock;
 use crate::config::Config;
@@ -55,7 +55,7 @@ struct Pace {
 /// # Errors
 /// When the capture cannot be read or the engine fails.
 pub async fn run(config: &Config, file: &Path, speed: Speed, mut console: Console) -> anyhow::Result<()> {
-    let capture = Capture::open(file, config.sampling().clone(), config.disorder())?;
+    let mut capture = Capture::open(file, config.sampling().clone(), config.disorder())?;
     console.replaying(&file.display().to_string());
     let (targets, rules) = config.specs();
     Told::default().tell(&targets, &rules);
@@ -82,11 +82,10 @@ pub async fn run(config: &Config, file: &Path, speed: Speed, mut console: Consol
         totals: Totals::default(),
         metrics,
     };
-    for received in capture {
+    for received in capture.by_ref() {
         replay.take(received?).await?;
     }
-    anyhow::ensure!(replay.totals.requests > 0, "{} holds no OTLP request; hint: `tracescale record` writes captures", file.display());
-    replay.finish(config.settle_time(), file).await
+    replay.finish(config.settle_time(), &capture).await
 }
 
 // === impl Replay ===
@@ -171,16 +170,17 @@ impl Replay {
     }
 
     /// Lets every window that holds rows become final, and ends. Nothing is decided on the silence after the capture.
-    async fn finish(mut self, settle: Duration, file: &Path) -> anyhow::Result<()> {
+    async fn finish(mut self, settle: Duration, capture: &Capture) -> anyhow::Result<()> {
         if self.pace.origin.is_some() {
             let _ = self.controller.handle(self.pace.now(), Event::Drained);
             self.console.settle(self.pace.now());
             self.pace.speed = Speed::Max;
             self.advance_to(self.pace.now() + settle).await?;
         }
-        captured::tell_ahead(file, self.windows.engine.stats());
         self.journal.flush()?;
-        self.console.finish()
+        self.console.finish()?;
+        capture.remarks(self.windows.engine.stats()).iter().for_each(|remark| self.console.remark(remark));
+        Ok(())
     }
 }
 

@@ -8,8 +8,10 @@
 //! The Collector's file receiver reads what [`Writer`] writes, and [`Reader`] reads what the exporter writes in any of its
 //! configurations. A file does not say which it is: the first byte does (a frame that starts like a JSON line would be
 //! two gigabytes long), and each message says by its own first bytes whether it is compressed and whether it is JSON.
-//! Nor does a protobuf message say which signal it is: see [`sniff`].
+//! Nor does a protobuf message say which signal it is: see [`sniff`]. A message that is damaged is an error of its own:
+//! those behind it are read as long as their beginning can be found.
 
+use std::fmt::{self, Display};
 use std::io::{self, BufRead, BufReader, Read, Write};
 
 use serde::de::IgnoredAny;
@@ -31,51 +33,58 @@ pub struct Message {
     pub encoding: Encoding,
     /// The request body, decompressed.
     pub body: Vec<u8>,
-    /// Where the message starts in the capture, in bytes.
-    pub offset: u64,
+    /// Where it starts.
+    pub place: Place,
 }
 
-/// Why a capture cannot be read on.
+/// Where a message starts in a capture.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Place {
+    /// In bytes of the file.
+    pub offset: u64,
+    /// Its line, the first is 1; `None` where messages are no lines.
+    pub line: Option<u64>,
+}
+
+/// Why a message, or all from it on, cannot be read.
 #[derive(Debug, thiserror::Error)]
 pub enum ReadError {
     /// The capture ends inside a message: the recorder was stopped hard, or the file was cut.
-    #[error("the capture is cut off at byte {offset}: {expected} bytes were to follow, {found} are there")]
+    #[error("{place}: the request is cut off after {found} bytes")]
     Truncated {
         /// Where the message starts.
-        offset: u64,
-        /// Bytes announced.
-        expected: u64,
-        /// Bytes present.
+        place: Place,
+        /// Bytes of it that are present.
         found: u64,
     },
-    /// A message is larger than allowed. Also what a file looks like that is no capture.
-    #[error("the message at byte {offset} has more than {limit} bytes; is this an OTLP capture?")]
+    /// A message is larger as stored than allowed. Also what a file looks like that is no capture, and a damaged length.
+    #[error("{place}: the request would have more than {limit} bytes")]
     TooLarge {
         /// Where the message starts.
-        offset: u64,
+        place: Place,
         /// The limit in bytes.
         limit: usize,
     },
-    /// A compressed message cannot be decompressed.
-    #[error("the message at byte {offset} is not valid zstd")]
+    /// A compressed message cannot be decompressed, or not into as many bytes as are allowed.
+    #[error("{place}: the request cannot be decompressed")]
     Corrupt {
         /// Where the message starts.
-        offset: u64,
+        place: Place,
         /// What the decompressor met.
         #[source]
         source: io::Error,
     },
-    /// A JSON message is no OTLP request.
-    #[error("the JSON message at byte {offset} has none of resourceSpans, resourceMetrics, resourceLogs")]
+    /// A line or a JSON message is no OTLP request.
+    #[error("{place}: no JSON object with resourceSpans, resourceMetrics or resourceLogs")]
     UnknownSignal {
         /// Where the message starts.
-        offset: u64,
+        place: Place,
     },
     /// Reading failed.
-    #[error("cannot read the capture at byte {offset}")]
+    #[error("{place}: cannot be read")]
     Io {
         /// Where the message starts.
-        offset: u64,
+        place: Place,
         /// The cause.
         #[source]
         source: io::Error,
@@ -105,12 +114,15 @@ pub enum Format {
     Json,
 }
 
-/// Reads messages one by one; after an error there are none.
+/// Reads messages one by one. One that cannot be read is an error, and the next one follows, unless the error [is an
+/// end](ReadError::is_end).
 #[derive(Debug)]
 pub struct Reader<R> {
     input: BufReader<R>,
     max_message: usize,
+    /// Bytes and lines that were read.
     offset: u64,
+    lines: u64,
     framing: Option<Framing>,
     done: bool,
 }
@@ -128,12 +140,36 @@ pub struct Writer<W> {
     format: Format,
 }
 
+// === impl Place ===
+
+impl Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.line {
+            Some(line) => write!(f, "line {line} (byte {})", self.offset),
+            None => write!(f, "byte {}", self.offset),
+        }
+    }
+}
+
+// === impl ReadError ===
+
+impl ReadError {
+    /// Whether nothing behind it can be read, because nobody knows where the next message begins.
+    #[must_use]
+    pub const fn is_end(&self) -> bool {
+        match self {
+            Self::Truncated { .. } | Self::TooLarge { .. } | Self::Io { .. } => true,
+            Self::Corrupt { .. } | Self::UnknownSignal { .. } => false,
+        }
+    }
+}
+
 // === impl Reader ===
 
 impl<R: Read> Reader<R> {
     /// Reads a capture; nothing is read before the first message is asked for.
     pub fn new(input: R) -> Self {
-        Self { input: BufReader::new(input), max_message: DEFAULT_MAX_MESSAGE, offset: 0, framing: None, done: false }
+        Self { input: BufReader::new(input), max_message: DEFAULT_MAX_MESSAGE, offset: 0, lines: 0, framing: None, done: false }
     }
 
     /// Limits messages to `bytes`, both as stored and decompressed.
@@ -150,11 +186,10 @@ impl<R: Read> Reader<R> {
     }
 
     fn read_next(&mut self) -> Result<Option<Message>, ReadError> {
-        let offset = self.offset;
         let framing = match self.framing {
             Some(framing) => framing,
             None => {
-                let first = self.input.fill_buf().map_err(|source| ReadError::Io { offset, source })?.first();
+                let first = self.input.fill_buf().map_err(|source| ReadError::Io { place: Place::default(), source })?.first();
                 let framing = if first.is_some_and(|byte| b"{ \t\r\n".contains(byte)) { Framing::Lines } else { Framing::Lengths };
                 *self.framing.insert(framing)
             }
@@ -167,69 +202,72 @@ impl<R: Read> Reader<R> {
 
     fn read_line(&mut self) -> Result<Option<Message>, ReadError> {
         loop {
-            let offset = self.offset;
+            let place = Place { offset: self.offset, line: Some(self.lines + 1) };
             let mut line = Vec::new();
             let limit = self.max_message as u64 + 1;
-            let read = self.input.by_ref().take(limit).read_until(b'\n', &mut line).map_err(|source| ReadError::Io { offset, source })?;
+            let read = self.input.by_ref().take(limit).read_until(b'\n', &mut line).map_err(|source| ReadError::Io { place, source })?;
             self.offset += read as u64;
+            self.lines += 1;
             if read == 0 {
                 return Ok(None);
             }
             if read as u64 == limit && line.last() != Some(&b'\n') {
-                return Err(ReadError::TooLarge { offset, limit: self.max_message });
+                return Err(ReadError::TooLarge { place, limit: self.max_message });
             }
             let ended = line.last() == Some(&b'\n');
             line.truncate(line.trim_ascii_end().len());
+            let blank = line.len() - line.trim_ascii_start().len();
+            drop(line.drain(..blank));
             if line.is_empty() {
                 continue;
             }
+            if !line.starts_with(b"{") {
+                return Err(ReadError::UnknownSignal { place });
+            }
             // A line without its end was cut, unless it happens to be whole.
             if !ended && serde_json::from_slice::<IgnoredAny>(&line).is_err() {
-                return Err(ReadError::Truncated { offset, expected: read as u64 + 1, found: read as u64 });
+                return Err(ReadError::Truncated { place, found: read as u64 });
             }
-            return message(line, offset).map(Some);
+            return message(line, place).map(Some);
         }
     }
 
     fn read_frame(&mut self) -> Result<Option<Message>, ReadError> {
         loop {
-            let offset = self.offset;
+            let place = Place { offset: self.offset, line: None };
             let mut prefix = Vec::with_capacity(4);
-            self.read_exactly(4, &mut prefix, offset)?;
+            self.read_exactly(4, &mut prefix, place)?;
             let Ok(prefix) = <[u8; 4]>::try_from(prefix.as_slice()) else { return Ok(None) };
             let length = u64::from(u32::from_be_bytes(prefix));
             if length > self.max_message as u64 {
-                return Err(ReadError::TooLarge { offset, limit: self.max_message });
+                return Err(ReadError::TooLarge { place, limit: self.max_message });
             }
             let mut stored = Vec::new();
-            if length > 0 && self.read_exactly(length, &mut stored, offset)? == 0 {
-                return Err(ReadError::Truncated { offset, expected: length, found: 0 });
+            if length > 0 && self.read_exactly(length, &mut stored, place)? == 0 {
+                return Err(ReadError::Truncated { place, found: 4 });
             }
-            let body = if stored.starts_with(&ZSTD_MAGIC) { self.decompress(&stored, offset)? } else { stored };
+            let body = if stored.starts_with(&ZSTD_MAGIC) { self.decompress(&stored, place)? } else { stored };
             // An empty request says nothing, not even of which signal it is.
             if !body.is_empty() {
-                return message(body, offset).map(Some);
+                return message(body, place).map(Some);
             }
         }
     }
 
     /// Reads `length` bytes, or none at the end of the capture; grows with what is there, not with what is announced.
-    fn read_exactly(&mut self, length: u64, bytes: &mut Vec<u8>, offset: u64) -> Result<usize, ReadError> {
-        let read = self.input.by_ref().take(length).read_to_end(bytes).map_err(|source| ReadError::Io { offset, source })?;
+    fn read_exactly(&mut self, length: u64, bytes: &mut Vec<u8>, place: Place) -> Result<usize, ReadError> {
+        let read = self.input.by_ref().take(length).read_to_end(bytes).map_err(|source| ReadError::Io { place, source })?;
         self.offset += read as u64;
-        if read == 0 || read as u64 == length {
-            Ok(read)
-        } else {
-            Err(ReadError::Truncated { offset, expected: length, found: read as u64 })
-        }
+        if read == 0 || read as u64 == length { Ok(read) } else { Err(ReadError::Truncated { place, found: self.offset - place.offset }) }
     }
 
-    fn decompress(&self, stored: &[u8], offset: u64) -> Result<Vec<u8>, ReadError> {
-        let corrupt = |source| ReadError::Corrupt { offset, source };
+    fn decompress(&self, stored: &[u8], place: Place) -> Result<Vec<u8>, ReadError> {
+        let corrupt = |source| ReadError::Corrupt { place, source };
         let decoder = zstd::stream::read::Decoder::with_buffer(stored).map_err(corrupt)?;
         let mut body = Vec::new();
         decoder.take(self.max_message as u64 + 1).read_to_end(&mut body).map_err(corrupt)?;
-        if body.len() > self.max_message { Err(ReadError::TooLarge { offset, limit: self.max_message }) } else { Ok(body) }
+        let too_many = || io::Error::other(format!("it has more than {} bytes", self.max_message));
+        if body.len() > self.max_message { Err(corrupt(too_many())) } else { Ok(body) }
     }
 }
 
@@ -241,19 +279,19 @@ impl<R: Read> Iterator for Reader<R> {
             return None;
         }
         let next = self.read_next().transpose();
-        self.done = !matches!(next, Some(Ok(_)));
+        self.done = next.as_ref().is_none_or(|message| message.as_ref().is_err_and(ReadError::is_end));
         next
     }
 }
 
-fn message(body: Vec<u8>, offset: u64) -> Result<Message, ReadError> {
+fn message(body: Vec<u8>, place: Place) -> Result<Message, ReadError> {
     let json = body.first() == Some(&b'{');
     let (encoding, signal) = if json {
-        (Encoding::Json, sniff_json(&body).ok_or(ReadError::UnknownSignal { offset })?)
+        (Encoding::Json, sniff_json(&body).ok_or(ReadError::UnknownSignal { place })?)
     } else {
         (Encoding::Protobuf, sniff(&body))
     };
-    Ok(Message { signal, encoding, body, offset })
+    Ok(Message { signal, encoding, body, place })
 }
 
 // === impl Writer ===

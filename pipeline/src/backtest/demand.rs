@@ -85,15 +85,15 @@ const SQL: &str = "
 // === impl Workload ===
 
 impl Workload {
-    /// The demand in final windows that were recorded.
+    /// The demand in final windows that were recorded; `sql` is the command that asks the same source.
     ///
     /// # Errors
     /// When there are none, or they cannot be read.
-    pub(crate) async fn recorded(past: &Past, range: (Option<Timestamp>, Option<Timestamp>)) -> anyhow::Result<Self> {
+    pub(crate) async fn recorded(past: &Past, range: (Option<Timestamp>, Option<Timestamp>), sql: &str) -> anyhow::Result<Self> {
         for view in ["service_load", "service_self_time"] {
             ensure!(
                 past.tables().contains_key(view),
-                "no windows of {view} are recorded; hint: `tracescale run` archives them, --capture reads a capture, --load a series"
+                "no windows of {view} are recorded; hint: they come from spans; `tracescale run` archives them, --capture reads a capture, --load a series"
             );
         }
         let batches = past.prepare(SQL).await?.collect().await.context("the recorded windows")?;
@@ -101,7 +101,14 @@ impl Workload {
         for batch in &batches {
             read(batch, range, &mut samples)?;
         }
-        Self::of(&samples)
+        let asked = if range == (None, None) { "" } else { " in that time" };
+        let times = || samples.values().flat_map(BTreeMap::keys);
+        let (Some(first), Some(last)) = (times().min(), times().max()) else {
+            bail!(
+                "no windows of whole minutes are recorded{asked}; hint: `{sql} \"SELECT min(window_end), max(window_end) FROM service_load\"`"
+            )
+        };
+        Self::of(&samples, *first - MINUTE, *last)
     }
 
     /// A load from a file: `time,rate` or `time,service,rate`, where time is RFC 3339 or seconds since 1970.
@@ -135,14 +142,7 @@ impl Workload {
         Ok(Self { from, until, services, assumptions })
     }
 
-    fn of(samples: &BTreeMap<Key, BTreeMap<Timestamp, Sample>>) -> anyhow::Result<Self> {
-        let times = || samples.values().flat_map(BTreeMap::keys);
-        let (Some(first), Some(last)) = (times().min(), times().max()) else {
-            bail!(
-                "no windows are recorded in that time; hint: `tracescale sql \"SELECT min(window_end), max(window_end) FROM service_load\"`"
-            )
-        };
-        let (from, until) = (*first - MINUTE, *last);
+    fn of(samples: &BTreeMap<Key, BTreeMap<Timestamp, Sample>>, from: Timestamp, until: Timestamp) -> anyhow::Result<Self> {
         let minutes = usize::try_from(nanos(until.since(from)) / nanos(MINUTE))?;
         let mut assumptions = vec![
             "Requests come as they were recorded, minute by minute, whatever a policy does: callers neither wait longer nor give up."

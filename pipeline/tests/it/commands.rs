@@ -130,6 +130,26 @@ async fn a_recording_can_be_replayed() {
     assert_eq!((&summary["spans"], &summary["requests"]), (&50.into(), &1.into()));
 }
 
+/// Guarantees: a backtest of a time in which nothing is recorded says how to find out what is, of the same source.
+#[test]
+fn a_backtest_without_windows_says_where_they_are() {
+    let dir = tempfile::tempdir().unwrap();
+    let _ = crate::traffic::capture(&dir.path().join("capture.zst"), [10; 70]);
+    let later = run(dir.path(), &["backtest", "--capture", "capture.zst", "--from", "2027-01-01T00:00:00Z"]);
+    let query = "SELECT min(window_end), max(window_end) FROM service_load";
+    let hint = format!("no windows of whole minutes are recorded in that time; hint: `tracescale sql --capture capture.zst \"{query}\"`");
+    assert!(later.stderr.contains(&hint), "{}", later.stderr);
+    let asked = run(dir.path(), &["sql", "--capture", "capture.zst", query]);
+    assert!(asked.stdout.contains("2026-01-05T08:00"), "{}{}", asked.stdout, asked.stderr);
+    let backwards = run(dir.path(), &["backtest", "--from", "2026-01-05T09:00:00Z", "--to", "2026-01-05T08:00:00Z"]);
+    assert!(
+        backwards.stderr.contains("--from 2026-01-05T09:00:00.000Z is not before --to 2026-01-05T08:00:00.000Z"),
+        "{}",
+        backwards.stderr
+    );
+    assert_eq!(backwards.status.code(), Some(64));
+}
+
 /// Guarantees: a wrong command line is a usage error, and so is a capture speed without a capture.
 #[test]
 fn wrong_command_lines_are_usage_errors() {

@@ -211,7 +211,8 @@ fn a_scale_down_that_hurts_is_taken_back() {
     assert_eq!(orders[down + 1..], [("rolled_back", 6)], "{orders:?}");
 }
 
-/// Guarantees: a capture that was cut off gives what it has and says where it ends; something else is refused.
+/// Guarantees: a capture that was cut off gives what it has and says where it ends; every command tells what is damaged; a file that is
+/// missing is named.
 #[test]
 fn a_torn_capture_is_read_to_its_end() {
     let (dir, total) = prepared([10; 30]);
@@ -220,9 +221,20 @@ fn a_torn_capture_is_read_to_its_end() {
     fs::write(&path, &bytes[..bytes.len() - 7]).unwrap();
     let done = run(dir.path(), &["run", "--replay", "capture.zst", "--speed", "max", "--json"]);
     assert!(done.status.success());
-    assert!(done.stderr.contains("cut off at byte"), "{}", done.stderr);
+    assert!(done.stderr.contains("capture.zst counts only up to byte"), "{}", done.stderr);
     let summary: Value = serde_json::from_str(done.stdout.lines().last().unwrap()).unwrap();
     assert_eq!(summary["spans"], total - 10);
+    let damaged = [b"\0\0\0\x02\x0a\x7f".as_slice(), &bytes].concat();
+    fs::write(&path, damaged).unwrap();
+    for arguments in [
+        &["run", "--replay", "capture.zst", "--speed", "max"][..],
+        &["sql", "--capture", "capture.zst", "SELECT count(*) FROM spans"],
+        &["backtest", "--capture", "capture.zst"],
+    ] {
+        let done = run(dir.path(), arguments);
+        assert!(done.status.success(), "{arguments:?}: {}", done.stderr);
+        assert!(done.stderr.contains("capture.zst has requests that cannot be read"), "{arguments:?}: {}", done.stderr);
+    }
     let missing = run(dir.path(), &["run", "--replay", "nowhere.zst"]);
     assert_eq!(missing.status.code(), Some(1));
     assert!(missing.stderr.contains("nowhere.zst"), "{}", missing.stderr);

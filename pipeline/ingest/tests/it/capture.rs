@@ -2,7 +2,7 @@
 
 use std::error::Error as _;
 
-use tracescale_ingest::capture::{Format, Message, ReadError, Reader, WriteError, Writer, sniff};
+use tracescale_ingest::capture::{Format, Message, Place, ReadError, Reader, WriteError, Writer, sniff};
 use tracescale_ingest::decode::{Encoding, Signal, to_protobuf};
 
 use crate::rows::decoded;
@@ -54,7 +54,7 @@ fn every_framing_is_detected() {
     let signals: Vec<_> = messages.iter().map(|message| message.signal).collect();
     assert_eq!(signals, [Signal::Traces, Signal::Traces, Signal::Metrics, Signal::Logs]);
     assert_eq!(messages[1].body, *protobuf);
-    assert_eq!(messages[1].offset, protobuf.len() as u64 + 4);
+    assert_eq!(messages[1].place.offset, protobuf.len() as u64 + 4);
     let lines = [b"\n", oneline(TRACES).as_slice(), b"\r\n\n", oneline(LOGS).as_slice()].concat();
     assert_eq!(read(&lines).into_iter().map(|message| message.unwrap().signal).collect::<Vec<_>>(), [Signal::Traces, Signal::Logs]);
     assert!(read(&[]).is_empty());
@@ -88,7 +88,7 @@ fn signals_are_told_apart() {
 fn a_cut_capture_gives_its_whole_messages() {
     for format in [Format::ProtoZstd, Format::Json] {
         let capture = written(format);
-        let starts: Vec<_> = read(&capture).into_iter().map(|message| message.unwrap().offset).collect();
+        let starts: Vec<_> = read(&capture).into_iter().map(|message| message.unwrap().place.offset).collect();
         for cut in 1..capture.len() {
             let messages = read(&capture[..cut]);
             // A line that lacks only its line break is whole.
@@ -97,7 +97,10 @@ fn a_cut_capture_gives_its_whole_messages() {
             let whole = ends.filter(|end| *end <= reach).count();
             assert_eq!(messages.iter().filter(|message| message.is_ok()).count(), whole, "{format:?} cut at {cut}");
             match messages.last() {
-                Some(Err(ReadError::Truncated { offset, .. })) => assert!(starts.contains(offset)),
+                Some(Err(ReadError::Truncated { place, found })) => {
+                    assert!(starts.contains(&place.offset), "{place}");
+                    assert_eq!(*found, cut as u64 - place.offset);
+                }
                 Some(Err(error)) => panic!("{error}"),
                 _ => assert_eq!(messages.len(), whole),
             }
@@ -105,29 +108,42 @@ fn a_cut_capture_gives_its_whole_messages() {
     }
 }
 
-/// Guarantees: no message may be larger than the limit, neither as stored nor decompressed.
+/// Guarantees: no message may be larger than the limit, neither as stored nor decompressed; only where it is stored so is the next one
+/// lost.
 #[test]
 fn sizes_are_bounded() {
     let bomb = zstd::bulk::compress(&vec![0; 1 << 20], 1).unwrap();
-    for capture in [frame(&bomb), frame(&vec![1; 70_000]), [b"{", " ".repeat(70_000).as_bytes()].concat()] {
+    for capture in [frame(&vec![1; 70_000]), [b"{", " ".repeat(70_000).as_bytes()].concat()] {
         let messages: Vec<_> = Reader::new(&capture[..]).max_message(1 << 16).collect();
         assert_eq!(messages.len(), 1);
-        assert!(matches!(messages[0], Err(ReadError::TooLarge { offset: 0, limit: 65_536 })), "{messages:?}");
+        assert!(matches!(messages[0], Err(ReadError::TooLarge { place: Place { offset: 0, .. }, limit: 65_536 })), "{messages:?}");
     }
+    let messages: Vec<_> = Reader::new(&[frame(&bomb), frame(METRICS)].concat()[..]).max_message(1 << 16).collect();
+    assert!(matches!(messages[..], [Err(ReadError::Corrupt { .. }), Ok(_)]), "{messages:?}");
     // Text that is no capture announces a gigantic frame.
     let error = read(b"end_time,service\n1,cart\n").remove(0).unwrap_err();
-    assert_eq!(error.to_string(), "the message at byte 0 has more than 67108864 bytes; is this an OTLP capture?");
+    assert_eq!(error.to_string(), "byte 0: the request would have more than 67108864 bytes");
 }
 
-/// Guarantees: damage is told with its place and its cause.
+/// Guarantees: damage is told with its place and its cause, and costs one message where the next one can be found, in both formats.
 #[test]
 fn damage_is_told() {
     let mut compressed = zstd::bulk::compress(TRACES, 1).unwrap();
     compressed.truncate(compressed.len() / 2);
-    let error = read(&frame(&compressed)).remove(0).unwrap_err();
-    assert!(matches!(error, ReadError::Corrupt { offset: 0, .. }) && error.source().is_some(), "{error}");
-    let error = read(b"{\"spans\":[]}\n").remove(0).unwrap_err();
-    assert!(matches!(error, ReadError::UnknownSignal { offset: 0 }), "{error}");
+    let messages = read(&[frame(METRICS), frame(&compressed), frame(b"{\"spans\":[]}"), frame(LOGS)].concat());
+    let at = METRICS.len() + 4;
+    let told = |message: &Result<Message, ReadError>| message.as_ref().map(|message| message.signal).map_err(ToString::to_string);
+    assert_eq!(told(&messages[1]), Err(format!("byte {at}: the request cannot be decompressed")));
+    assert!(messages[1].as_ref().is_err_and(|error| error.source().is_some()));
+    let other = "no JSON object with resourceSpans, resourceMetrics or resourceLogs";
+    assert_eq!(told(&messages[2]), Err(format!("byte {}: {other}", at + compressed.len() + 4)));
+    assert_eq!((told(&messages[3]), messages.len()), (Ok(Signal::Logs), 4));
+
+    let first = oneline(METRICS);
+    let lines = [&first, b"\n\n{\"spans\":[]}\r\nhello\n \t".as_slice(), &oneline(LOGS)].concat();
+    let told: Vec<_> = read(&lines).iter().map(told).collect();
+    let wrong = |line, offset| Err(format!("line {line} (byte {offset}): {other}"));
+    assert_eq!(told, [Ok(Signal::Metrics), wrong(3, first.len() + 2), wrong(4, first.len() + 16), Ok(Signal::Logs)]);
 }
 
 /// Guarantees: a recording never loses values silently; protobuf recordings take everything.

@@ -22,7 +22,7 @@ pub(super) struct Declared {
 /// Names of services that were declared, and never heard of in a while.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Unheard {
-    /// Some of them, each with the most similar name that was heard of.
+    /// All of them, each with the most similar name that was heard of.
     names: Vec<(String, Option<String>)>,
 }
 
@@ -80,8 +80,8 @@ mod tests {
         Timestamp::from_secs(1_767_600_000 + 60 * i64::from(minute))
     }
 
-    /// Guarantees: a name that nobody has is told once, with one that is like it, after a quarter of an hour of requests of others; one
-    /// that is heard of later than others is not, and nothing is while nothing is heard.
+    /// Guarantees: a name that nobody has is told once, with one that is like it, after a quarter of an hour of requests of others; so is
+    /// each of many; one that is heard of later than others is not, and nothing is while nothing is heard.
     #[test]
     fn what_nobody_is_called_is_told_once() {
         let mut declared = Declared::default();
@@ -94,6 +94,11 @@ mod tests {
         let expected = "spec.sampling.services names services that no request was heard of in 15 minutes: chekout (did you mean checkout?), zebra; \
                         hint: names are those of service.name, without a namespace";
         assert_eq!(told, [(115, expected.to_owned())]);
+        let many: Vec<String> = (0..9).map(|number| format!("nobody-{number}")).collect();
+        declared.declare(many.iter().cloned());
+        let told: String =
+            (140..160).filter_map(|minute| declared.hear(at(minute), std::iter::once("cart"))).map(|it| it.to_string()).collect();
+        assert!(many.iter().all(|name| told.matches(name).count() == 1), "{told}");
         let mut known = Declared::default();
         known.declare(std::iter::once("cart".to_owned()));
         assert!((0..40).all(|minute| known.hear(at(minute), std::iter::once("cart")).is_none()));

@@ -45,7 +45,9 @@ pub(super) fn read<M: Message>(body: &[u8]) -> Result<M, DecodeError> {
     let failed = |reason: String| DecodeError { encoding: Encoding::Json, reason };
     // A byte order mark is no JSON, and yet some tools write one.
     let body = body.strip_prefix(b"\xEF\xBB\xBF").unwrap_or(body);
-    let Object(message) = serde_json::from_slice(body).map_err(|error| failed(error.to_string()))?;
+    // The lines of a body that has but one say nothing, and are not those of a capture that it is a line of.
+    let told = |error: serde_json::Error| error.to_string().replace(" at line 1 column ", " at column ");
+    let Object(message) = serde_json::from_slice(body).map_err(|error| failed(told(error)))?;
     message.ok_or_else(|| failed("the body is null, an object is needed".to_owned()))
 }
 
