@@ -56,8 +56,8 @@ struct Tail<'a> {
     law: &'a Law,
     points: &'a [(f64, f64)],
     precision: f64,
-    /// The delays of the largest points, as far as they were needed.
-    delays: Vec<Delay>,
+    /// The delays of the points from the largest on, as far as they were needed.
+    delays: Vec<Option<Delay>>,
 }
 
 /// What `replicas` replicas of a service make of `arrival_rate` (requests per second). `None` for senseless input or no replica.
@@ -217,20 +217,16 @@ impl Law {
 
 impl<'a> Tail<'a> {
     fn new(law: &'a Law, points: &'a [(f64, f64)], precision: f64) -> Self {
-        Self { law, points, precision, delays: Vec::new() }
+        Self { law, points, precision, delays: vec![None; points.len()] }
     }
 
     /// P(T > t).
     fn at(&mut self, t: f64) -> f64 {
         let (mut sum, mut left) = (0.0, 1.0);
-        for (place, (work, weight)) in self.points.iter().rev().enumerate() {
+        for ((work, weight), delay) in self.points.iter().rev().zip(&mut self.delays) {
             let served = match &self.law.served {
-                Served::Sharing(slowdown) => {
-                    if place == self.delays.len() {
-                        self.delays.push(slowdown.delay(*work));
-                    }
-                    self.delays[place].tail(t - work)
-                }
+                Served::Sharing(_) if t <= *work => 1.0,
+                Served::Sharing(slowdown) => delay.get_or_insert_with(|| slowdown.delay(*work)).tail(t - work),
                 Served::Fifo(wait) => wait.tail(t - work),
             };
             let tail = self.law.or_held(served, t - work);
