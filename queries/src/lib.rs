@@ -12,6 +12,7 @@
 
 mod attribute;
 mod catalog;
+mod collected;
 pub mod config;
 mod cursor;
 pub mod derive;
@@ -36,7 +37,6 @@ mod refused;
 mod registry;
 mod relation;
 mod rollup;
-mod scalability;
 mod session;
 mod shape;
 pub mod shipped;

@@ -10,6 +10,7 @@ use datafusion::sql::sqlparser::ast::{
     DataType, DuplicateTreatment, Expr, Function, FunctionArguments, Query, Select, SetExpr, TableFactor, Visit, Visitor,
 };
 
+use crate::collected;
 use crate::problem::Complaint;
 use crate::window::normalize;
 
@@ -22,8 +23,8 @@ const FUNCTIONS: [(&[&str], &str); 5] = [
     (&["arrow_cast", "arrow_try_cast"], "write CAST(x AS type) or TRY_CAST(x AS type)"),
 ];
 
-/// Our own aggregates: each row stands for itself, and DISTINCT would be passed over.
-const OF_ALL_ROWS: [&str; 7] = ["quantile", "histogram", "histogram_merge", "forecast", "usl_single", "usl_contention", "usl_coherence"];
+/// Our own aggregates, beside those of [`collected`]: each row stands for itself, and DISTINCT would be passed over.
+const OF_ALL_ROWS: [&str; 4] = ["quantile", "histogram", "histogram_merge", "forecast"];
 
 /// Finds WITH RECURSIVE.
 struct Recursion;
@@ -50,7 +51,7 @@ pub(crate) fn expression(expression: &Expr) -> Option<Complaint> {
     match expression {
         Expr::Function(call) => {
             let name = call.name.0.last().and_then(|part| part.as_ident()).map(normalize)?;
-            if is_distinct(call) && OF_ALL_ROWS.contains(&name.as_str()) {
+            if is_distinct(call) && (OF_ALL_ROWS.contains(&name.as_str()) || collected::is_known(&name)) {
                 let complaint = Complaint::new(format!("{name} takes all rows of a group: it has no DISTINCT"));
                 return Some(complaint.hint("leave out DISTINCT, or read FROM (SELECT DISTINCT ...)"));
             }

@@ -15,7 +15,7 @@ use datafusion::sql::parser::Statement as DfStatement;
 use datafusion::sql::sqlparser::ast::{Query, Statement};
 
 use crate::attribute::AttributeAccess;
-use crate::{attribute, forecast, histogram, refused, scalability};
+use crate::{attribute, collected, forecast, histogram, refused};
 
 /// Functions that every session knows.
 #[derive(Clone, Debug, Default)]
@@ -33,7 +33,7 @@ impl Functions {
         let aggregate = histogram::aggregates()
             .into_iter()
             .chain([forecast::aggregate()])
-            .chain(scalability::aggregates())
+            .chain(collected::aggregates())
             .chain(aggregate)
             .map(Arc::new)
             .collect();

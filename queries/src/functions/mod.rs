@@ -5,7 +5,7 @@
 mod number;
 
 use datafusion::logical_expr::ScalarUDF;
-use tracescale_models::estimate::gate;
+use tracescale_models::estimate::{gate, variability};
 use tracescale_models::sizing::function as sizing;
 use tracescale_models::{capacity, confidence, interval};
 
@@ -126,6 +126,14 @@ const FUNCTIONS: &[NumberFunction] = &[
     NumberFunction::new("usl_peak", &["contention", "coherence"], |args| match args {
         [contention, coherence] => sizing::usl_peak(*contention, *coherence),
         _ => None,
+    }),
+    NumberFunction::new("unsampled_scv", &["scv", "probability"], |args| {
+        let [scv, probability] = two(args)?;
+        variability::unsampled_scv(scv, probability)
+    }),
+    NumberFunction::new("unsampled_dispersion", &["dispersion", "probability"], |args| {
+        let [dispersion, probability] = two(args)?;
+        variability::unsampled_dispersion(dispersion, probability)
     }),
     NumberFunction::new("poisson_low", &["count"], |args| confidence::poisson_interval(one(args)?).map(|interval| interval.low)),
     NumberFunction::new("poisson_high", &["count"], |args| confidence::poisson_interval(one(args)?).map(|interval| interval.high)),

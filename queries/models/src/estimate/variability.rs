@@ -2,6 +2,8 @@
 
 /// Windows of the moving mean that is the trend.
 const TREND: usize = 10;
+/// Most windows in which arrivals are counted.
+const WINDOWS_MAX: f64 = 1e6;
 /// Share of the largest service times that count as the largest of the rest: one stuck request would be all of the variance.
 const WINSORISED: f64 = 0.9995;
 /// An scv of service outside of this is taken as a mistake of measurement.
@@ -92,6 +94,28 @@ pub fn arrival_scv(arrivals: &[f64]) -> Option<f64> {
     Moments::of(&gaps)?.scv()
 }
 
+/// How many of `times` (in seconds, in order) are in each window of so many seconds that is over and whole. `None` for senseless
+/// windows, or more than a million of them.
+#[must_use]
+pub fn counts(times: &[f64], seconds: f64) -> Option<Vec<f64>> {
+    let window = |time: f64| (time / seconds).floor();
+    let (first, last) = (window(*times.first()?) + 1.0, window(*times.last()?));
+    let length = last - first;
+    if !(seconds > 0.0 && (0.0..=WINDOWS_MAX).contains(&length)) {
+        return None;
+    }
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "checked against both ends")]
+    let mut counts = vec![0.0; length as usize];
+    for time in times {
+        let place = window(*time) - first;
+        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "checked against the lower end, and found or not")]
+        if let Some(count) = (place >= 0.0).then(|| counts.get_mut(place as usize)).flatten() {
+            *count += 1.0;
+        }
+    }
+    Some(counts)
+}
+
 /// The index of dispersion of counts in windows of equal length: variance over mean, 1 for Poisson arrivals. The trend (a moving
 /// mean of ten windows) is taken off first, because a rate that changes is no burstiness. `None` below twenty windows or without
 /// any arrival.
@@ -164,6 +188,18 @@ mod tests {
         let third = raw(3) - 3.0 * raw(2) + 2.0;
         let fourth = raw(4) - 4.0 * raw(3) + 6.0 * raw(2) - 3.0;
         Moments { count: 1.0, mean: 1.0, variance: scv, third, fourth }
+    }
+
+    /// Guarantees: windows that are not whole at either end do not count, empty ones do, and senseless lengths give none.
+    #[test]
+    fn whole_windows_are_counted() {
+        let times = [0.5, 1.0, 1.2, 1.9, 3.0, 4.5];
+        assert_eq!(counts(&times, 1.0), Some(vec![3.0, 0.0, 1.0]));
+        assert_eq!(counts(&times[..3], 1.0), Some(Vec::new()));
+        for seconds in [0.0, -1.0, f64::NAN, f64::INFINITY, 1e-9] {
+            assert_eq!(counts(&times, seconds), None, "{seconds}");
+        }
+        assert_eq!((counts(&[], 1.0), counts(&[7.5], 1.0)), (None, None));
     }
 
     /// Guarantees: the standard errors of the reference list: 2.0 for exponential service, .55, 5.3, 22 and 117 for lognormal.
