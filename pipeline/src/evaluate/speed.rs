@@ -33,6 +33,11 @@ const PLANS: &str = "service_plan";
 /// The model that keeps windows of several minutes, and so many of them.
 const DEMANDS: &str = "operation_demand";
 const DEMAND_MINUTES: u32 = 12 * 60;
+/// The model that knows what was normal for an hour.
+const CAUSES: &str = "service_cause";
+const CAUSE_MINUTES: u32 = 60;
+/// How much slower than usual everything is in the last window.
+const INCIDENT: f64 = 3.0;
 
 /// Milliseconds of one thread, medians.
 #[derive(Clone, Debug, Serialize)]
@@ -49,7 +54,7 @@ pub(super) struct Report {
     sizing: f64,
 }
 
-/// Measures; takes about a minute.
+/// Measures; takes some minutes.
 pub(super) fn measure() -> anyhow::Result<Report> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(run())
@@ -79,11 +84,18 @@ async fn run() -> anyhow::Result<Report> {
     for minute in MINUTES - DEMAND_MINUTES..MINUTES {
         models[demands].remember(DEMANDS, &asked(begin + MINUTE * minute)?);
     }
-    let starting = start(&mut *models[plans], &window(&tables, DEFAULT_END).await?)?;
+    let starting = start(&mut *models[plans], &window(&tables, DEFAULT_END, 1.0).await?)?;
+    let causes = models.iter().position(|model| model.name() == CAUSES).context("no model names causes")?;
+    for back in (1..=CAUSE_MINUTES).rev() {
+        let (bed, end) = (Testbed::new(tables.clone(), &[])?, DEFAULT_END - MINUTE * back);
+        traffic(&bed, end, 1.0).await?;
+        let _ = judgement::rehearse(&mut *models[causes], &bed.snapshot().await?, end, true)?;
+    }
     let (mut learning, mut judging, mut sizing) = (vec![Vec::new(); models.len()], vec![Vec::new(); models.len()], Vec::new());
     for round in 0..ROUNDS {
         let end = DEFAULT_END + MINUTE * round;
-        let snapshot = window(&tables, end).await?;
+        // The last is the worst: when everything is slow, everything may be a cause, and everything waits for it.
+        let snapshot = window(&tables, end, if round + 1 == ROUNDS { INCIDENT } else { 1.0 }).await?;
         // Plans would take three samples without rows for a gap, and learn nothing.
         for back in (1..4).rev().filter(|_| round > 0) {
             models[plans].remember("service_pulse", &pulses(end - SAMPLE * back)?);
@@ -185,39 +197,23 @@ fn remembered(end: Timestamp, numbers: &[(&str, &dyn Fn(usize) -> f64)]) -> anyh
     Ok(RecordBatch::try_from_iter(columns)?)
 }
 
-/// One window of every view that models read.
-async fn window(tables: &Snapshot, end: Timestamp) -> anyhow::Result<Snapshot> {
+/// One window of every view that models read, in which all is so many times slower than usual.
+async fn window(tables: &Snapshot, end: Timestamp, slow: f64) -> anyhow::Result<Snapshot> {
     let bed = Testbed::new(tables.clone(), &[])?;
     insert(&bed, "service_sojourn", end, sojourn).await?;
     let pulse = |service, end| ("service_name, completion_rate", format!("'s{service}', {}", rate(service, end)));
     insert(&bed, "service_pulse", end, pulse).await?;
     let load = |service| ("service_name, arrival_rate, completion_rate", format!("'s{service}', {0}, {0}", rate(service, end)));
     insert(&bed, "service_load", end, |service, _| load(service)).await?;
-    let summary = |service: usize, end| {
-        let columns = "service_name, arrival_rate, completion_rate, mean_sojourn, self_time, service_scv, instances, n_eff, error_ratio";
-        (
-            columns,
-            format!(
-                "'s{service}', {0}, {0}, 0.2, {1}, 1.1, {2}, 5000, 0",
-                rate(service, end),
-                0.05 + wobble(service, end),
-                4 + service % 20
-            ),
-        )
-    };
-    insert(&bed, "service_summary", end, summary).await?;
+    traffic(&bed, end, slow).await?;
     let own = |service, end| {
         let bytes: String = own_times(service, end).to_bytes().iter().map(|byte| format!("{byte:02x}")).collect();
         ("service_name, p95, distribution", format!("'s{service}', {}, X'{bytes}'", 0.2 + wobble(service, end)))
     };
     insert(&bed, "service_self_time", end, own).await?;
     for call in 1..=CALLS {
-        let callee = |service| (service * 7 + call * 131) % SERVICES;
-        let columns = "client_service, server_service, call_rate, client_mean, server_mean, wait_mean, wait_p05, n_eff, error_ratio";
-        let values = |service| format!("'s{service}', 's{}', 50, 0.06, 0.05, 0.01, 0.002, 3000, 0", callee(service));
-        insert(&bed, "calls", end, |service, _| (columns, values(service))).await?;
         let columns = "service_name, callee, calls_per_request, calls_per_request_error, learned_samples";
-        let values = |service| format!("'s{service}', 's{}', 0.2, 0.05, 3000", callee(service));
+        let values = |service| format!("'s{service}', 's{}', 0.2, 0.05, 3000", callee(service, call));
         insert(&bed, "service_callees", end, |service, _| (columns, values(service))).await?;
     }
     for (name, value) in [("container.cpu.usage", 0.4), ("container.memory.working_set", 2e8), ("process.cpu.utilization", 0.5)] {
@@ -237,6 +233,28 @@ async fn window(tables: &Snapshot, end: Timestamp) -> anyhow::Result<Snapshot> {
     };
     insert(&bed, "service_queue", end, queue).await?;
     Ok(bed.snapshot().await?)
+}
+
+/// Requests of every service and its calls, all so many times slower than usual.
+async fn traffic(bed: &Testbed, end: Timestamp, slow: f64) -> anyhow::Result<()> {
+    let summary = |service: usize, end| {
+        let columns = "service_name, arrival_rate, completion_rate, mean_sojourn, self_time, service_scv, instances, n_eff, error_ratio";
+        let (rate, own, instances) = (rate(service, end), slow * (0.05 + wobble(service, end)), 4 + service % 20);
+        (columns, format!("'s{service}', {rate}, {rate}, {}, {own}, 1.1, {instances}, 5000, 0", 0.2 * slow))
+    };
+    insert(bed, "service_summary", end, summary).await?;
+    for call in 1..=CALLS {
+        let columns = "client_service, server_service, call_rate, client_mean, server_mean, wait_mean, wait_p05, n_eff, error_ratio";
+        let times = [0.06, 0.05, 0.01, 0.002].map(|time| (time * slow).to_string()).join(", ");
+        let values = |service| format!("'s{service}', 's{}', 50, {times}, 3000, 0", callee(service, call));
+        insert(bed, "calls", end, |service, _| (columns, values(service))).await?;
+    }
+    Ok(())
+}
+
+/// Whom a service calls.
+fn callee(service: usize, call: usize) -> usize {
+    (service * 7 + call * 131) % SERVICES
 }
 
 /// A row for every service: its columns, and its values in SQL.

@@ -45,6 +45,8 @@ pub const CONSTANT_SHARE: f64 = 0.75;
 const STANDING_SHARE: f64 = 0.5;
 /// Share of throttled CPU periods from which on the CPU limit is the problem.
 pub const THROTTLED_SHARE: f64 = 0.01;
+/// Causes for which others are looked for that wait for them, the worst first: where more are slow at once, all is.
+const CAUSES_MAX: usize = 200;
 /// Rise of the share of failed requests that explains a change of latency by itself.
 const ERROR_RISE: f64 = 0.05;
 
@@ -195,7 +197,7 @@ fn is_newly_busy(service: &Service, baseline: &Baseline) -> bool {
 /// The services that wait for a cause. A delay that is lost in the time of a service does not make it a victim.
 fn victims(graph: &Graph<'_>, causes: &[Cause]) -> BTreeMap<String, String> {
     let mut victims: BTreeMap<String, String> = BTreeMap::new();
-    for cause in causes {
+    for cause in causes.iter().take(CAUSES_MAX) {
         for service in graph.callers(&cause.service) {
             if cause.added > MATERIAL_SHARE * graph.whole_time(service).unwrap_or(0.0) && !victims.contains_key(&service.name) {
                 let _ = victims.insert(service.name.clone(), cause.service.clone());

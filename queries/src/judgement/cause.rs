@@ -32,29 +32,31 @@ const LAYOUT: Layout = Layout {
 /// What is normal of every service and call, and what differs.
 #[derive(Debug, Default)]
 pub(super) struct Causes {
-    windows: VecDeque<(Timestamp, Window)>,
+    /// Ends of the windows behind the baseline.
+    learned: VecDeque<Timestamp>,
     baseline: Baseline,
 }
 
 // === impl Causes ===
 
 impl Causes {
-    fn learn(&mut self, end: Timestamp, window: Window) {
+    fn learn(&mut self, end: Timestamp, window: &Window) {
         // After the clock stepped back, windows of the future would keep everything from being learned.
-        self.windows.retain(|(known, _)| known.since(end) < AHEAD);
-        if self.windows.back().is_some_and(|(last, _)| end.since(*last) < APART) {
+        self.learned.retain(|known| known.since(end) < AHEAD);
+        if self.learned.back().is_some_and(|last| end.since(*last) < APART) {
             return;
         }
-        if self.windows.len() >= WINDOWS {
-            let _ = self.windows.pop_front();
+        if self.learned.len() >= WINDOWS {
+            let _ = self.learned.pop_front();
         }
-        self.windows.push_back((end, window));
+        self.learned.push_back(end);
+        let oldest = self.learned.front().copied().unwrap_or(end);
         // What is judged next must not be judged by itself.
-        self.baseline = Baseline::learn(self.windows.iter().map(|(_, window)| window));
+        self.baseline.follow(end.as_nanos(), window, |at| (oldest.as_nanos()..=end.as_nanos()).contains(&at));
     }
 
     fn verdict(&self, window: &Window) -> Verdict {
-        if self.windows.len() < WINDOWS_MIN { Verdict::default() } else { judge(window, &self.baseline) }
+        if self.learned.len() < WINDOWS_MIN { Verdict::default() } else { judge(window, &self.baseline) }
     }
 }
 
@@ -104,7 +106,7 @@ impl Model for Causes {
             );
         }
         if seen.is_final {
-            self.learn(seen.end, window);
+            self.learn(seen.end, &window);
         }
         rows.finish(seen)
     }
@@ -186,8 +188,8 @@ mod tests {
     fn a_clock_that_steps_back_does_not_end_learning() {
         let mut causes = Causes::default();
         let mut learn = |seconds: i64| {
-            causes.learn(Timestamp::from_secs(1_767_600_000 + seconds), Window::default());
-            causes.windows.len()
+            causes.learn(Timestamp::from_secs(1_767_600_000 + seconds), &Window::default());
+            causes.learned.len()
         };
         assert_eq!([7200, 7205, 7260, 7320, 7215].map(&mut learn), [1, 1, 2, 3, 3]);
         assert_eq!([3600, 3630, 3660].map(&mut learn), [1, 1, 2]);

@@ -1,6 +1,6 @@
 //! What is normal: median and spread of every figure over trailing windows.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 
 use super::figures::Window;
 use super::graph::Graph;
@@ -25,7 +25,7 @@ pub struct Normal {
     pub windows: usize,
 }
 
-/// What is normal of each service.
+/// What is normal of a service.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub(super) struct ServiceNormal {
     pub(super) self_time: Option<Normal>,
@@ -35,7 +35,7 @@ pub(super) struct ServiceNormal {
     pub(super) error_share: Option<Normal>,
 }
 
-/// What is normal of each pair of services.
+/// What is normal of a pair of services.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub(super) struct EdgeNormal {
     pub(super) client_duration: Option<Normal>,
@@ -47,9 +47,17 @@ pub(super) struct EdgeNormal {
 /// were not normal, so an hour that holds one incident may still serve.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Baseline {
-    services: BTreeMap<String, ServiceNormal>,
+    services: BTreeMap<String, Series<5>>,
     /// By client, then by server.
-    edges: BTreeMap<String, BTreeMap<String, EdgeNormal>>,
+    edges: BTreeMap<String, BTreeMap<String, Series<3>>>,
+}
+
+/// Figures of one service or pair, window by window, and what is normal of each.
+#[derive(Clone, Debug, PartialEq)]
+struct Series<const N: usize> {
+    /// When, and what; NaN where it is not known.
+    windows: VecDeque<(i64, [f64; N])>,
+    normals: [Option<Normal>; N],
 }
 
 // === impl Normal ===
@@ -89,45 +97,77 @@ impl Baseline {
     /// Learns from trailing windows, in any order. The caller bounds how many: an hour of them is enough.
     #[must_use]
     pub fn learn<'w>(windows: impl IntoIterator<Item = &'w Window>) -> Self {
-        let mut services: BTreeMap<&str, [Vec<f64>; 5]> = BTreeMap::new();
-        let mut edges: BTreeMap<(&str, &str), [Vec<f64>; 3]> = BTreeMap::new();
-        for window in windows {
-            let graph = Graph::of(window);
-            for service in &window.services {
-                let own = graph.self_time(service);
-                let figures = [own, service.utilization, service.peak(), service.throttled, service.error_share];
-                collect(services.entry(&service.name).or_default(), figures);
-            }
-            for edge in &window.edges {
-                let figures = [edge.client_duration, edge.mean_wait(), edge.wait_floor];
-                collect(edges.entry((&edge.client, &edge.server)).or_default(), figures);
-            }
-        }
-        let services = services.into_iter().map(|(name, figures)| {
-            let [self_time, utilization, peak_utilization, throttled, error_share] = figures.map(Normal::of);
-            (name.to_owned(), ServiceNormal { self_time, utilization, peak_utilization, throttled, error_share })
-        });
-        let mut baseline = Self { services: services.collect(), edges: BTreeMap::new() };
-        for ((client, server), figures) in edges {
-            let [client_duration, wait, wait_floor] = figures.map(Normal::of);
-            let normal = EdgeNormal { client_duration, wait, wait_floor };
-            let _ = baseline.edges.entry(client.to_owned()).or_default().insert(server.to_owned(), normal);
-        }
+        let mut baseline = Self::default();
+        windows.into_iter().for_each(|window| baseline.add(0, window));
+        baseline.conclude();
         baseline
     }
 
+    /// Learns one window more, of the time `at` on any clock, and forgets those whose times are not to be kept. Takes as long for the
+    /// last of many windows as for the first.
+    pub fn follow(&mut self, at: i64, window: &Window, keep: impl Fn(i64) -> bool) {
+        self.services.retain(|_, series| series.keep(&keep));
+        self.edges.retain(|_, servers| {
+            servers.retain(|_, series| series.keep(&keep));
+            !servers.is_empty()
+        });
+        self.add(at, window);
+        self.conclude();
+    }
+
+    fn add(&mut self, at: i64, window: &Window) {
+        let graph = Graph::of(window);
+        for service in &window.services {
+            let own = graph.self_time(service);
+            let figures = [own, service.utilization, service.peak(), service.throttled, service.error_share];
+            self.services.entry(service.name.clone()).or_default().add(at, figures);
+        }
+        for edge in &window.edges {
+            let figures = [edge.client_duration, edge.mean_wait(), edge.wait_floor];
+            let servers = self.edges.entry(edge.client.clone()).or_default();
+            servers.entry(edge.server.clone()).or_default().add(at, figures);
+        }
+    }
+
+    fn conclude(&mut self) {
+        self.services.values_mut().for_each(Series::conclude);
+        self.edges.values_mut().flat_map(BTreeMap::values_mut).for_each(Series::conclude);
+    }
+
     pub(super) fn service(&self, name: &str) -> ServiceNormal {
-        self.services.get(name).copied().unwrap_or_default()
+        let [self_time, utilization, peak_utilization, throttled, error_share] =
+            self.services.get(name).map(|series| series.normals).unwrap_or_default();
+        ServiceNormal { self_time, utilization, peak_utilization, throttled, error_share }
     }
 
     pub(super) fn edge(&self, client: &str, server: &str) -> EdgeNormal {
-        self.edges.get(client).and_then(|servers| servers.get(server)).copied().unwrap_or_default()
+        let series = self.edges.get(client).and_then(|servers| servers.get(server));
+        let [client_duration, wait, wait_floor] = series.map(|series| series.normals).unwrap_or_default();
+        EdgeNormal { client_duration, wait, wait_floor }
     }
 }
 
-fn collect<const N: usize>(into: &mut [Vec<f64>; N], figures: [Option<f64>; N]) {
-    for (values, figure) in into.iter_mut().zip(figures) {
-        values.extend(figure);
+// === impl Series ===
+
+impl<const N: usize> Series<N> {
+    fn add(&mut self, at: i64, figures: [Option<f64>; N]) {
+        self.windows.push_back((at, figures.map(|figure| figure.unwrap_or(f64::NAN))));
+    }
+
+    /// Forgets windows that are not to be kept; false when none is left.
+    fn keep(&mut self, keep: impl Fn(i64) -> bool) -> bool {
+        self.windows.retain(|(at, _)| keep(*at));
+        !self.windows.is_empty()
+    }
+
+    fn conclude(&mut self) {
+        self.normals = std::array::from_fn(|place| Normal::of(self.windows.iter().map(|(_, figures)| figures[place])));
+    }
+}
+
+impl<const N: usize> Default for Series<N> {
+    fn default() -> Self {
+        Self { windows: VecDeque::new(), normals: [None; N] }
     }
 }
 
@@ -141,6 +181,7 @@ pub(super) fn median(values: &mut [f64]) -> Option<f64> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::figures::{Edge, Service};
     use super::*;
 
     /// Guarantees: median and spread are those of the values, one outlier in nine moves neither far, and no values give none.
@@ -149,6 +190,25 @@ mod tests {
         let normal = Normal::of([1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0, 8.0, 1000.0]).unwrap();
         assert!((normal.median - 5.0).abs() < 1e-12 && (normal.spread - 2.0 * DEVIATION).abs() < 1e-12, "{normal:?}");
         assert_eq!(Normal::of([f64::NAN]), None);
+    }
+
+    /// Guarantees: followed window by window, what is normal is what the kept windows alone teach, and who is in none of them is forgotten.
+    #[test]
+    fn what_is_followed_is_what_was_kept() {
+        let window = |at: i64| {
+            let time = f64::from(u8::try_from(at * at % 11).unwrap());
+            let name = if at < 3 { "gone" } else { "here" };
+            Window {
+                services: vec![Service { name: name.to_owned(), requests: 1.0, self_time: Some(time), ..Service::default() }],
+                edges: vec![Edge { client: "front".to_owned(), server: name.to_owned(), wait: Some(time), ..Edge::default() }],
+            }
+        };
+        let mut followed = Baseline::default();
+        (0..10).for_each(|at| followed.follow(at, &window(at), |known| known > at - 5));
+        let learned = Baseline::learn(&(5..10).map(window).collect::<Vec<_>>());
+        assert_eq!((followed.service("here"), followed.edge("front", "here")), (learned.service("here"), learned.edge("front", "here")));
+        assert_eq!(followed.service("here").self_time.unwrap().windows, 5);
+        assert_eq!((followed.services.len(), followed.edges["front"].len()), (1, 1));
     }
 
     /// Guarantees: a rise counts beyond three spreads (more where the spread is of few windows) and a tenth of the median, and
