@@ -5,7 +5,7 @@
 mod number;
 
 use datafusion::logical_expr::ScalarUDF;
-use tracescale_models::estimate::{gate, variability};
+use tracescale_models::estimate::{demand, gate, variability};
 use tracescale_models::sizing::function as sizing;
 use tracescale_models::{capacity, confidence, interval};
 
@@ -126,6 +126,22 @@ const FUNCTIONS: &[NumberFunction] = &[
     NumberFunction::new("usl_peak", &["contention", "coherence"], |args| match args {
         [contention, coherence] => sizing::usl_peak(*contention, *coherence),
         _ => None,
+    }),
+    NumberFunction::new("cpu_demand", &["utilization", "cores", "replicas", "rate"], |args| match args {
+        [utilization, cores, replicas, rate] => demand::demand((*utilization)?, (*cores)?, (*replicas)?, (*rate)?),
+        _ => None,
+    }),
+    NumberFunction::new("span_utilization", &["rate", "self_time", "replicas", "servers"], |args| match args {
+        [rate, self_time, replicas, servers] => demand::span_utilization((*rate)?, (*self_time)?, (*replicas)?, (*servers)?),
+        _ => None,
+    }),
+    NumberFunction::new("core_wait_share", &["span_utilization", "cpu_utilization"], |args| {
+        let [spans, cpu] = two(args)?;
+        demand::queue_share(demand::slowdown(spans, cpu)?)
+    }),
+    NumberFunction::new("io_share", &["demand", "self_time"], |args| {
+        let [demand, self_time] = two(args)?;
+        demand::io_share(demand, self_time)
     }),
     NumberFunction::new("unsampled_scv", &["scv", "probability"], |args| {
         let [scv, probability] = two(args)?;
@@ -256,6 +272,12 @@ mod tests {
             (value("enough_for_scale_down(400, 0.5)").await, value("enough_for_scale_down(400, 0.6)").await),
             (Some(1.0), Some(0.0))
         );
+        assert!((value("cpu_demand(0.75, 2, 3, 100)").await.unwrap() - 0.045).abs() < 1e-12);
+        assert!((value("span_utilization(100, 0.036, 1, 4)").await.unwrap() - 0.9).abs() < 1e-12);
+        assert!((value("core_wait_share(0.9, 0.6)").await.unwrap() - 1.0 / 3.0).abs() < 1e-12);
+        assert!((value("io_share(0.01, 0.05)").await.unwrap() - 0.8).abs() < 1e-12);
+        assert!((value("unsampled_scv(1.5, 0.5)").await.unwrap() - 2.0).abs() < 1e-12);
+        assert_eq!(value("unsampled_dispersion(1.5, 0.01)").await, None);
         for senseless in
             ["rate(100, -1)", "latency(100, 10, 1.5)", "latency(500, -5, 0.99)", "latency(10, 100, 0.99)", "rate(0.0 / 0.0, 0.1)"]
         {
