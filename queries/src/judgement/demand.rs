@@ -9,7 +9,7 @@ use arrow::datatypes::Schema;
 use arrow::error::ArrowError;
 use tracescale_core::time::Timestamp;
 use tracescale_models::estimate::demand::DemandError;
-use tracescale_models::estimate::operations::{NAMED_MAX, Operations, Usage};
+use tracescale_models::estimate::operations::{Operations, Usage, take_small};
 
 use super::Advice;
 use super::memory::{Memory, SERVICES_MAX};
@@ -236,9 +236,7 @@ impl Model for Demands {
 impl Requests {
     /// Keeps the busiest by name, as many as a model keeps.
     fn bounded(mut self) -> Self {
-        while self.named.len() > NAMED_MAX {
-            let least = self.named.iter().min_by(|a, b| a.1.total_cmp(b.1)).map(|(operation, _)| Arc::clone(operation));
-            let Some(rate) = least.and_then(|operation| self.named.remove(&operation)) else { break };
+        if let Some(rate) = take_small(&mut self.named) {
             *self.others.get_or_insert(0.0) += rate;
         }
         self

@@ -95,16 +95,22 @@ struct Classes<K> {
     members: Vec<Vec<Option<K>>>,
 }
 
+/// Takes out all but the busiest operations, as many as are kept by name: the requests of those taken out, `None` where there were
+/// none. A service may have thousands of names, such as paths with an id in them.
+pub fn take_small<K: Ord>(rates: &mut BTreeMap<K, f64>) -> Option<f64> {
+    let small = rates.len().checked_sub(NAMED_MAX).filter(|small| *small > 0)?;
+    let mut ascending: Vec<(K, f64)> = std::mem::take(rates).into_iter().collect();
+    ascending.sort_by(|a, b| a.1.total_cmp(&b.1));
+    rates.extend(ascending.split_off(small));
+    Some(ascending.iter().map(|(_, rate)| rate).sum())
+}
+
 // === impl Usage ===
 
 impl<K: Ord + Clone> Usage<K> {
     /// Keeps the busiest by name, as many as are kept.
     fn bounded(mut self) -> Self {
-        while self.rates.len() > NAMED_MAX {
-            let least = self.rates.iter().min_by(|a, b| a.1.total_cmp(b.1)).map(|(name, _)| name.clone());
-            let Some(rate) = least.and_then(|name| self.rates.remove(&name)) else { break };
-            self.others += rate;
-        }
+        self.others += take_small(&mut self.rates).unwrap_or_default();
         self
     }
 
@@ -347,6 +353,18 @@ mod tests {
         }
         assert!((costs.idle - IDLE).abs() < 0.01 && known.solved().explained.is_some_and(|share| share > 0.99), "{known:?}");
         assert!(costs.of(&"new").is_none() && costs.others().is_none());
+    }
+
+    /// Guarantees: the busiest keep their names, of equal ones the last by name; what is taken out is told, also of a great many.
+    #[test]
+    fn small_operations_are_taken_out() {
+        let mut few: BTreeMap<u32, f64> = (0..12).map(|name| (name, f64::from(name))).collect();
+        assert_eq!((take_small(&mut few), few.len()), (None, 12));
+        let mut many: BTreeMap<u32, f64> = (0..200_000).map(|name| (name, if name % 20_000 == 7 { 5.0 } else { 0.5 })).collect();
+        let taken = take_small(&mut many).unwrap();
+        let busy = (0..10).map(|place| 20_000 * place + 7);
+        assert_eq!(many.keys().copied().collect::<Vec<_>>(), busy.chain([199_998, 199_999]).collect::<Vec<_>>());
+        assert!((taken - 0.5 * 199_988.0).abs() < 1e-6, "{taken}");
     }
 
     /// Guarantees: with an offset windows begin so many minutes later, also after a gap.
