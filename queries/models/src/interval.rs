@@ -98,7 +98,8 @@ pub fn critical_path(nodes: &[Node]) -> Vec<f64> {
             }
             shares[index] += current - span.end;
             stack.push((*child, start, span.end));
-            current = span.start.max(start);
+            // One that ends before it begins was waited for at its end, for no time.
+            current = span.start.min(span.end).max(start);
         }
         shares[index] += (current - start).max(0.0);
     }
@@ -179,6 +180,15 @@ mod tests {
         let child = |start, end| Node { span: span(start, end), parent: Some(0) };
         let nodes = [Node { span: span(0.0, 100.0), parent: None }, child(10.0, 40.0), child(30.0, 80.0), child(85.0, 95.0)];
         assert_eq!(critical_path(&nodes), [40.0, 0.0, 50.0, 10.0]);
+    }
+
+    /// Guarantees: what ends before it begins, as under a clock that was set back, takes no time of its own, and its parent no more
+    /// than there is.
+    #[test]
+    fn empty_spans_take_no_time() {
+        let child = |start, end| Node { span: span(start, end), parent: Some(0) };
+        let nodes = [Node { span: span(0.0, 100.0), parent: None }, child(80.0, 50.0), child(10.0, 40.0)];
+        assert_eq!(critical_path(&nodes), [70.0, 0.0, 30.0]);
     }
 
     /// Guarantees: one call bounds the offset to [990, 1030] and its overhead is 40.
