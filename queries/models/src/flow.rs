@@ -9,7 +9,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::control::{FrontDoor, cascade};
-use crate::queue::network::{self, Call};
+use crate::queue::network::{Call, Network};
 
 mod ratios;
 
@@ -176,7 +176,8 @@ impl Flow {
     pub fn visits<'a>(&'a self, ratios: &'a [Ratio]) -> BTreeMap<&'a str, f64> {
         let graph = self.graph(ratios);
         let outside: Vec<f64> = graph.names.iter().map(|name| self.doors.get(*name).map_or(0.0, |door| door.share * door.rate)).collect();
-        let visits = network::traffic(&outside, &graph.calls).map(|traffic| traffic.visits).unwrap_or_default();
+        let traffic = Network::new(graph.names.len(), &graph.calls).and_then(|network| network.traffic(&outside));
+        let visits = traffic.map(|traffic| traffic.visits).unwrap_or_default();
         let doubtful = doubtful(ratios);
         graph.names.iter().copied().zip(visits).filter(|(name, _)| !doubtful.contains(name)).collect()
     }
@@ -186,12 +187,13 @@ impl Flow {
     #[must_use]
     pub fn announced<'a>(&'a self, ratios: &'a [Ratio], forecasts: &BTreeMap<String, Announced>, z: f64) -> BTreeMap<&'a str, Announced> {
         let graph = self.graph(ratios);
+        let Ok(network) = Network::new(graph.names.len(), &graph.calls) else { return BTreeMap::new() };
         let mut reached: BTreeMap<&str, Vec<FrontDoor>> = BTreeMap::new();
         for (door, share, forecast) in self.doors(forecasts) {
             let Some(place) = graph.places.get(door) else { continue };
             let mut outside = vec![0.0; graph.names.len()];
             outside[*place] = 1.0;
-            let Ok(traffic) = network::traffic(&outside, &graph.calls) else { continue };
+            let Ok(traffic) = network.traffic(&outside) else { continue };
             for (name, visits) in graph.names.iter().zip(traffic.visits).filter(|(_, visits)| *visits > 0.0) {
                 let door = FrontDoor { mean: forecast.mean * share, upper: forecast.upper.max(forecast.mean) * share, visits };
                 reached.entry(name).or_default().push(door);
@@ -213,6 +215,7 @@ impl Flow {
         let now: BTreeMap<String, Announced> =
             self.doors.iter().map(|(name, door)| (name.clone(), Announced { mean: door.rate, upper: door.rate })).collect();
         let graph = self.graph(ratios);
+        let Ok(network) = Network::new(graph.names.len(), &graph.calls) else { return BTreeMap::new() };
         let unsure: BTreeSet<&str> = ratios.iter().filter(|ratio| !ratio.is_sure()).map(|ratio| ratio.from.as_str()).collect();
         let mut parts: Vec<(&str, Vec<f64>)> = Vec::new();
         let mut totals = vec![0.0; graph.names.len()];
@@ -220,7 +223,7 @@ impl Flow {
             let mut outside = vec![0.0; graph.names.len()];
             let Some(place) = graph.places.get(name).filter(|_| door.mean * share > 0.0) else { continue };
             outside[*place] = door.mean * share;
-            let Ok(traffic) = network::traffic(&outside, &graph.calls) else { continue };
+            let Ok(traffic) = network.traffic(&outside) else { continue };
             totals.iter_mut().zip(&traffic.rates).for_each(|(total, rate)| *total += rate);
             // Who calls nobody knows how often may lead to what saturates first.
             let is_known = graph.names.iter().zip(&traffic.rates).all(|(name, rate)| *rate <= 0.0 || !unsure.contains(name));
@@ -271,12 +274,14 @@ impl Flow {
 
 /// Services of which callers call an unknown number of times for a request, and all that they call.
 fn doubtful(ratios: &[Ratio]) -> BTreeSet<&str> {
+    let mut callees: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
+    ratios.iter().for_each(|ratio| callees.entry(&ratio.from).or_default().push(&ratio.to));
+    let mut next: Vec<&str> = ratios.iter().filter(|ratio| !ratio.is_sure()).map(|ratio| ratio.to.as_str()).collect();
     let mut reached: BTreeSet<&str> = BTreeSet::new();
-    let mut next: BTreeSet<&str> = ratios.iter().filter(|ratio| !ratio.is_sure()).map(|ratio| ratio.to.as_str()).collect();
-    while !next.is_empty() {
-        reached.extend(&next);
-        let called = ratios.iter().filter(|ratio| next.contains(ratio.from.as_str())).map(|ratio| ratio.to.as_str());
-        next = called.filter(|name| !reached.contains(name)).collect();
+    while let Some(service) = next.pop() {
+        if reached.insert(service) {
+            next.extend(callees.get(service).into_iter().flatten());
+        }
     }
     reached
 }

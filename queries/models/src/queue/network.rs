@@ -1,7 +1,8 @@
 //! Open Jackson networks: what load from outside makes of each service of a call graph.
 //!
 //! ```text
-//! load from outside ─▶ traffic(calls) ─▶ rates, visits ─▶ path: bottleneck, end-to-end latency, cheapest replicas
+//! calls ─▶ Network ─┐
+//! load from outside ─┴▶ traffic ─▶ rates, visits
 //! ```
 
 mod path;
@@ -65,84 +66,135 @@ pub enum Refusal {
     },
 }
 
-/// Traffic that `external` requests per second by service lead to.
-///
-/// # Errors
-/// When the graph is not one, or amplifies its load without end.
-pub fn traffic(external: &[f64], calls: &[Call]) -> Result<Traffic, Refusal> {
-    let services = external.len();
-    let valid = |value: f64| value >= 0.0 && value.is_finite();
-    let total: f64 = external.iter().sum();
-    if !(external.iter().all(|rate| valid(*rate)) && calls.iter().all(|call| valid(call.mean)) && total > 0.0) {
-        return Err(Refusal::Senseless);
-    }
-    if let Some(service) = calls.iter().flat_map(|call| [call.from, call.to]).find(|service| *service >= services) {
-        return Err(Refusal::NoSuchService { service, services });
-    }
-    if services > ACYCLIC_MAX {
-        return Err(Refusal::TooMany { services, most: ACYCLIC_MAX });
-    }
-    let rates = match in_order(external, calls) {
-        Some(rates) => rates,
-        None if services > CYCLIC_MAX => return Err(Refusal::TooMany { services, most: CYCLIC_MAX }),
-        None => eliminate(external, calls)?,
-    };
-    let visits = rates.iter().map(|rate| rate / total).collect();
-    Ok(Traffic { rates, visits })
+/// A call graph that is solved once, for any load from outside.
+#[derive(Clone, Debug)]
+pub struct Network {
+    services: usize,
+    solution: Solution,
 }
 
-/// Rates in topological order. `None` when there is a cycle.
-fn in_order(external: &[f64], calls: &[Call]) -> Option<Vec<f64>> {
-    let mut outgoing: Vec<Vec<(usize, f64)>> = vec![Vec::new(); external.len()];
-    let mut callers = vec![0_usize; external.len()];
+#[derive(Clone, Debug)]
+enum Solution {
+    /// Without cycles: callers before whom they call, each with its calls.
+    Ordered(Vec<(usize, Vec<(usize, f64)>)>),
+    /// With cycles: I - Fᵀ as the product of triangles, the diagonal of the lower one, which is all ones, left out.
+    Factored(Vec<Vec<f64>>),
+}
+
+// === impl Network ===
+
+impl Network {
+    /// So many services and the calls between them.
+    ///
+    /// # Errors
+    /// When the graph is not one, or amplifies its load without end.
+    pub fn new(services: usize, calls: &[Call]) -> Result<Self, Refusal> {
+        if !calls.iter().all(|call| is_sensible(call.mean)) {
+            return Err(Refusal::Senseless);
+        }
+        if let Some(service) = calls.iter().flat_map(|call| [call.from, call.to]).find(|service| *service >= services) {
+            return Err(Refusal::NoSuchService { service, services });
+        }
+        if services > ACYCLIC_MAX {
+            return Err(Refusal::TooMany { services, most: ACYCLIC_MAX });
+        }
+        let solution = match in_order(services, calls) {
+            Some(order) => Solution::Ordered(order),
+            None if services > CYCLIC_MAX => return Err(Refusal::TooMany { services, most: CYCLIC_MAX }),
+            None => Solution::Factored(factor(services, calls)?),
+        };
+        Ok(Self { services, solution })
+    }
+
+    /// Traffic that `external` requests per second by service lead to.
+    ///
+    /// # Errors
+    /// When that is no load, or not one rate for each service.
+    pub fn traffic(&self, external: &[f64]) -> Result<Traffic, Refusal> {
+        let total: f64 = external.iter().sum();
+        if !(external.len() == self.services && external.iter().all(|rate| is_sensible(*rate)) && total > 0.0) {
+            return Err(Refusal::Senseless);
+        }
+        let mut rates = external.to_vec();
+        match &self.solution {
+            Solution::Ordered(order) => pass_on(order, &mut rates),
+            Solution::Factored(factors) => substitute(factors, &mut rates),
+        }
+        let visits = rates.iter().map(|rate| rate / total).collect();
+        Ok(Traffic { rates, visits })
+    }
+}
+
+fn is_sensible(value: f64) -> bool {
+    value >= 0.0 && value.is_finite()
+}
+
+/// Services in topological order, with their calls. `None` when there is a cycle.
+fn in_order(services: usize, calls: &[Call]) -> Option<Vec<(usize, Vec<(usize, f64)>)>> {
+    let mut outgoing: Vec<Vec<(usize, f64)>> = vec![Vec::new(); services];
+    let mut callers = vec![0_usize; services];
     for call in calls.iter().filter(|call| call.mean > 0.0) {
         outgoing[call.from].push((call.to, call.mean));
         callers[call.to] += 1;
     }
-    let mut rates = external.to_vec();
-    let mut ready: Vec<usize> = (0..external.len()).filter(|service| callers[*service] == 0).collect();
-    let mut done = 0;
+    let mut ready: Vec<usize> = (0..services).filter(|service| callers[*service] == 0).collect();
+    let mut order = Vec::with_capacity(services);
     while let Some(service) = ready.pop() {
-        done += 1;
-        for (to, mean) in &outgoing[service] {
-            rates[*to] += rates[service] * mean;
+        let calls = std::mem::take(&mut outgoing[service]);
+        for (to, _) in &calls {
             callers[*to] -= 1;
             if callers[*to] == 0 {
                 ready.push(*to);
             }
         }
+        order.push((service, calls));
     }
-    (done == external.len()).then_some(rates)
+    (order.len() == services).then_some(order)
 }
 
-/// Rates by elimination. The pivots of I - Fᵀ are all positive exactly when the spectral radius of F is below 1.
-fn eliminate(external: &[f64], calls: &[Call]) -> Result<Vec<f64>, Refusal> {
-    let services = external.len();
+/// Makes rates at the services of rates from outside: each passes its own on to whom it calls.
+fn pass_on(order: &[(usize, Vec<(usize, f64)>)], rates: &mut [f64]) {
+    for (service, calls) in order {
+        for (to, mean) in calls {
+            rates[*to] += rates[*service] * mean;
+        }
+    }
+}
+
+/// The triangles of I - Fᵀ. The pivots are all positive exactly when the spectral radius of F is below 1.
+fn factor(services: usize, calls: &[Call]) -> Result<Vec<Vec<f64>>, Refusal> {
     let mut rows: Vec<Vec<f64>> =
         (0..services).map(|row| (0..services).map(|column| if row == column { 1.0 } else { 0.0 }).collect()).collect();
     for call in calls {
         rows[call.to][call.from] -= call.mean;
     }
-    let mut rates = external.to_vec();
     for pivot in 0..services {
         let (above, below) = rows.split_at_mut(pivot + 1);
         let row = &above[pivot];
         if row[pivot] <= 1e-12 {
             return Err(Refusal::Amplification { service: pivot, factor: amplification(services, calls).max(1.0) });
         }
-        for (offset, other) in below.iter_mut().enumerate() {
+        for other in below {
             let factor = other[pivot] / row[pivot];
             if factor < 0.0 {
-                other[pivot..].iter_mut().zip(&row[pivot..]).for_each(|(value, more)| *value -= factor * more);
-                rates[pivot + 1 + offset] -= factor * rates[pivot];
+                other[pivot + 1..].iter_mut().zip(&row[pivot + 1..]).for_each(|(value, more)| *value -= factor * more);
             }
+            other[pivot] = factor;
         }
     }
-    for service in (0..services).rev() {
-        let known: f64 = rows[service][service + 1..].iter().zip(&rates[service + 1..]).map(|(value, rate)| value * rate).sum();
-        rates[service] = (rates[service] - known) / rows[service][service];
+    Ok(rows)
+}
+
+/// Makes rates at the services of rates from outside, by the triangles.
+fn substitute(factors: &[Vec<f64>], rates: &mut [f64]) {
+    for service in 0..rates.len() {
+        let passed: f64 = factors[service][..service].iter().zip(&rates[..service]).map(|(factor, rate)| factor * rate).sum();
+        rates[service] -= passed;
     }
-    Ok(rates)
+    for service in (0..rates.len()).rev() {
+        let known: f64 = factors[service][service + 1..].iter().zip(&rates[service + 1..]).map(|(value, rate)| value * rate).sum();
+        rates[service] = (rates[service] - known) / factors[service][service];
+    }
 }
 
 /// The spectral radius of the calls, by the power method on F + I, which cannot swing.
@@ -185,6 +237,10 @@ mod tests {
     use crate::queue::many::{Fewest, ManyServers, Of, fewest_servers};
 
     const RATES: [f64; 5] = [50.0, 20.0, 25.0, 10.0, 100.0];
+
+    fn traffic(external: &[f64], calls: &[Call]) -> Result<Traffic, Refusal> {
+        Network::new(external.len(), calls)?.traffic(external)
+    }
 
     fn call(from: usize, to: usize, mean: f64) -> Call {
         Call { from, to, mean }
@@ -260,9 +316,16 @@ mod tests {
     fn order_and_elimination_agree() {
         let calls: Vec<Call> = shop().into_iter().filter(|call| call.from != call.to).collect();
         let external = [100.0, 10.0, 0.0, 3.0, 0.0];
-        let (ordered, eliminated) = (in_order(&external, &calls).unwrap(), eliminate(&external, &calls).unwrap());
+        let (mut ordered, mut eliminated) = (external, external);
+        pass_on(&in_order(5, &calls).unwrap(), &mut ordered);
+        substitute(&factor(5, &calls).unwrap(), &mut eliminated);
         assert!(ordered.iter().zip(&eliminated).all(|(a, b)| (a - b).abs() < 1e-9));
-        assert_eq!(in_order(&external, &shop()), None);
+        assert_eq!(in_order(5, &shop()), None);
+        let network = Network::new(5, &shop()).unwrap();
+        for external in [[100.0, 10.0, 0.0, 3.0, 0.0], [0.0, 0.0, 7.0, 0.0, 0.0]] {
+            assert_eq!(network.traffic(&external), traffic(&external, &shop()));
+        }
+        assert_eq!(network.traffic(&[1.0; 4]), Err(Refusal::Senseless));
     }
 
     /// Guarantees: retries that breed retries are refused with the factor, weak ones are not.
