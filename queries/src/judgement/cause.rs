@@ -9,6 +9,7 @@ use arrow::error::ArrowError;
 use tracescale_core::time::Timestamp;
 use tracescale_models::cause::{Baseline, Edge, Help, Service, Verdict, Window, judge};
 
+use super::memory::AHEAD;
 use super::rows::{Layout, ServiceKey, ends, services};
 use super::utilization::{ByService, throttled, utilizations};
 use crate::model::{Column, Model, Seen};
@@ -16,8 +17,6 @@ use crate::window::WINDOW_START;
 
 /// Time between windows that make the baseline: windows of a minute that do not overlap.
 const APART: Duration = Duration::from_secs(60);
-/// What ends so much later than a final window was not before it: late rows change younger windows than that.
-const AHEAD: Duration = Duration::from_secs(15 * 60);
 /// Windows of the baseline: an hour.
 const WINDOWS: usize = 60;
 /// Windows, and so minutes, before anything is said: what is normal must be known first.

@@ -6,11 +6,10 @@ use std::time::Duration;
 use arrow::array::RecordBatch;
 use arrow::datatypes::Schema;
 use arrow::error::ArrowError;
-use tracescale_core::time::Timestamp;
 use tracescale_models::forecast::{Forecaster, Settings};
 
 use super::LocalClock;
-use super::memory::Memory;
+use super::memory::{Memory, Newest};
 use super::rows::{Layout, Rates, services};
 use crate::model::{Column, Model, Seen};
 use crate::window::WINDOW_END;
@@ -18,7 +17,7 @@ use crate::window::WINDOW_END;
 /// Seconds between what is learned.
 const STEP: i64 = 60;
 /// How far ahead, in seconds: pipeline and start-up of fast and slow replicas, and an hour.
-pub(super) const LEADS: [i64; 5] = [60, 180, 300, 600, 3600];
+const LEADS: [i64; 5] = [60, 180, 300, 600, 3600];
 /// Silence after which a service is forgotten.
 const FORGET: Duration = Duration::from_secs(14 * 24 * 3600);
 
@@ -34,8 +33,7 @@ pub(super) struct Forecasts {
     clock: LocalClock,
     holidays: Vec<i64>,
     services: Memory<Service>,
-    /// The end of the newest minute that was learned from.
-    learned: Timestamp,
+    learned: Newest,
 }
 
 #[derive(Debug)]
@@ -59,7 +57,7 @@ struct Expected {
 
 impl Forecasts {
     pub(super) fn new(clock: LocalClock, holidays: Vec<i64>) -> Self {
-        Self { clock, holidays, services: Memory::new(Duration::ZERO, FORGET), learned: Timestamp::MIN }
+        Self { clock, holidays, services: Memory::new(Duration::ZERO, FORGET), learned: Newest::default() }
     }
 
     /// Takes the windows of a minute, or of many in their order.
@@ -102,8 +100,7 @@ impl Model for Forecasts {
 
     fn judge(&mut self, window: &Seen<'_>) -> Result<RecordBatch, ArrowError> {
         let (mut rows, load) = (LAYOUT.rows(), window.driver);
-        if let Some((end, minute)) = window.newest_final("service_sojourn").filter(|(end, _)| *end > self.learned) {
-            self.learned = end;
+        if let Some((end, minute)) = window.newest_final("service_sojourn").filter(|(end, _)| self.learned.is_next(*end, window.end)) {
             self.learn(minute);
             self.services.forget(end);
             self.services.values_mut().for_each(Service::look_ahead);

@@ -10,6 +10,13 @@ use super::rows::ServiceKey;
 /// Services that a model keeps; further ones are not judged. A forecaster takes some hundred kilobytes, a planner 110.
 pub(super) const SERVICES_MAX: usize = 2000;
 
+/// What ends so much later than a window was not before it: the clock stepped back. Late rows change younger windows than that.
+pub(super) const AHEAD: Duration = Duration::from_secs(15 * 60);
+
+/// The newest minute that was taken from another view.
+#[derive(Debug, Default)]
+pub(super) struct Newest(Option<Timestamp>);
+
 /// Something for each service.
 #[derive(Debug)]
 pub(super) struct Memory<T> {
@@ -23,6 +30,19 @@ pub(super) struct Memory<T> {
 struct Kept<T> {
     value: T,
     learned: Timestamp,
+}
+
+// === impl Newest ===
+
+impl Newest {
+    /// Whether the minute that ends at `end` is news to a window: it is newer than the last one, or the clock stepped back since.
+    pub(super) fn is_next(&mut self, end: Timestamp, window: Timestamp) -> bool {
+        let is_next = self.0.is_none_or(|last| end > last || last.since(window) >= AHEAD);
+        if is_next {
+            self.0 = Some(end);
+        }
+        is_next
+    }
 }
 
 // === impl Memory ===
@@ -115,6 +135,15 @@ mod tests {
         assert_eq!(learned, [0, 60, 120, 30]);
         let mut any = Memory::new(Duration::ZERO, MINUTE);
         assert!(any.due(&key("a"), at(0), || Some(())).is_some() && any.due(&key("a"), at(0), || Some(())).is_none());
+    }
+
+    /// Guarantees: a minute is taken once and no older one after it, and a clock that steps back does not end that.
+    #[test]
+    fn minutes_are_news_once() {
+        let mut newest = Newest::default();
+        let mut is_next = |(end, window)| newest.is_next(at(end), at(window));
+        assert_eq!([(0, 5), (0, 10), (60, 70), (0, 55)].map(&mut is_next), [true, false, true, false]);
+        assert_eq!([(7200, 7210), (3600, 3610), (3600, 3615), (3660, 3670)].map(&mut is_next), [true, true, false, true]);
     }
 
     /// Guarantees: no more services than allowed are kept, silent ones are forgotten, and what cannot be made is not.

@@ -11,7 +11,7 @@ use tracescale_core::time::Timestamp;
 use tracescale_models::control::{Plan, Planner, Reason, Settings, Starting, Startups, Supply, Window};
 use tracescale_models::sizing::{Objective, ServiceTime, Station, Workers, keeps};
 
-use super::memory::{Memory, SERVICES_MAX};
+use super::memory::{Memory, Newest, SERVICES_MAX};
 use super::queue;
 use super::rows::{Layout, ServiceKey, seconds, services};
 use super::{Advice, Capacity, Promise};
@@ -69,8 +69,8 @@ pub(super) struct Plans {
     advice: Advice,
     stations: BTreeMap<ServiceKey, Known>,
     services: Memory<Service>,
-    /// End of the newest minute whose requests were held against the promise.
-    judged: Timestamp,
+    /// The newest minute whose requests were held against the promise.
+    judged: Newest,
 }
 
 #[derive(Debug)]
@@ -116,7 +116,7 @@ struct Beside {
 impl Default for Plans {
     fn default() -> Self {
         let services = Memory::new(Duration::ZERO, FORGET);
-        Self { advice: Advice::default(), stations: BTreeMap::new(), services, judged: Timestamp::MIN }
+        Self { advice: Advice::default(), stations: BTreeMap::new(), services, judged: Newest::default() }
     }
 }
 
@@ -286,8 +286,7 @@ impl Model for Plans {
             if let Some((_, queue)) = window.newest_final("service_queue") {
                 self.learn_stations(queue);
             }
-            if let Some((end, minute)) = window.newest_final("service_sojourn").filter(|(end, _)| *end > self.judged) {
-                self.judged = end;
+            if let Some((_, minute)) = window.newest_final("service_sojourn").filter(|(end, _)| self.judged.is_next(*end, window.end)) {
                 beside.violated = self.violated(minute);
             }
             self.learn(pulse, &beside, CHANGES_MOST);
