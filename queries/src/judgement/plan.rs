@@ -67,7 +67,7 @@ const LAYOUT: Layout = Layout {
 #[derive(Debug)]
 pub(super) struct Plans {
     advice: Advice,
-    stations: BTreeMap<ServiceKey, Known>,
+    stations: Memory<Known>,
     services: Memory<Service>,
     /// The newest minute whose requests were held against the promise.
     judged: Newest,
@@ -115,8 +115,8 @@ struct Beside {
 
 impl Default for Plans {
     fn default() -> Self {
-        let services = Memory::new(Duration::ZERO, FORGET);
-        Self { advice: Advice::default(), stations: BTreeMap::new(), services, judged: Newest::default() }
+        let (stations, services) = (Memory::new(Duration::ZERO, FORGET), Memory::new(Duration::ZERO, FORGET));
+        Self { advice: Advice::default(), stations, services, judged: Newest::default() }
     }
 }
 
@@ -130,7 +130,7 @@ impl Plans {
             if self.promise(&key).is_some()
                 && let Some(row) = queue::Known::read(queue, row)
             {
-                let _ = self.stations.insert(key, Known::of(&row));
+                self.stations.put(key, row.end, Known::of(&row));
             }
         }
     }
@@ -290,6 +290,7 @@ impl Model for Plans {
                 beside.violated = self.violated(minute);
             }
             self.learn(pulse, &beside, CHANGES_MOST);
+            self.stations.forget(window.end);
             self.services.forget(window.end);
         }
         let mut first_plans = CHANGES_MOST;
@@ -320,6 +321,7 @@ impl Model for Plans {
     fn advise(&mut self, advice: &Advice) {
         self.advice = advice.clone();
         let said = |key: &ServiceKey| Advice::of(&advice.promises, &key.name, key.namespace.as_deref()).copied();
+        self.stations.retain(|key, _| said(key).is_some());
         self.services.retain(|key, service| said(key) == Some(service.promise));
         for (key, service) in self.services.iter_mut() {
             if let Some(starts) = Advice::of(&advice.startups, &key.name, key.namespace.as_deref()) {
@@ -426,6 +428,18 @@ mod tests {
         let queue = [("service_time", 0.05), ("service_scv", 1.0), ("servers", 2.0), ("pooling", 0.4), ("load_bias", 1.0)];
         plans.remember("service_queue", &rows(1_000_000, &queue));
         plans
+    }
+
+    /// Guarantees: what is known of services is forgotten with what was promised of them.
+    #[test]
+    fn stations_are_forgotten() {
+        let mut plans = plans();
+        assert_eq!(plans.stations.iter_mut().count(), SERVICES);
+        let promise = Promise { latency: 0.5, quantile: 0.99 };
+        plans.advise(&Advice { promises: [(("s7".to_owned(), None), promise)].into(), ..Advice::default() });
+        assert_eq!(plans.stations.iter_mut().count(), 1);
+        plans.stations.forget(Timestamp::from_secs(1_000_001) + FORGET);
+        assert_eq!(plans.stations.iter_mut().count(), 0);
     }
 
     /// Guarantees: whoever is remembered has a planner at once; of those that begin together later, as many in a window as its
