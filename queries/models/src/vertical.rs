@@ -1,8 +1,8 @@
-//! CPU and memory of one replica from its usage: what it should request, and whether that is worth a change.
+//! CPU and memory of one replica from its usage: what it should request. Whether that is worth a change is the decider's to say.
 //!
 //! ```text
 //! usage ─▶ decaying histogram (CPU) ─┐
-//! usage ─▶ peak per hour (memory)    ├─▶ target within [lower, upper] ─▶ act? and why
+//! usage ─▶ peak per hour (memory)    ├─▶ target within [lower, upper]
 //! kills for lack of memory           ┘
 //! ```
 //!
@@ -13,11 +13,9 @@
 mod histogram;
 mod history;
 mod peaks;
-mod request;
 mod settings;
 
 pub use histogram::{Buckets, DecayingHistogram};
-pub use history::{Current, Recommendation, Usage, UsageHistory, Why};
+pub use history::{Recommendation, Usage, UsageHistory};
 pub use peaks::Peaks;
-pub use request::{cpu_request_for, memory_limit_for, memory_request_after_oom, memory_request_for};
-pub use settings::{ActRule, CpuTarget, MemoryTarget, Settings};
+pub use settings::{CpuTarget, MemoryTarget, Settings};

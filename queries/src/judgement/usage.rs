@@ -8,7 +8,7 @@ use arrow::array::RecordBatch;
 use arrow::datatypes::Schema;
 use arrow::error::ArrowError;
 use tracescale_core::time::Timestamp;
-use tracescale_models::vertical::{Current, Settings, UsageHistory};
+use tracescale_models::vertical::{Recommendation, Settings, UsageHistory};
 
 use super::memory::Memory;
 use super::rows::{Layout, ServiceKey, seconds, services};
@@ -123,7 +123,7 @@ impl Model for Usages {
                 continue;
             };
             if window.is_final {
-                self.learn(&key, window.end, used, kills.contains_key(&key));
+                self.learn(&key, window.end, used, kills.contains(&key));
             }
             let learned = self.services.get(&key).map(|service| service.says(window.end)).unwrap_or_default();
             let measured = [used.cpu.map(|(_, cores)| cores), used.memory.map(|(_, bytes)| bytes), used.utilization];
@@ -157,8 +157,8 @@ impl Model for Usages {
 impl Service {
     /// What a replica should ask for, as far as it is known.
     fn says(&self, end: Timestamp) -> [Option<f64>; 9] {
-        let recommended = self.history.recommend(seconds(end), Current::default());
-        let of = |get: fn(&tracescale_models::vertical::Recommendation) -> Option<f64>| recommended.as_ref().and_then(get);
+        let recommended = self.history.recommend(seconds(end));
+        let of = |get: fn(&Recommendation) -> Option<f64>| recommended.as_ref().and_then(get);
         [
             of(|wish| wish.cpu_request),
             of(|wish| wish.memory_request),
@@ -216,11 +216,9 @@ fn used(gauges: &RecordBatch) -> BTreeMap<ServiceKey, Used> {
 }
 
 /// Services of which a process was killed, from rows of `metric_rates`.
-fn kills(rates: &RecordBatch) -> BTreeMap<ServiceKey, f64> {
+fn kills(rates: &RecordBatch) -> BTreeSet<ServiceKey> {
     let (names, increase) = (Column::of(rates, "metric_name"), Column::of(rates, "increase"));
-    let killed = |(row, key): (usize, ServiceKey)| {
-        let is_kill = names.text(row).is_some_and(|name| KILLS.contains(&name));
-        increase.number(row).filter(|count| is_kill && *count > 0.0).map(|count| (key, count))
-    };
-    services(rates).filter_map(killed).collect()
+    let is_kill = |row: usize| names.text(row).is_some_and(|name| KILLS.contains(&name));
+    let was_killed = |(row, _): &(usize, ServiceKey)| is_kill(*row) && increase.number(*row).is_some_and(|count| count > 0.0);
+    services(rates).filter(was_killed).map(|(_, key)| key).collect()
 }

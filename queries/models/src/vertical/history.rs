@@ -2,8 +2,7 @@
 
 use super::histogram::{Buckets, DecayingHistogram};
 use super::peaks::Peaks;
-use super::request::bumped;
-use super::settings::{ActRule, CpuTarget, MemoryTarget, Settings};
+use super::settings::{CpuTarget, MemoryTarget, Settings};
 
 const DAY: f64 = 86_400.0;
 /// Least weight of a CPU sample, so that a container without a request counts too.
@@ -18,8 +17,6 @@ pub struct UsageHistory {
     /// Times of the first and the last sample.
     span: Option<(f64, f64)>,
     memory: Peaks,
-    last_oom: Option<f64>,
-    last_action: Option<f64>,
 }
 
 /// Cores and bytes of one replica; `None` where nothing is known or set.
@@ -30,9 +27,6 @@ pub struct Usage {
     /// Bytes.
     pub memory: Option<f64>,
 }
-
-/// What a replica requests now.
-pub type Current = Usage;
 
 /// What a replica should request.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -47,41 +41,6 @@ pub struct Recommendation {
     pub lower: Usage,
     /// Requests above these are too large, as far as we can be sure of it.
     pub upper: Usage,
-    /// Whether it is worth a change now.
-    pub act: bool,
-    /// Why, or why not.
-    pub why: Why,
-}
-
-/// Why a recommendation is, or is not, worth a change.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Why {
-    /// A process was killed for lack of memory since the last change: memory is raised at once.
-    OutOfMemory,
-    /// What is requested is too little.
-    TooLittle,
-    /// What is requested is too much.
-    TooMuch,
-    /// The change is large enough, though within the bounds.
-    WorthIt,
-    /// What is requested is within the bounds.
-    WithinBounds,
-    /// The change is too small to be worth it.
-    SmallGain,
-    /// Too soon after the last change.
-    CoolingDown,
-    /// Memory would be lowered too soon after a kill.
-    AfterOutOfMemory,
-    /// Nobody knows what is requested now.
-    CurrentUnknown,
-}
-
-/// A request now, and what it should be.
-struct Change {
-    current: f64,
-    target: f64,
-    lower: f64,
-    upper: f64,
 }
 
 // === impl UsageHistory ===
@@ -96,8 +55,6 @@ impl UsageHistory {
             cpu_samples: 0.0,
             span: None,
             memory: Peaks::try_new(settings.peak_interval, settings.peak_count)?,
-            last_oom: None,
-            last_action: None,
         })
     }
 
@@ -125,16 +82,10 @@ impl UsageHistory {
     /// Takes note of a process that was killed at `bytes` for lack of memory: it counts as if it had used more. `bytes` is the
     /// larger one of what it used and what it requested. False when it is no number.
     pub fn oom(&mut self, time: f64, bytes: f64) -> bool {
-        let Some(more) = bumped(bytes, self.settings.oom_ratio, self.settings.oom_bump).filter(|_| bytes >= 0.0 && time.is_finite()) else {
+        let Some(more) = self.bumped(bytes).filter(|_| bytes >= 0.0 && time.is_finite()) else {
             return false;
         };
-        self.last_oom = Some(self.last_oom.map_or(time, |last| last.max(time)));
         self.observe_memory(time, more)
-    }
-
-    /// Takes note of a change of requests that was carried out.
-    pub fn acted(&mut self, time: f64) {
-        self.last_action = Some(self.last_action.map_or(time, |last| last.max(time)));
     }
 
     /// How sure the history makes, in days: the time it spans, less where samples are missing in it.
@@ -144,9 +95,9 @@ impl UsageHistory {
         days.min(self.cpu_samples / self.settings.samples_per_day)
     }
 
-    /// What a replica that requests `current` should request at `now` (seconds). `None` when nothing was observed.
+    /// What a replica should request at `now` (seconds). `None` when nothing was observed.
     #[must_use]
-    pub fn recommend(&self, now: f64, current: Current) -> Option<Recommendation> {
+    pub fn recommend(&self, now: f64) -> Option<Recommendation> {
         let settings = &self.settings;
         let peaks = self.memory.histogram(now, settings.memory_half_life);
         let cpu = match settings.cpu_target {
@@ -177,97 +128,18 @@ impl UsageHistory {
         let lower = Usage { cpu: least(lower.0, cpu), memory: least(lower.1, memory) };
         let upper = Usage { cpu: most(upper.0, cpu), memory: most(upper.1, memory) };
         let memory_limit = memory.zip(settings.memory_limit_ratio).map(|(request, ratio)| request * ratio);
-        let mut recommendation =
-            Recommendation { cpu_request: cpu, memory_request: memory, memory_limit, lower, upper, act: false, why: Why::WithinBounds };
-        (recommendation.act, recommendation.why) = self.judge(now, current, &mut recommendation);
-        Some(recommendation)
+        Some(Recommendation { cpu_request: cpu, memory_request: memory, memory_limit, lower, upper })
     }
 
-    /// Whether to act; keeps the memory that a recent kill protects.
-    fn judge(&self, now: f64, current: Current, recommendation: &mut Recommendation) -> (bool, Why) {
-        let change = |current: Option<f64>, target: Option<f64>, lower: Option<f64>, upper: Option<f64>| {
-            Some(Change { current: current.filter(|current| *current > 0.0)?, target: target?, lower: lower?, upper: upper? })
-        };
-        let (lower, upper) = (recommendation.lower, recommendation.upper);
-        let cpu = change(current.cpu, recommendation.cpu_request, lower.cpu, upper.cpu);
-        let mut memory = change(current.memory, recommendation.memory_request, lower.memory, upper.memory);
-        if cpu.is_none() && memory.is_none() {
-            return (false, Why::CurrentUnknown);
-        }
-        let mut kept = None;
-        if let (Some(change), Some(oom)) = (&memory, self.last_oom) {
-            if change.target > change.current && self.last_action.is_none_or(|action| action < oom) {
-                return (true, Why::OutOfMemory);
-            }
-            if change.target < change.current && now - oom < self.settings.oom_protection {
-                recommendation.memory_limit = self.settings.memory_limit_ratio.map(|ratio| change.current * ratio);
-                recommendation.memory_request = Some(change.current);
-                (memory, kept) = (None, Some(Why::AfterOutOfMemory));
-            }
-        }
-        let changes: Vec<Change> = [cpu, memory].into_iter().flatten().collect();
-        let outside = changes.iter().filter(|change| change.is_outside());
-        let gain = self.settings.minimum_gain;
-        let wanted = match self.settings.act {
-            ActRule::OutsideWithGain => outside.clone().find(|change| change.gain() > gain),
-            ActRule::OutsideOrGain => outside.clone().next(),
-        };
-        let cooled = self.last_action.is_none_or(|action| now - action >= self.settings.every);
-        match wanted {
-            Some(change) if cooled || self.settings.act == ActRule::OutsideOrGain => (true, change.why()),
-            Some(_) => (false, Why::CoolingDown),
-            None if self.settings.act == ActRule::OutsideOrGain && changes.iter().map(Change::gain).sum::<f64>() >= gain => {
-                if cooled {
-                    (true, Why::WorthIt)
-                } else {
-                    (false, Why::CoolingDown)
-                }
-            }
-            None if outside.clone().next().is_some() => (false, Why::SmallGain),
-            None => (false, kept.unwrap_or(Why::WithinBounds)),
-        }
+    /// What a kill at `bytes` counts as.
+    fn bumped(&self, bytes: f64) -> Option<f64> {
+        let more = (bytes * self.settings.oom_ratio).max(bytes + self.settings.oom_bump);
+        more.is_finite().then_some(more)
     }
 
     fn extend(&mut self, time: f64) {
         let (first, last) = self.span.unwrap_or((time, time));
         self.span = Some((first.min(time), last.max(time)));
-    }
-}
-
-// === impl Change ===
-
-impl Change {
-    fn is_outside(&self) -> bool {
-        self.current < self.lower || self.current > self.upper
-    }
-
-    /// Relative to what is requested now.
-    fn gain(&self) -> f64 {
-        (self.target - self.current).abs() / self.current
-    }
-
-    fn why(&self) -> Why {
-        if self.current < self.lower { Why::TooLittle } else { Why::TooMuch }
-    }
-}
-
-// === impl Why ===
-
-impl Why {
-    /// Stable label.
-    #[must_use]
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::OutOfMemory => "out_of_memory",
-            Self::TooLittle => "too_little",
-            Self::TooMuch => "too_much",
-            Self::WorthIt => "worth_it",
-            Self::WithinBounds => "within_bounds",
-            Self::SmallGain => "small_gain",
-            Self::CoolingDown => "cooling_down",
-            Self::AfterOutOfMemory => "after_out_of_memory",
-            Self::CurrentUnknown => "current_unknown",
-        }
     }
 }
 

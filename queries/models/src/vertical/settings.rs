@@ -21,15 +21,6 @@ pub enum MemoryTarget {
     Percentile(f64),
 }
 
-/// When a recommendation is worth a change.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum ActRule {
-    /// Outside the bounds, with the gain, and after the pause: all three.
-    OutsideWithGain,
-    /// Outside the bounds at any time, or with the gain after the pause.
-    OutsideOrGain,
-}
-
 /// The constants of a recommender. Percentiles and shares are 0..1, times are seconds, memory is bytes.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Settings {
@@ -61,18 +52,10 @@ pub struct Settings {
     pub oom_ratio: f64,
     /// Memory after a kill: usage and this, at least.
     pub oom_bump: f64,
-    /// After a kill memory is not lowered for so long.
-    pub oom_protection: f64,
     /// Least CPU, cores.
     pub least_cpu: f64,
     /// Least memory.
     pub least_memory: f64,
-    /// When to act.
-    pub act: ActRule,
-    /// Least relative change that is worth an action.
-    pub minimum_gain: f64,
-    /// Pause between actions.
-    pub every: f64,
 }
 
 // === impl Settings ===
@@ -96,16 +79,12 @@ impl Settings {
             peak_count: 168,
             oom_ratio: 1.2,
             oom_bump: 1e8,
-            oom_protection: 7.0 * DAY,
             least_cpu: 0.01,
             least_memory: 1e7,
-            act: ActRule::OutsideWithGain,
-            minimum_gain: 0.1,
-            every: 12.0 * HOUR,
         }
     }
 
-    /// Those of the Vertical Pod Autoscaler: its recommender, and its updater's rule of when to act.
+    /// Those of the recommender of the Vertical Pod Autoscaler.
     #[must_use]
     pub const fn vpa() -> Self {
         Self {
@@ -119,11 +98,9 @@ impl Settings {
             samples_per_day: 1440.0,
             peak_interval: DAY,
             peak_count: 8,
-            oom_protection: 0.0,
             oom_bump: 104_857_600.0,
             least_cpu: 0.025,
             least_memory: 2.5e8,
-            act: ActRule::OutsideOrGain,
             ..Self::ours()
         }
     }
