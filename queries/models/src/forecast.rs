@@ -194,8 +194,8 @@ impl Forecaster {
     /// showed UTC. `None` and values that are no load (negative, not finite) are missing: nothing is put in their place, and
     /// forecasts of them are not judged. Steps that are left out are missing too.
     ///
-    /// Returns whether the value was taken: one that is more than two hours older than the newest is not, nor one of an absurd time. A younger one is taken as
-    /// a clock set back, and what was observed after it before is replaced.
+    /// Returns whether the value was taken: one that is more than two hours older than the newest is not, nor one of an absurd time. A
+    /// younger one is taken as a clock set back, and what was observed after it before is replaced.
     pub fn observe(&mut self, local_time_seconds: i64, value: Option<f64>) -> bool {
         if !(-TIME_MAX..=TIME_MAX).contains(&local_time_seconds) {
             return false;

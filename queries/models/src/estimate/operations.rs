@@ -4,9 +4,9 @@
 //! minutes: cpu, rate of each operation ─▶ windows of five ─▶ the busiest as columns, the rest as one ─▶ alike ones lumped ─▶ costs
 //! ```
 //!
-//! Why five minutes: counters come once in up to a minute, and what they grew by is spread evenly over that time, so a third of the CPU of a minute
-//! may be told with its neighbours; where operations differ by chance alone their costs would come out too alike by as much. Of five
-//! minutes it is a fifteenth. Why windows and no running sums: which operations are busiest changes, and with them the columns.
+//! Why five minutes: counters come once in up to a minute, and what they grew by is spread evenly over that time, so a third of the CPU
+//! of a minute may be told with its neighbours; where operations differ by chance alone their costs would come out too alike by as much.
+//! Of five minutes it is a fifteenth. Why windows and no running sums: which operations are busiest changes, and with them the columns.
 
 use std::collections::{BTreeMap, VecDeque};
 

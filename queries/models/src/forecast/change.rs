@@ -1,5 +1,7 @@
 //! Whether the series left its level: a cumulative sum of surprises in both directions (Page, 1954).
 
+use super::smoothing::NORMAL;
+
 /// Surprises count at most this many standard deviations, so that one wild number is no change.
 const SURPRISE_MAX: f64 = 3.0;
 /// What is taken off each surprise, in standard deviations: half the shift that is to be found fastest.
@@ -10,8 +12,6 @@ const ALARM: f64 = 8.0;
 const DEVIATION_WEIGHT: f64 = 0.01;
 /// Numbers before the usual deviation is known.
 const NUMBERS_MIN: u32 = 60;
-/// Mean absolute deviation to standard deviation, for a normal distribution.
-const NORMAL: f64 = 1.2533;
 
 /// Watches one series.
 #[derive(Clone, Debug, Default, PartialEq)]

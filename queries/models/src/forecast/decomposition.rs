@@ -13,10 +13,10 @@ const WEEKLY: usize = 5;
 const HINGES: usize = 3;
 /// Columns: constant, trend, hinges, sines and cosines, holidays.
 const WIDTH: usize = 2 + HINGES + 2 * (DAILY + WEEKLY) + 1;
-/// Penalties of trend and hinges, of waves, of holidays, per row.
+/// Penalties per row: of trend and hinges, and of waves and holidays.
 const TREND_PENALTY: f64 = 0.05;
 const WAVE_PENALTY: f64 = 1e-3;
-/// Days between two fits, as buckets of a day divided by this.
+/// How often a day it is fitted anew.
 const FITS_A_DAY: i64 = 4;
 /// The most rows of a fit; longer histories are thinned out.
 const ROWS_MAX: i64 = 1344;

@@ -1,7 +1,7 @@
 //! How well each candidate did, what they say together, and which of them is believed.
 //!
-//! The combination is a weighted median of the best of each family and the naive forecasts. On recorded series it beat the plain median of four families,
-//! the weighted mean, and the best single candidate: one family that a wild day misled does not move it.
+//! The combination is a weighted median of the best of each family and the naive forecasts. On recorded series it beat the plain median
+//! of four families, the weighted mean, and the best single candidate: one family that a wild day misled does not move it.
 
 use super::candidates::{CANDIDATES, DAY_AGO, FAMILIES, NAIVE, Numbers, WEEK_AGO};
 

@@ -10,7 +10,7 @@ pub(super) const SEASON_WEIGHTS: [(f64, f64); 6] = [(0.02, 0.1), (0.1, 0.1), (0.
 /// Errors count at most this many standard deviations in level and season.
 const ERROR_MAX: f64 = 4.0;
 /// Mean absolute deviation to standard deviation, for a normal distribution.
-const NORMAL: f64 = 1.2533;
+pub(super) const NORMAL: f64 = 1.2533;
 /// Numbers before the usual size of errors is known.
 const NUMBERS_MIN: f64 = 50.0;
 /// Weight of a new error in its usual size.
