@@ -73,10 +73,13 @@ pub struct Network {
     solution: Solution,
 }
 
+/// A service, and how often it calls which others for a visit.
+type Caller = (usize, Vec<(usize, f64)>);
+
 #[derive(Clone, Debug)]
 enum Solution {
     /// Without cycles: callers before whom they call, each with its calls.
-    Ordered(Vec<(usize, Vec<(usize, f64)>)>),
+    Ordered(Vec<Caller>),
     /// With cycles: I - Fᵀ as the product of triangles, the diagonal of the lower one, which is all ones, left out.
     Factored(Vec<Vec<f64>>),
 }
@@ -130,7 +133,7 @@ fn is_sensible(value: f64) -> bool {
 }
 
 /// Services in topological order, with their calls. `None` when there is a cycle.
-fn in_order(services: usize, calls: &[Call]) -> Option<Vec<(usize, Vec<(usize, f64)>)>> {
+fn in_order(services: usize, calls: &[Call]) -> Option<Vec<Caller>> {
     let mut outgoing: Vec<Vec<(usize, f64)>> = vec![Vec::new(); services];
     let mut callers = vec![0_usize; services];
     for call in calls.iter().filter(|call| call.mean > 0.0) {
@@ -153,7 +156,7 @@ fn in_order(services: usize, calls: &[Call]) -> Option<Vec<(usize, Vec<(usize, f
 }
 
 /// Makes rates at the services of rates from outside: each passes its own on to whom it calls.
-fn pass_on(order: &[(usize, Vec<(usize, f64)>)], rates: &mut [f64]) {
+fn pass_on(order: &[Caller], rates: &mut [f64]) {
     for (service, calls) in order {
         for (to, mean) in calls {
             rates[*to] += rates[*service] * mean;
