@@ -1,6 +1,6 @@
 //! A window as a graph: its services by name and the calls from and to each, found without looking through all rows.
 
-use std::collections::BTreeMap;
+use std::collections::HashMap;
 
 use super::figures::{Edge, Service, Window};
 
@@ -8,7 +8,7 @@ use super::figures::{Edge, Service, Window};
 #[derive(Debug)]
 pub(super) struct Graph<'a> {
     pub(super) window: &'a Window,
-    ids: BTreeMap<&'a str, usize>,
+    ids: HashMap<&'a str, usize>,
     nodes: Vec<Node<'a>>,
 }
 
@@ -27,7 +27,7 @@ struct Node<'a> {
 
 impl<'a> Graph<'a> {
     pub(super) fn of(window: &'a Window) -> Self {
-        let mut graph = Self { window, ids: BTreeMap::new(), nodes: Vec::new() };
+        let mut graph = Self { window, ids: HashMap::new(), nodes: Vec::new() };
         for service in &window.services {
             // The first row of a name counts, as in `Window::service`.
             let _ = graph.entry(&service.name).1.service.get_or_insert(service);
