@@ -25,10 +25,10 @@ pub use service_time::ServiceTime;
 pub use utilization::safe_utilization;
 pub use workers::Workers;
 
-/// Largest weight of the random split of a load between replicas; above 1 the split is worse than random.
-pub const POOLING_MAX: f64 = 1.5;
+use crate::queue::pooling::POOLING_MAX;
+
 /// Fewest servers of a replica: a thousandth of a core.
-pub const SERVERS_MIN: f64 = 0.001;
+const SERVERS_MIN: f64 = 0.001;
 /// Most servers of all replicas together.
 const SERVERS_MAX: f64 = 1e9;
 

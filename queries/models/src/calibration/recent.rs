@@ -12,8 +12,8 @@ impl Recent {
     /// Measurements that are compared at most: what lasts for less than half of them is passed over.
     pub const COUNT: usize = 9;
 
-    /// Takes a measurement; the median of the last so many ones (nine at most), the lower one of two.
-    pub fn median(&mut self, value: f64, count: usize) -> f64 {
+    /// Takes a measurement; gives the median of the last so many ones (nine at most), the lower one of two.
+    pub fn observe(&mut self, value: f64, count: usize) -> f64 {
         while self.0.len() >= count.clamp(1, Self::COUNT) {
             let _ = self.0.pop_front();
         }
@@ -38,10 +38,10 @@ mod tests {
     #[test]
     fn bursts_are_passed_over() {
         let mut recent = Recent::default();
-        let found = [1.0, 9.0, 1.1, 1.0, 1.2, 1.0, 1.1, 1.0, 1.0].map(|value| recent.median(value, Recent::COUNT));
+        let found = [1.0, 9.0, 1.1, 1.0, 1.2, 1.0, 1.1, 1.0, 1.0].map(|value| recent.observe(value, Recent::COUNT));
         assert!(found.iter().all(|median| *median <= 1.1), "{found:?}");
-        assert!([9.0, 9.0, 9.0].iter().all(|value| recent.median(*value, Recent::COUNT) < 2.0));
-        let after: Vec<f64> = (0..3).map(|_| recent.median(9.0, Recent::COUNT)).collect();
+        assert!([9.0, 9.0, 9.0].iter().all(|value| recent.observe(*value, Recent::COUNT) < 2.0));
+        let after: Vec<f64> = (0..3).map(|_| recent.observe(9.0, Recent::COUNT)).collect();
         assert!(after[2] > 8.0, "{after:?}");
     }
 }

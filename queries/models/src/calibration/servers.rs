@@ -104,14 +104,14 @@ impl Servers {
         if !is_fetched {
             self.curve.observe(at, arrival_rate, replicas, latency, samples);
         }
-        let is_calm = latency <= CALM * self.latencies.median(latency, Recent::COUNT) && samples >= SAMPLES_MIN;
+        let is_calm = latency <= CALM * self.latencies.observe(latency, Recent::COUNT) && samples >= SAMPLES_MIN;
         let utilization = utilization.filter(|share| is_calm && (UTILIZATION_MIN..=UTILIZATION_MAX).contains(share));
         let behind = |share: f64| {
             let fetched = || Some((arrival_rate * latency / f64::from(replicas) / share).max(1.0));
             if is_fetched { fetched() } else { servers_behind(station, latency, arrival_rate, replicas, share) }
         };
         if let Some(servers) = utilization.and_then(behind).filter(|servers| servers.is_finite()) {
-            let usual = self.measurements.median(servers, Recent::COUNT);
+            let usual = self.measurements.observe(servers, Recent::COUNT);
             self.fitted = self.fitted.filter(|_| !self.is_outdated);
             let _ = self.measured.get_or_insert_with(|| Posterior::placeholder(usual)).observe(usual, samples);
         }

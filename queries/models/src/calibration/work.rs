@@ -84,9 +84,9 @@ impl Work {
         }
         let is_new = self.renewed_at.is_some_and(|since| (since..since + RENEWAL).contains(&at));
         let windows = if is_new { RENEWED_WINDOWS } else { Recent::COUNT };
-        let usual = self.recent.median(behind.service_time, windows);
+        let usual = self.recent.observe(behind.service_time, windows);
         if let Some(quick) = behind.quick {
-            let _ = self.quick.median(quick, windows);
+            let _ = self.quick.observe(quick, windows);
         }
         let known = self.time.value();
         let surprise = (known / behind.pooled).ln().max((usual.min(behind.split) / known).ln());

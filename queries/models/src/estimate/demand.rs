@@ -140,8 +140,9 @@ fn squares(rows: &[Vec<f64>], values: &[f64], coefficients: &[f64]) -> (f64, f64
     (residual, values.iter().map(|value| (value - mean).powi(2)).sum())
 }
 
-#[expect(clippy::cast_precision_loss, reason = "windows")]
-fn number(count: usize) -> f64 {
+/// A count as a number.
+#[expect(clippy::cast_precision_loss, reason = "windows, or minutes of one")]
+pub(super) fn number(count: usize) -> f64 {
     count as f64
 }
 

@@ -10,7 +10,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
-use super::demand::{ClassDemands, DemandError, class_demands};
+use super::demand::{ClassDemands, DemandError, class_demands, number};
 
 /// Operations of a window that are kept by name; the rest counts as one.
 pub const NAMED_MAX: usize = 12;
@@ -303,11 +303,6 @@ fn add(sums: &mut [f64], rates: &[f64]) {
 fn cosine(a: &[f64], b: &[f64]) -> f64 {
     let product = |a: &[f64], b: &[f64]| a.iter().zip(b).map(|(a, b)| a * b).sum::<f64>();
     product(a, b) / (product(a, a) * product(b, b)).sqrt()
-}
-
-#[expect(clippy::cast_precision_loss, reason = "minutes of a window")]
-fn number(count: usize) -> f64 {
-    count as f64
 }
 
 #[cfg(test)]

@@ -1,6 +1,9 @@
 //! How far a load balancer makes replicas one pool. A random split makes each replica a queue of its own, one shared queue makes
 //! them one pool, and everything else lies between: mean and quantiles are interpolated by a factor that calibration refines.
 
+/// Largest factor: above 1 the split is worse than random.
+pub const POOLING_MAX: f64 = 1.5;
+
 /// How requests reach replicas.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Balancer {
@@ -29,7 +32,7 @@ pub fn interpolate(pooled: f64, split: f64, pooling: f64) -> f64 {
 pub fn observed_pooling(observed: f64, pooled: f64, split: f64) -> Option<f64> {
     let room = split - pooled;
     let factor = (observed - pooled) / room;
-    (room > 1e-3 * pooled && factor.is_finite()).then(|| factor.clamp(0.0, 1.5))
+    (room > 1e-3 * pooled && factor.is_finite()).then(|| factor.clamp(0.0, POOLING_MAX))
 }
 
 // === impl Balancer ===

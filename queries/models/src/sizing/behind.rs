@@ -7,6 +7,7 @@
 use super::Station;
 use super::prediction::Law;
 use crate::queue::erlang::{Blocking, Pool};
+use crate::queue::pooling::interpolate;
 
 /// Relative precision of the answers.
 const PRECISION: f64 = 1e-6;
@@ -72,7 +73,7 @@ fn slowdown(station: &Station, arrival_rate: f64, time: f64, replicas: u32) -> O
     let mean = |lanes: f64, load: f64| law(lanes, load).map(|law| law.mean());
     let split = mean(lanes, load / count)?;
     let pooled = if replicas == 1 || (station.pooling - 1.0).abs() < 1e-9 { split } else { mean(lanes * count, load)? };
-    Some(pooled + station.pooling * (split - pooled))
+    Some(interpolate(pooled, split, station.pooling))
 }
 
 /// Where a falling function that begins above zero at zero reaches it, at most `high`: false position, with the weight of an end

@@ -4,6 +4,7 @@ use super::workers::Held;
 use super::{Discipline, SERVERS_MAX, Station};
 use crate::queue::erlang::{Blocking, Pool};
 use crate::queue::general::{Variability, Wait};
+use crate::queue::pooling::interpolate;
 use crate::queue::root::falling;
 use crate::queue::sharing::{Delay, Slowdown};
 
@@ -98,7 +99,7 @@ impl Stable<'_> {
     #[must_use]
     pub fn quantile(&self, q: f64) -> Option<f64> {
         let (pooled, split) = self.quantiles(q)?;
-        Some(pooled + self.station.pooling * (split - pooled))
+        Some(interpolate(pooled, split, self.station.pooling))
     }
 
     /// The same for one pool and for a random split. `None` outside (0, 1).
@@ -136,7 +137,7 @@ impl Stable<'_> {
     }
 
     fn seconds(&self, pooled: f64, split: f64) -> f64 {
-        (pooled + self.station.pooling * (split - pooled)) * self.station.request_time()
+        interpolate(pooled, split, self.station.pooling) * self.station.request_time()
     }
 }
 

@@ -5,6 +5,7 @@ use tracescale_core::versions::Versions;
 use tracescale_models::calibration::{Behind, Busy, Calibration, Comparison, Recent, Servers, Source};
 use tracescale_models::estimate::gate;
 use tracescale_models::queue::overload::relaxation_time;
+use tracescale_models::queue::pooling::interpolate;
 use tracescale_models::sizing::{
     Objective, Prediction, ServiceTime, Stable, Station, Workers, predict, safe_utilization, service_time_behind,
 };
@@ -175,7 +176,7 @@ impl Service {
         let newest = known.distribution.and_then(|bytes| Histogram::from_bytes(bytes).ok()).unwrap_or_default();
         let mut service = Self::of(calibration, servers, Shape { newest, before: Histogram::default() });
         if let Some(hold) = known.hold_time {
-            let _ = service.outside.median((hold - known.service_time).max(0.0), Recent::COUNT);
+            let _ = service.outside.observe((hold - known.service_time).max(0.0), Recent::COUNT);
         }
         service
     }
@@ -239,13 +240,13 @@ impl Service {
         };
         let split = of(1)?;
         let pooled = if replicas == 1 { split } else { of(replicas)? };
-        Some(pooled + station.pooling.min(1.0) * (split - pooled))
+        Some(interpolate(pooled, split, station.pooling.min(1.0)))
     }
 
     /// How long a request holds its worker for others, and whether requests that wait for one are under way.
     fn learn_holding(&mut self, figures: &Figures) {
         if let Some(outside) = figures.downstream_time() {
-            let _ = self.outside.median(outside, Recent::COUNT);
+            let _ = self.outside.observe(outside, Recent::COUNT);
         }
         let held = self.workers.zip(figures.replicas()).map(|(workers, replicas)| f64::from(workers) * f64::from(replicas));
         self.waits_inside |= figures.concurrency.zip(held).is_some_and(|(under_way, held)| under_way > MORE_THAN_HELD * held);
