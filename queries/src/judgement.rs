@@ -16,6 +16,7 @@ use arrow::record_batch::RecordBatch;
 use tracescale_core::time::Timestamp;
 pub use tracescale_models::control::Startups;
 
+use self::rows::ServiceKey;
 use crate::model::{Model, Seen};
 use crate::snapshot::Snapshot;
 
@@ -118,9 +119,9 @@ pub fn rehearse(model: &mut dyn Model, snapshot: &Snapshot, end: Timestamp, is_f
 
 impl Advice {
     /// What is said of a service, or else of all services of its name.
-    pub(crate) fn of<'a, T>(said: &'a BTreeMap<ServiceName, T>, name: &str, namespace: Option<&str>) -> Option<&'a T> {
-        let of = |namespace: Option<&str>| said.get(&(name.to_owned(), namespace.map(str::to_owned)));
-        of(namespace).or_else(|| of(None))
+    fn of<'a, T>(said: &'a BTreeMap<ServiceName, T>, key: &ServiceKey) -> Option<&'a T> {
+        let of = |namespace: Option<&String>| said.get(&(key.name.clone(), namespace.cloned()));
+        of(key.namespace.as_ref()).or_else(|| of(None))
     }
 }
 

@@ -1,7 +1,6 @@
 //! `service_callees`: how often each service calls each other one for a request, and how sure that is.
 
 use std::collections::BTreeMap;
-use std::time::Duration;
 
 use arrow::array::RecordBatch;
 use arrow::datatypes::Schema;
@@ -9,11 +8,9 @@ use arrow::error::ArrowError;
 use tracescale_core::time::Timestamp;
 use tracescale_models::flow::{Calls, Minute, Ratio, Ratios};
 
+use super::memory::APART;
 use super::rows::{Layout, Rates, ServiceKey, ends, seconds, services};
 use crate::model::{Column, Model, Seen};
-
-/// Time between windows that are learned from: windows of a minute that do not overlap.
-const APART: Duration = Duration::from_secs(60);
 
 const LAYOUT: Layout = Layout {
     numbers: &["calls_per_request", "calls_per_request_error", "learned_samples", "is_sure", "retry_factor"],

@@ -1,7 +1,6 @@
 //! `service_cause`: which service is responsible for slow requests, and whether more replicas of a service would help.
 
 use std::collections::{BTreeMap, VecDeque};
-use std::time::Duration;
 
 use arrow::array::RecordBatch;
 use arrow::datatypes::Schema;
@@ -9,14 +8,12 @@ use arrow::error::ArrowError;
 use tracescale_core::time::Timestamp;
 use tracescale_models::cause::{Baseline, Edge, Help, Service, Verdict, Window, judge};
 
-use super::memory::AHEAD;
+use super::memory::{AHEAD, APART};
 use super::rows::{Layout, ServiceKey, ends, services};
 use super::utilization::{ByService, throttled, utilizations};
 use crate::model::{Column, Model, Seen};
 use crate::window::WINDOW_START;
 
-/// Time between windows that make the baseline: windows of a minute that do not overlap.
-const APART: Duration = Duration::from_secs(60);
 /// Windows of the baseline: an hour.
 const WINDOWS: usize = 60;
 /// Windows, and so minutes, before anything is said: what is normal must be known first.

@@ -12,14 +12,12 @@ use tracescale_models::estimate::demand::DemandError;
 use tracescale_models::estimate::operations::{Operations, Usage, take_small};
 
 use super::Advice;
-use super::memory::{Memory, SERVICES_MAX};
+use super::memory::{APART, Memory, SERVICES_MAX};
 use super::rows::{Layout, Rows, ServiceKey, seconds, services};
 use super::utilization::{ByService, keep_best};
 use crate::model::{Column, Model, Seen};
 use crate::window::WINDOW_END;
 
-/// Time between windows that are learned from: windows of a minute that do not overlap.
-const APART: Duration = Duration::from_secs(60);
 /// Silence after which a service is forgotten: as long as its windows count.
 const FORGET: Duration = Duration::from_secs(12 * 3600);
 /// Counters of the CPU-seconds that a service used, the best first.
@@ -132,7 +130,7 @@ impl Demands {
             None if cpu.is_none() => "no-cpu",
             _ => "few-windows",
         };
-        let cores = Advice::of(&self.advice.cores, &key.name, key.namespace.as_deref()).copied();
+        let cores = Advice::of(&self.advice.cores, key).copied();
         #[expect(clippy::cast_precision_loss, reason = "some hundred windows")]
         let windows = service.map_or(0.0, |service| service.operations.windows() as f64);
         let named = requests.named.iter().map(|(operation, rate)| (Some(operation), *rate));

@@ -1,7 +1,6 @@
 //! `service_flow`: what load at the front doors makes of each service, by the calls that were observed between them.
 
 use std::collections::BTreeMap;
-use std::time::Duration;
 
 use arrow::array::RecordBatch;
 use arrow::datatypes::Schema;
@@ -10,11 +9,10 @@ use tracescale_core::time::Timestamp;
 use tracescale_models::flow::{Announced, Flow, Minute, Ratio};
 
 use super::callees;
+use super::memory::APART;
 use super::rows::{Layout, Rates, services};
 use crate::model::{Column, Model, Seen};
 
-/// Time between windows that are learned from: windows of a minute that do not overlap.
-const APART: Duration = Duration::from_secs(60);
 /// How far ahead load is announced, in seconds: one of the horizons of `service_forecast`, the first that is not shorter than
 /// most replicas take to start.
 const HORIZON: f64 = 180.0;

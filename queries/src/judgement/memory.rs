@@ -10,6 +10,8 @@ use super::rows::ServiceKey;
 /// Services that a model keeps; further ones are not judged. A forecaster takes some hundred kilobytes, a planner 110.
 pub(super) const SERVICES_MAX: usize = 2000;
 
+/// Time between windows that are learned from: windows of a minute that do not overlap.
+pub(super) const APART: Duration = Duration::from_secs(60);
 /// What ends so much later than a window was not before it: the clock stepped back. Late rows change younger windows than that.
 pub(super) const AHEAD: Duration = Duration::from_secs(15 * 60);
 

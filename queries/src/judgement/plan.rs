@@ -122,7 +122,7 @@ impl Default for Plans {
 
 impl Plans {
     fn promise(&self, key: &ServiceKey) -> Option<Promise> {
-        Advice::of(&self.advice.promises, &key.name, key.namespace.as_deref()).copied()
+        Advice::of(&self.advice.promises, key).copied()
     }
 
     fn learn_stations(&mut self, queue: &RecordBatch) {
@@ -140,8 +140,8 @@ impl Plans {
     fn service(&mut self, key: &ServiceKey, end: Timestamp, changes: &mut usize) -> Option<&mut Service> {
         let (known, advice) = (self.stations.get(key)?, &self.advice);
         let make = || {
-            let promise = *Advice::of(&advice.promises, &key.name, key.namespace.as_deref())?;
-            let starts = Advice::of(&advice.startups, &key.name, key.namespace.as_deref());
+            let promise = *Advice::of(&advice.promises, key)?;
+            let starts = Advice::of(&advice.startups, key);
             *changes = changes.checked_sub(1)?;
             let planner = planner(promise, known, starts.cloned().unwrap_or_default())?;
             Some(Service { planner, promise, told: known.clone(), is_asked: false, plan: None })
@@ -298,7 +298,7 @@ impl Model for Plans {
             let instances = beside.instances.get(&key).copied();
             if let Some(service) = self.services.get_mut(&key) {
                 if window.is_final {
-                    let said = Advice::of(&self.advice.capacities, &key.name, key.namespace.as_deref());
+                    let said = Advice::of(&self.advice.capacities, &key);
                     service.ask(&supply(said, instances, window.end), &mut first_plans);
                 }
                 if let Some(plan) = &service.plan {
@@ -320,11 +320,11 @@ impl Model for Plans {
     /// Who gets another promise begins anew; another start-up changes how far ahead a planner looks.
     fn advise(&mut self, advice: &Advice) {
         self.advice = advice.clone();
-        let said = |key: &ServiceKey| Advice::of(&advice.promises, &key.name, key.namespace.as_deref()).copied();
+        let said = |key: &ServiceKey| Advice::of(&advice.promises, key).copied();
         self.stations.retain(|key, _| said(key).is_some());
         self.services.retain(|key, service| said(key) == Some(service.promise));
         for (key, service) in self.services.iter_mut() {
-            if let Some(starts) = Advice::of(&advice.startups, &key.name, key.namespace.as_deref()) {
+            if let Some(starts) = Advice::of(&advice.startups, key) {
                 service.planner.set_starts(starts.clone());
             }
         }

@@ -15,7 +15,7 @@ use tracescale_core::time::Timestamp;
 use tracescale_models::calibration::Servers;
 
 use self::service::{Figures, Front, Service};
-use super::memory::Memory;
+use super::memory::{APART, Memory};
 use super::rows::{Layout, Rates, ServiceKey, ends, services};
 use super::utilization::{ByService, utilizations};
 use super::{Advice, Promise};
@@ -23,8 +23,6 @@ use crate::histogram::Histogram;
 use crate::model::{Column, Model, Seen};
 use crate::window::WINDOW_END;
 
-/// Time between windows that are learned from: windows of a minute that do not overlap.
-const APART: Duration = Duration::from_secs(60);
 /// Share of a window that must have been covered by its senders to be learned from: what is missing would pass for a quiet time.
 const COMPLETE: f64 = 0.9;
 /// Silence after which a service is forgotten.
@@ -95,7 +93,7 @@ impl Default for Queues {
 
 impl Queues {
     fn promise(&self, key: &ServiceKey) -> Option<Promise> {
-        Advice::of(&self.advice.promises, &key.name, key.namespace.as_deref()).copied()
+        Advice::of(&self.advice.promises, key).copied()
     }
 
     /// What is known of the servers of a service that was never seen.
@@ -152,7 +150,7 @@ impl Model for Queues {
                 front: fronts.get(&key.full_name()).copied(),
                 is_fetched: fetched.get(&key).is_some_and(|share| *share > 0.5),
                 versions: versions.remove(&key).unwrap_or_default(),
-                cores: Advice::of(&self.advice.cores, &key.name, key.namespace.as_deref()).copied(),
+                cores: Advice::of(&self.advice.cores, &key).copied(),
                 ..figures
             });
             if window.is_final
@@ -191,7 +189,7 @@ impl Model for Queues {
         for (key, service) in self.services.iter_mut() {
             service.servers.say(said(&self.advice, key));
             service.employ(workers(&self.advice, key));
-            if Advice::of(&advice.promises, &key.name, key.namespace.as_deref()).is_none() {
+            if Advice::of(&advice.promises, key).is_none() {
                 service.safe_utilization = None;
             }
         }
@@ -287,10 +285,10 @@ fn fronts(calls: &RecordBatch) -> BTreeMap<String, Front> {
 
 /// Workers of a replica of which a request holds one until it is answered, as somebody says.
 fn workers(advice: &Advice, key: &ServiceKey) -> Option<u32> {
-    Advice::of(&advice.workers, &key.name, key.namespace.as_deref()).copied()
+    Advice::of(&advice.workers, key).copied()
 }
 
 /// Requests that a replica works on at once, as somebody says.
 fn said(advice: &Advice, key: &ServiceKey) -> Option<f64> {
-    Advice::of(&advice.servers, &key.name, key.namespace.as_deref()).copied()
+    Advice::of(&advice.servers, key).copied()
 }

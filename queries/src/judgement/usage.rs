@@ -10,14 +10,12 @@ use arrow::error::ArrowError;
 use tracescale_core::time::Timestamp;
 use tracescale_models::vertical::{Recommendation, Settings, UsageHistory};
 
-use super::memory::Memory;
+use super::memory::{APART, Memory};
 use super::rows::{Layout, ServiceKey, seconds, services};
 use super::utilization::{GAUGES, keep_best, utilizations};
 use crate::model::{Column, Model, Seen};
 use crate::window::WINDOW_END;
 
-/// Time between samples: windows of a minute that do not overlap.
-const APART: Duration = Duration::from_secs(60);
 /// Silence after which a service is forgotten: memory peaks count for a week.
 const FORGET: Duration = Duration::from_secs(7 * 24 * 3600);
 /// Gauges of cores in use, the best first.
