@@ -31,7 +31,7 @@ pub struct Trust {
 // === impl Trust ===
 
 impl Trust {
-    /// Whether the error is one that does not demote, or may still turn out to be.
+    /// Whether the error is known and does not demote: a larger one will, once there are enough windows for a verdict.
     #[must_use]
     pub fn is_settled(&self) -> bool {
         self.error.is_some_and(|error| error <= DEMOTED_ABOVE)

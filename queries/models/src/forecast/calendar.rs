@@ -1,11 +1,13 @@
 //! Which days are like which: yesterday and last week, but for holidays the last holiday and Sundays.
 
+use super::history::DAYS_KEPT;
+
 /// Seconds of a day.
 pub(super) const DAY: i64 = 86_400;
 /// Most days that are like another.
 pub(super) const ALIKE_MAX: usize = 7;
-/// How many days back the likeness reaches.
-const REACH: i64 = 28;
+/// How many days back the likeness reaches: as far as anything is kept.
+const REACH: i64 = DAYS_KEPT;
 
 /// Distances to earlier days, nearest first, in days.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

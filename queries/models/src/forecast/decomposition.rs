@@ -4,7 +4,7 @@
 //! holidays. The newest hinge lies a week back, so the last trend is that of a week; forecasts damp it.
 
 use super::calendar::Calendar;
-use super::history::History;
+use super::history::{DAYS_KEPT, History};
 
 /// Harmonics of the day and of the week.
 const DAILY: usize = 8;
@@ -48,7 +48,7 @@ impl Decomposition {
     }
 
     fn fit(&mut self, history: &History, calendar: &Calendar, bucket: i64) {
-        let all = 28 * history.per_day;
+        let all = DAYS_KEPT * history.per_day;
         // A stride that has no divisor in common with the day meets every slot of it in turn.
         let stride = super::lead::rotating(all / ROWS_MAX, history.per_day);
         let mut products = vec![0.0; WIDTH * (WIDTH + 1) / 2];

@@ -8,7 +8,7 @@ const BUCKET_MIN: i64 = 300;
 /// For how long steps are kept one by one, in seconds.
 const STEPS_KEPT: i64 = 3 * 3600;
 /// For how many days buckets are kept. Rings round this up, by more than the windows before the oldest day need.
-const DAYS_KEPT: i64 = 28;
+pub(super) const DAYS_KEPT: i64 = 28;
 
 /// The observed numbers of one series.
 #[derive(Clone, Debug, PartialEq)]

@@ -12,7 +12,7 @@ const HIDDEN: usize = 12;
 /// Rows that are kept to be learnt again.
 const KEPT: usize = 1024;
 /// Rows that are learnt with each new one.
-const BATCH: usize = 8;
+const BATCH: u32 = 8;
 /// Rows before the network is asked.
 const ROWS_MIN: usize = 400;
 /// Adam: size of a step, and memory of means and squares.
@@ -134,7 +134,7 @@ impl Network {
         self.steps = self.steps.saturating_add(1);
         let (mean_full, square_full) = (1.0 - MEAN_MEMORY.powi(self.steps), 1.0 - SQUARE_MEMORY.powi(self.steps));
         for (place, slope) in gradient.iter().enumerate() {
-            let slope = slope / 8.0;
+            let slope = slope / f64::from(BATCH);
             self.means[place] = MEAN_MEMORY * self.means[place] + (1.0 - MEAN_MEMORY) * slope;
             self.squares[place] = SQUARE_MEMORY * self.squares[place] + (1.0 - SQUARE_MEMORY) * slope * slope;
             let change = RATE * (self.means[place] / mean_full) / ((self.squares[place] / square_full).sqrt() + 1e-8);
