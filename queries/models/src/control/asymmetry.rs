@@ -35,10 +35,9 @@ impl Stabilizer {
         while self.demands.back().is_some_and(|(_, other)| *other <= demand) {
             self.demands.pop_back();
         }
-        if self.demands.len() >= REMEMBERED_MOST {
-            self.demands.pop_back();
-        }
-        self.demands.push_back((at, demand));
+        // Of too many, the newest two count as the larger of them: too much for a while, never too little.
+        let last = if self.demands.len() >= REMEMBERED_MOST { self.demands.pop_back() } else { None };
+        self.demands.push_back((at, last.map_or(demand, |(_, larger)| larger)));
         while self.demands.front().is_some_and(|(then, _)| at - then >= self.seconds) && self.demands.len() > 1 {
             self.demands.pop_front();
         }
@@ -49,6 +48,16 @@ impl Stabilizer {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// Guarantees: however many demands fall one after the other, never less is remembered than there was.
+    #[test]
+    fn too_many_are_not_too_little() {
+        let mut stabilizer = Stabilizer::new(10_000.0);
+        let demand = |second: i32| f64::from(10_000 - second);
+        (0..5000).for_each(|second| assert!((stabilizer.largest(f64::from(second), demand(second)) - 10_000.0).abs() < 1e-9));
+        assert!(stabilizer.demands.len() <= REMEMBERED_MOST);
+        assert!(stabilizer.largest(14_500.0, 0.0) >= demand(4501));
+    }
 
     /// Guarantees: the largest demand of the last minute, and none that is older.
     #[test]
