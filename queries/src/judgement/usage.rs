@@ -83,10 +83,11 @@ impl Usages {
         if let Some((_, cores)) = used.cpu {
             let _ = service.history.observe_cpu(at, cores, None);
         }
+        // Who was killed may have sent nothing more of its memory: that it was is known all the same.
+        service.killed = if killed { Some(end) } else { service.killed };
         if let Some((_, bytes)) = used.memory {
             let _ = service.history.observe_memory(at, bytes);
             if killed {
-                service.killed = Some(end);
                 let _ = service.history.oom(at, bytes);
             }
         }
@@ -219,4 +220,27 @@ fn kills(rates: &RecordBatch) -> BTreeSet<ServiceKey> {
     let is_kill = |row: usize| names.text(row).is_some_and(|name| KILLS.contains(&name));
     let was_killed = |(row, _): &(usize, ServiceKey)| is_kill(*row) && increase.number(*row).is_some_and(|count| count > 0.0);
     services(rates).filter(was_killed).map(|(_, key)| key).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Guarantees: a kill is known and told by its age, also where memory was not measured in its minute; where it was, more is asked
+    /// for.
+    #[test]
+    fn kills_are_known_without_memory() {
+        let key = ServiceKey { name: "cart".to_owned(), namespace: None };
+        let at = |minute: i64| Timestamp::from_secs(1_767_600_000 + 60 * minute);
+        let mut usages = Usages::default();
+        let (cpu, memory) = (Some((0, 1.0)), Some((0, 1e9)));
+        usages.learn(&key, at(0), Used { cpu, memory, utilization: None }, false);
+        let says = |usages: &Usages, minute| usages.services.get(&key).map(|service| service.says(at(minute))).unwrap();
+        let before = says(&usages, 0);
+        assert_eq!(before[7], None);
+        usages.learn(&key, at(1), Used { cpu, memory: None, utilization: None }, true);
+        assert_eq!((says(&usages, 3)[7], says(&usages, 3)[1]), (Some(120.0), before[1]));
+        usages.learn(&key, at(4), Used { cpu, memory, utilization: None }, true);
+        assert!(says(&usages, 4)[7] == Some(0.0) && says(&usages, 4)[1] > before[1]);
+    }
 }
