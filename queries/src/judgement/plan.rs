@@ -41,6 +41,8 @@ const CHANGES_MOST: usize = 100;
 /// Changes below which it is not worth it: of service time and servers, relative; and of the pooling.
 const CHANGE: f64 = 0.03;
 const POOLING_CHANGE: f64 = 0.05;
+/// The same of the squared variation of the service time, relative: it is known less well, and tells of another tail at the same mean.
+const SCV_CHANGE: f64 = 0.25;
 /// The same of what others leave of the objective, relative.
 const OBJECTIVE_CHANGE: f64 = 0.1;
 /// Silence after which a service is forgotten.
@@ -232,10 +234,11 @@ impl Known {
 
     /// Whether plans would be others.
     fn differs(&self, told: &Self, promise: &Promise) -> bool {
-        let apart = |one: f64, other: f64| (one / other).ln().abs() > CHANGE;
+        let apart = |one: f64, other: f64, change: f64| (one / other).ln().abs() > change;
         let left = |known: &Self| (promise.latency - known.outside).max(0.0);
-        apart(self.service_time, told.service_time)
-            || apart(self.servers, told.servers)
+        apart(self.service_time, told.service_time, CHANGE)
+            || apart(self.servers, told.servers, CHANGE)
+            || apart(self.service_scv, told.service_scv, SCV_CHANGE)
             || (self.pooling - told.pooling).abs() > POOLING_CHANGE
             || self.distribution.is_some() != told.distribution.is_some()
             || self.workers != told.workers
@@ -428,6 +431,21 @@ mod tests {
         let queue = [("service_time", 0.05), ("service_scv", 1.0), ("servers", 2.0), ("pooling", 0.4), ("load_bias", 1.0)];
         plans.remember("service_queue", &rows(1_000_000, &queue));
         plans
+    }
+
+    /// Guarantees: another mean, another tail and other servers make other plans, noise does not.
+    #[test]
+    fn what_makes_other_plans() {
+        let told = plans().stations.get(&ServiceKey { name: "s1".to_owned(), namespace: None }).unwrap().clone();
+        let promise = Promise { latency: 0.5, quantile: 0.99 };
+        let differs = |change: fn(&mut Known)| {
+            let mut known = told.clone();
+            change(&mut known);
+            known.differs(&told, &promise)
+        };
+        assert!(differs(|known| known.service_time *= 1.05) && differs(|known| known.servers = 4.0));
+        assert!(differs(|known| known.service_scv = 2.0) && differs(|known| known.outside = 0.1));
+        assert!(!differs(|known| known.service_scv *= 1.1) && !differs(|known| known.service_time *= 1.01));
     }
 
     /// Guarantees: what is known of services is forgotten with what was promised of them.
