@@ -21,14 +21,14 @@ use Argument::{Number, Time};
 
 /// The functions.
 const FUNCTIONS: [Function; 8] = [
-    Function { name: "usl_single", arguments: &[Number, Number], answer: |rows| Some(law(rows)?.single) },
-    Function { name: "usl_contention", arguments: &[Number, Number], answer: |rows| Some(law(rows)?.contention) },
-    Function { name: "usl_coherence", arguments: &[Number, Number], answer: |rows| Some(law(rows)?.coherence) },
-    Function { name: "arrival_scv", arguments: &[Time], answer: |rows| variability::arrival_scv(&times(rows)) },
+    Function { name: "usl_single", arguments: &[Number, Number], answer: |table| Some(law(table)?.single) },
+    Function { name: "usl_contention", arguments: &[Number, Number], answer: |table| Some(law(table)?.contention) },
+    Function { name: "usl_coherence", arguments: &[Number, Number], answer: |table| Some(law(table)?.coherence) },
+    Function { name: "arrival_scv", arguments: &[Time], answer: |table| variability::arrival_scv(&times(table)) },
     Function { name: "arrival_dispersion", arguments: &[Time, Number], answer: dispersion },
     Function { name: "servers_of_spans", arguments: &[Time, Time], answer: servers },
-    Function { name: "clock_offset", arguments: &[Time; 4], answer: |rows| Some(offset_of(rows)?.estimate) },
-    Function { name: "clock_offset_error", arguments: &[Time; 4], answer: |rows| Some(offset_of(rows)?.uncertainty) },
+    Function { name: "clock_offset", arguments: &[Time; 4], answer: |table| Some(offset_of(table)?.estimate) },
+    Function { name: "clock_offset_error", arguments: &[Time; 4], answer: |table| Some(offset_of(table)?.uncertainty) },
 ];
 
 /// A function of all rows of a group.
@@ -36,13 +36,13 @@ const FUNCTIONS: [Function; 8] = [
 struct Function {
     name: &'static str,
     arguments: &'static [Argument],
-    answer: fn(&Rows) -> Option<f64>,
+    answer: fn(&Table) -> Option<f64>,
 }
 
 #[derive(Clone, Copy, Debug)]
 enum Argument {
     Number,
-    /// A time, taken as seconds since the epoch: to a quarter of a microsecond.
+    /// Taken as seconds since the first time of the group.
     Time,
 }
 
@@ -53,11 +53,17 @@ struct Collected {
     signature: Signature,
 }
 
-/// The rows of one group in which nothing is NULL, one after another.
+/// The rows of one group in which nothing is NULL, one after another: nanoseconds, or the bits of a number.
 #[derive(Debug)]
 struct Rows {
     function: &'static Function,
+    values: Vec<i64>,
+}
+
+/// All rows as numbers.
+struct Table {
     values: Vec<f64>,
+    width: usize,
 }
 
 /// The aggregates of this module.
@@ -73,30 +79,30 @@ pub(crate) fn is_known(name: &str) -> bool {
     FUNCTIONS.iter().any(|function| function.name == name)
 }
 
-fn law(rows: &Rows) -> Option<Scalability> {
-    let mut points: Vec<(f64, f64)> = rows.iter().map(|row| (row[0], row[1])).collect();
+fn law(table: &Table) -> Option<Scalability> {
+    let mut points: Vec<(f64, f64)> = table.rows().map(|row| (row[0], row[1])).collect();
     // The order of rows is nobody's wish, and rounding depends on it.
     points.sort_unstable_by(|a, b| a.0.total_cmp(&b.0).then(a.1.total_cmp(&b.1)));
     Some(fit(&points)?.law)
 }
 
 /// The first column, in order.
-fn times(rows: &Rows) -> Vec<f64> {
-    let mut times: Vec<f64> = rows.iter().map(|row| row[0]).collect();
+fn times(table: &Table) -> Vec<f64> {
+    let mut times: Vec<f64> = table.rows().map(|row| row[0]).collect();
     times.sort_unstable_by(f64::total_cmp);
     times
 }
 
-fn dispersion(rows: &Rows) -> Option<f64> {
-    let seconds = rows.iter().next()?[1];
-    if rows.iter().any(|row| row[1].to_bits() != seconds.to_bits()) {
+fn dispersion(table: &Table) -> Option<f64> {
+    let seconds = table.rows().next()?[1];
+    if table.rows().any(|row| row[1].to_bits() != seconds.to_bits()) {
         return None;
     }
-    variability::dispersion(&variability::counts(&times(rows), seconds)?)
+    variability::dispersion(&variability::counts(&times(table), seconds)?)
 }
 
-fn servers(rows: &Rows) -> Option<f64> {
-    let spans: Vec<Span> = rows.iter().map(|row| Span { start: row[0], end: row[1] }).collect();
+fn servers(table: &Table) -> Option<f64> {
+    let spans: Vec<Span> = table.rows().map(|row| Span { start: row[0], end: row[1] }).collect();
     // Before the first has ended, others may be under way that had begun earlier and are not among the rows.
     let start = spans.iter().map(|span| span.end).reduce(f64::min)?;
     let end = spans.iter().map(|span| span.end).reduce(f64::max)?;
@@ -106,9 +112,10 @@ fn servers(rows: &Rows) -> Option<f64> {
     }
 }
 
-fn offset_of(rows: &Rows) -> Option<Offset> {
+fn offset_of(table: &Table) -> Option<Offset> {
     let span = |start, end| Span { start, end };
-    let exchanges: Vec<Exchange> = rows.iter().map(|row| Exchange { client: span(row[0], row[1]), server: span(row[2], row[3]) }).collect();
+    let exchanges: Vec<Exchange> =
+        table.rows().map(|row| Exchange { client: span(row[0], row[1]), server: span(row[2], row[3]) }).collect();
     offset(&exchanges)
 }
 
@@ -123,13 +130,20 @@ impl Argument {
     }
 
     /// The values of a column; `None` for NULL and for what is no number.
-    fn read(self, column: &ArrayRef) -> Vec<Option<f64>> {
-        let values: Vec<Option<f64>> = match self {
-            Self::Number => column.as_primitive::<Float64Type>().iter().collect(),
-            #[expect(clippy::cast_precision_loss, reason = "to a quarter of a microsecond")]
-            Self::Time => column.as_primitive::<TimestampNanosecondType>().iter().map(|time| Some(time? as f64 / 1e9)).collect(),
-        };
-        values.into_iter().map(|value| value.filter(|value| value.is_finite())).collect()
+    fn read(self, column: &ArrayRef) -> Vec<Option<i64>> {
+        let bits = |value: f64| value.is_finite().then(|| value.to_bits().cast_signed());
+        match self {
+            Self::Number => column.as_primitive::<Float64Type>().iter().map(|value| value.and_then(bits)).collect(),
+            Self::Time => column.as_primitive::<TimestampNanosecondType>().iter().collect(),
+        }
+    }
+
+    fn number(self, value: i64, first: i64) -> f64 {
+        match self {
+            Self::Number => f64::from_bits(value.cast_unsigned()),
+            #[expect(clippy::cast_precision_loss, reason = "to a nanosecond for a hundred days")]
+            Self::Time => value.saturating_sub(first) as f64 / 1e9,
+        }
     }
 }
 
@@ -168,11 +182,14 @@ impl Rows {
         self.function.arguments.len()
     }
 
-    fn iter(&self) -> impl Iterator<Item = &[f64]> {
-        self.values.chunks_exact(self.width())
+    fn table(&self) -> Table {
+        let cells = || self.values.iter().zip(self.function.arguments.iter().cycle());
+        let times = cells().filter(|(_, argument)| matches!(argument, Time)).map(|(value, _)| *value);
+        let first = times.min().unwrap_or_default();
+        Table { values: cells().map(|(value, argument)| argument.number(*value, first)).collect(), width: self.width() }
     }
 
-    fn add(&mut self, row: impl Iterator<Item = f64>) -> Result<(), DataFusionError> {
+    fn add(&mut self, row: impl Iterator<Item = i64>) -> Result<(), DataFusionError> {
         if self.values.len() >= ROWS_MAX * self.width() {
             let name = self.function.name;
             let text = format!("{name}() takes at most {ROWS_MAX} rows of a group; hint: bound the time, or group by more");
@@ -187,8 +204,8 @@ impl Accumulator for Rows {
     fn update_batch(&mut self, values: &[ArrayRef]) -> Result<(), DataFusionError> {
         let columns: Vec<_> = self.function.arguments.iter().zip(values).map(|(argument, column)| argument.read(column)).collect();
         for row in 0..columns.first().map_or(0, Vec::len) {
-            let of = |column: &Vec<Option<f64>>| column.get(row).copied().flatten();
-            if let Some(row) = columns.iter().map(of).collect::<Option<Vec<f64>>>() {
+            let of = |column: &Vec<Option<i64>>| column.get(row).copied().flatten();
+            if let Some(row) = columns.iter().map(of).collect::<Option<Vec<i64>>>() {
                 self.add(row.into_iter())?;
             }
         }
@@ -196,11 +213,11 @@ impl Accumulator for Rows {
     }
 
     fn evaluate(&mut self) -> Result<ScalarValue, DataFusionError> {
-        Ok(ScalarValue::Float64((self.function.answer)(self).filter(|value| value.is_finite())))
+        Ok(ScalarValue::Float64((self.function.answer)(&self.table()).filter(|value| value.is_finite())))
     }
 
     fn size(&self) -> usize {
-        size_of::<Self>() + self.values.capacity() * size_of::<f64>()
+        size_of::<Self>() + self.values.capacity() * size_of::<i64>()
     }
 
     fn state(&mut self) -> Result<Vec<ScalarValue>, DataFusionError> {
@@ -211,10 +228,18 @@ impl Accumulator for Rows {
         for state in states[0].as_binary::<i32>().iter().flatten() {
             let (words, _) = state.as_chunks::<8>();
             for row in words.chunks_exact(self.width()) {
-                self.add(row.iter().map(|word| f64::from_le_bytes(*word)))?;
+                self.add(row.iter().map(|word| i64::from_le_bytes(*word)))?;
             }
         }
         Ok(())
+    }
+}
+
+// === impl Table ===
+
+impl Table {
+    fn rows(&self) -> impl Iterator<Item = &[f64]> {
+        self.values.chunks_exact(self.width)
     }
 }
 
@@ -261,6 +286,8 @@ mod tests {
                         CROSS JOIN (VALUES (1), (2), (3), (4), (5), (6), (7), (8), (9), (10)) b(x)
                         CROSS JOIN (VALUES (1), (2), (3), (4), (5), (6)) c(x)) t";
         let even = at("n * 100");
+        let close_together = "to_timestamp_nanos(1767600000000000000 + n * 100)";
+        assert!(value(&format!("SELECT arrival_scv({close_together}) FROM {numbers}")).await.unwrap() < 1e-9);
         assert!(value(&format!("SELECT arrival_scv({even}) FROM {numbers}")).await.unwrap() < 1e-9);
         assert!(value(&format!("SELECT arrival_dispersion({even}, 1.0) FROM {numbers}")).await.unwrap() < 0.01);
         // Gaps of 0, 0 and 300 ms: 2 of squared coefficient of variation.
@@ -282,10 +309,10 @@ mod tests {
     #[test]
     fn servers_show() {
         let mut rows = Rows::of(FUNCTIONS.iter().position(|function| function.name == "servers_of_spans").unwrap());
-        for n in 0..3000_u32 {
+        for n in 0..3000_i64 {
             // Bursts of four, each of which waits for those before it.
-            let (burst, place) = (f64::from(n / 4), f64::from(n % 4));
-            rows.add([burst * 0.5, burst * 0.5 + 0.1 * (place + 1.0)].into_iter()).unwrap();
+            let start = 1_767_600_000_000_000_000 + n / 4 * 500_000_000;
+            rows.add([start, start + 100_000_000 * (n % 4 + 1)].into_iter()).unwrap();
         }
         close(rows.evaluate().map(|value| if let ScalarValue::Float64(value) = value { value } else { None }).unwrap(), 1.0, 1e-9);
     }
@@ -294,11 +321,13 @@ mod tests {
     #[test]
     fn states_merge() {
         let mut one = Rows::of(1);
-        (1..=8_u32).for_each(|n| one.add([f64::from(n), 100.0 * f64::from(n) / (1.0 + 0.1 * f64::from(n - 1))].into_iter()).unwrap());
+        let point = |n: f64| [n, 100.0 * n / (1.0 + 0.1 * (n - 1.0))].map(|value| value.to_bits().cast_signed());
+        (1..=8_u32).for_each(|n| one.add(point(f64::from(n)).into_iter()).unwrap());
         let mut other = Rows::of(1);
         other.merge_batch(&[one.state().unwrap()[0].to_array().unwrap()]).unwrap();
         assert_eq!(one.evaluate().unwrap(), other.evaluate().unwrap());
-        one.values = vec![1.0; 2 * ROWS_MAX];
-        assert!(one.add([1.0, 1.0].into_iter()).unwrap_err().to_string().contains("usl_contention() takes at most 1000000 rows"));
+        assert!(matches!(other.evaluate().unwrap(), ScalarValue::Float64(Some(_))));
+        one.values = vec![1; 2 * ROWS_MAX];
+        assert!(one.add([1, 1].into_iter()).unwrap_err().to_string().contains("usl_contention() takes at most 1000000 rows"));
     }
 }
