@@ -144,6 +144,7 @@ pub async fn open(
     let resumed = resume::resume(engine, &mut wal.reader(), wal.first(), sampling).await;
     let resumed = resumed.context("resuming from the write-ahead log")?;
     pay(&mut wal, &resumed)?;
+    engine.listen(clock::now());
     let shared = Arc::new(Shared::default());
     metrics.keeping(Arc::clone(&shared));
     let (sender, own) = mpsc::channel(OWN);

@@ -120,6 +120,11 @@ impl Engine {
         Ok(())
     }
 
+    /// Requests are taken from then on, after a restart: windows since the last one that was [pushed](Engine::push) are not complete.
+    pub fn listen(&mut self, from: Timestamp) {
+        self.life.listen(from);
+    }
+
     /// When [`Engine::advance`] will have something to do, as far as it is known now.
     #[must_use]
     pub fn next_deadline(&self) -> Option<Timestamp> {

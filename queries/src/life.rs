@@ -20,6 +20,9 @@ pub(crate) struct Life {
     services: HashMap<Arc<str>, Sign>,
     started: Option<Timestamp>,
     last: Timestamp,
+    /// Since when requests are taken.
+    listening: Timestamp,
+    /// When nobody spoke, or nobody listened.
     gaps: VecDeque<(Timestamp, Timestamp)>,
 }
 
@@ -34,18 +37,18 @@ struct Sign {
 impl Life {
     pub(crate) fn new(timeout: Duration, capacity: usize) -> Self {
         let (sources, services, gaps) = (HashMap::new(), HashMap::new(), VecDeque::new());
-        Self { timeout, capacity, sources, services, started: None, last: Timestamp::MIN, gaps }
+        Self { timeout, capacity, sources, services, started: None, last: Timestamp::MIN, listening: Timestamp::MIN, gaps }
     }
 
     /// Telemetry came from `source`; rows reach back to `oldest`.
     pub(crate) fn source(&mut self, source: &str, at: Timestamp, oldest: Timestamp) -> Arc<str> {
         if self.started.is_none() {
             self.started = Some(oldest.min(at));
-        } else if at.since(self.last) > self.timeout {
-            if self.gaps.len() == MAX_GAPS {
-                self.gaps.pop_front();
+        } else {
+            let since = self.last.max(self.listening);
+            if at.since(since) > self.timeout {
+                self.gap(since, at);
             }
-            self.gaps.push_back((self.last, at));
         }
         self.last = self.last.max(at);
         if let Some((known, seen)) = self.sources.get_key_value(source) {
@@ -58,6 +61,21 @@ impl Life {
             self.sources.insert(Arc::clone(&source), at);
         }
         source
+    }
+
+    /// Requests are taken from then on. What was sent since the last one may be lost, whoever still speaks of that time.
+    pub(crate) fn listen(&mut self, from: Timestamp) {
+        if self.started.is_some() && from > self.last {
+            self.gap(self.last, from);
+            self.listening = from;
+        }
+    }
+
+    fn gap(&mut self, start: Timestamp, end: Timestamp) {
+        if self.gaps.len() == MAX_GAPS {
+            self.gaps.pop_front();
+        }
+        self.gaps.push_back((start, end));
     }
 
     /// Telemetry of `service` came from `source`.
@@ -116,6 +134,7 @@ impl Life {
     /// The wall clock stepped back: signs from the wrong future count as seen now.
     pub(crate) fn step_back(&mut self, now: Timestamp) {
         self.last = self.last.min(now);
+        self.listening = self.listening.min(now);
         self.started = self.started.map(|started| started.min(now));
         self.sources.values_mut().for_each(|seen| *seen = (*seen).min(now));
         self.services.values_mut().for_each(|sign| sign.at = sign.at.min(now));
@@ -126,4 +145,36 @@ impl Life {
 #[expect(clippy::cast_precision_loss, reason = "a share of a window needs no more than 53 bits")]
 fn ratio(part: i64, whole: i64) -> f64 {
     part as f64 / whole as f64
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(second: i64) -> Timestamp {
+        Timestamp::from_secs(1_767_600_000 + second)
+    }
+
+    /// Guarantees: what was not listened to is not complete, though somebody speaks right after; a silence that follows counts once.
+    #[test]
+    fn what_nobody_heard_is_not_complete() {
+        let heard = |listens: Option<i64>, then: &[i64]| {
+            let mut life = Life::new(Duration::from_secs(60), 10);
+            for second in [0, 15, 30] {
+                let _ = life.source("sender", at(second), at(second));
+            }
+            if let Some(second) = listens {
+                life.listen(at(second));
+            }
+            for second in then {
+                let _ = life.source("sender", at(*second), at(*second));
+            }
+            life.completeness(at(0), at(200), at(1000), at(1000))
+        };
+        assert_eq!([heard(None, &[62]), heard(Some(60), &[62]), heard(Some(20), &[62])], [1.0, 0.85, 1.0]);
+        assert_eq!([heard(Some(60), &[130]), heard(None, &[130])], [0.5, 0.5]);
+        let mut nobody = Life::new(Duration::from_secs(60), 10);
+        nobody.listen(at(0));
+        assert!(nobody.gaps.is_empty());
+    }
 }

@@ -12,6 +12,8 @@ pub(super) const SERVICES_MAX: usize = 2000;
 
 /// Time between windows that are learned from: windows of a minute that do not overlap.
 pub(super) const APART: Duration = Duration::from_secs(60);
+/// Share of a window that must have been covered by its senders to be learned from: what is missing would pass for a quiet time.
+pub(super) const COMPLETE: f64 = 0.9;
 /// What ends so much later than a window was not before it: the clock stepped back. Late rows change younger windows than that.
 pub(super) const AHEAD: Duration = Duration::from_secs(15 * 60);
 

@@ -11,7 +11,7 @@ use tracescale_core::time::Timestamp;
 use tracescale_models::control::{Plan, Planner, Reason, Settings, Starting, Startups, Supply, Window};
 use tracescale_models::sizing::{Objective, ServiceTime, Station, Workers, keeps};
 
-use super::memory::{Memory, Newest, SERVICES_MAX};
+use super::memory::{COMPLETE, Memory, Newest, SERVICES_MAX};
 use super::queue;
 use super::rows::{Layout, ServiceKey, seconds, services};
 use super::{Advice, Capacity, Promise};
@@ -162,11 +162,12 @@ impl Plans {
     /// Takes final windows, in their order.
     fn learn(&mut self, pulse: &RecordBatch, beside: &Beside, mut changes: usize) {
         let column = |name| Column::of(pulse, name);
-        let [ends, rates, presence] = [WINDOW_END, "completion_rate", "presence"].map(column);
+        let [ends, rates, presence, completeness] = [WINDOW_END, "completion_rate", "presence", "completeness"].map(column);
         for (row, key) in services(pulse) {
             let Some(end) = ends.time(row) else { continue };
             let bias = self.stations.get(&key).map(|known| known.load_bias);
-            let rate = rates.number(row).filter(|_| presence.text(row) != Some("missing"));
+            let is_known = presence.text(row) != Some("missing") && completeness.number(row).is_none_or(|share| share >= COMPLETE);
+            let rate = rates.number(row).filter(|_| is_known);
             let Some(service) = self.service(&key, end, &mut changes) else { continue };
             // More than come within the promised latency cannot all be answered within it.
             let waiting = |concurrency: &f64| (concurrency - rate.unwrap_or(0.0) * service.promise.latency).max(0.0);
@@ -446,6 +447,23 @@ mod tests {
         assert!(differs(|known| known.service_time *= 1.05) && differs(|known| known.servers = 4.0));
         assert!(differs(|known| known.service_scv = 2.0) && differs(|known| known.outside = 0.1));
         assert!(!differs(|known| known.service_scv *= 1.1) && !differs(|known| known.service_time *= 1.01));
+    }
+
+    /// Guarantees: a window of which a part was not heard does not pass for one with less load.
+    #[test]
+    fn what_was_not_heard_is_no_quiet_time() {
+        let level_after = |completeness: f64| {
+            let mut plans = plans();
+            for window in 1..=42 {
+                let (rate, completeness) = if window > 40 { (4.0, completeness) } else { (40.0, 1.0) };
+                plans.remember(
+                    "service_pulse",
+                    &rows(1_000_000 + 15 * window, &[("completion_rate", rate), ("completeness", completeness)]),
+                );
+            }
+            plans.services.values_mut().next().and_then(|service| service.planner.plan(&Supply::default())).unwrap().level
+        };
+        assert!((level_after(0.6) - 40.0).abs() < 1.0 && level_after(1.0) < 10.0, "{} {}", level_after(0.6), level_after(1.0));
     }
 
     /// Guarantees: what is known of services is forgotten with what was promised of them.

@@ -15,7 +15,7 @@ use tracescale_core::time::Timestamp;
 use tracescale_models::calibration::Servers;
 
 use self::service::{Figures, Front, Service};
-use super::memory::{APART, Memory};
+use super::memory::{APART, COMPLETE, Memory};
 use super::rows::{Layout, Rates, ServiceKey, ends, services};
 use super::utilization::{ByService, utilizations};
 use super::{Advice, Promise};
@@ -23,8 +23,6 @@ use crate::histogram::Histogram;
 use crate::model::{Column, Model, Seen};
 use crate::window::WINDOW_END;
 
-/// Share of a window that must have been covered by its senders to be learned from: what is missing would pass for a quiet time.
-const COMPLETE: f64 = 0.9;
 /// Silence after which a service is forgotten.
 const FORGET: Duration = Duration::from_secs(7 * 24 * 3600);
 /// Columns of numbers.
