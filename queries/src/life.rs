@@ -1,4 +1,4 @@
-//! Who is alive: which source last sent telemetry of which service, and when no source sent anything at all.
+//! Who is alive: which source last sent telemetry of which service, and when no source sent anything at all, or nobody listened.
 //!
 //! This is what tells an idle service (its source still speaks) from a missing one (its source is silent). Any signal of a
 //! service counts as a sign of life, so metrics keep a service without requests from looking dead.
