@@ -5,16 +5,17 @@
 //! load from outside ─┴▶ traffic ─▶ rates, visits
 //! ```
 
+mod groups;
 mod path;
 
 pub use path::{Path, Stage, bottleneck, cheapest, throughput_max};
 
 use std::fmt;
 
-/// Services of a graph with cycles up to which it is solved; the solution takes the cube of their number.
+/// Services that call each other in circles up to which these are solved; the solution takes the cube of their number.
 const CYCLIC_MAX: usize = 512;
-/// Services of a graph without cycles up to which it is solved.
-const ACYCLIC_MAX: usize = 100_000;
+/// Services of a graph up to which it is solved.
+const SERVICES_MAX: usize = 100_000;
 /// Steps that find how much a refused graph amplifies.
 const STEPS: u32 = 200;
 
@@ -57,7 +58,7 @@ pub enum Refusal {
         /// Calls that a call leads to, in the long run (the spectral radius); at least 1.
         factor: f64,
     },
-    /// More services than are solved.
+    /// More services, or services that call each other in circles, than are solved.
     TooMany {
         /// How many there are.
         services: usize,
@@ -70,18 +71,19 @@ pub enum Refusal {
 #[derive(Clone, Debug)]
 pub struct Network {
     services: usize,
-    solution: Solution,
+    /// Callers before whom they call.
+    groups: Vec<Group>,
 }
 
-/// A service, and how often it calls which others for a visit.
-type Caller = (usize, Vec<(usize, f64)>);
-
+/// Services that call each other in circles; most often it is one that does not.
 #[derive(Clone, Debug)]
-enum Solution {
-    /// Without cycles: callers before whom they call, each with its calls.
-    Ordered(Vec<Caller>),
-    /// With cycles: I - Fᵀ as the product of triangles, the diagonal of the lower one, which is all ones, left out.
-    Factored(Vec<Vec<f64>>),
+struct Group {
+    services: Vec<usize>,
+    /// I - Fᵀ of the calls within the group as the product of triangles, the diagonal of the lower one, which is all ones, left out.
+    /// `None` without such calls.
+    factors: Option<Vec<Vec<f64>>>,
+    /// Calls of each service to others outside of the group, and how many for a visit.
+    calls: Vec<Vec<(usize, f64)>>,
 }
 
 // === impl Network ===
@@ -98,15 +100,15 @@ impl Network {
         if let Some(service) = calls.iter().flat_map(|call| [call.from, call.to]).find(|service| *service >= services) {
             return Err(Refusal::NoSuchService { service, services });
         }
-        if services > ACYCLIC_MAX {
-            return Err(Refusal::TooMany { services, most: ACYCLIC_MAX });
+        if services > SERVICES_MAX {
+            return Err(Refusal::TooMany { services, most: SERVICES_MAX });
         }
-        let solution = match in_order(services, calls) {
-            Some(order) => Solution::Ordered(order),
-            None if services > CYCLIC_MAX => return Err(Refusal::TooMany { services, most: CYCLIC_MAX }),
-            None => Solution::Factored(factor(services, calls)?),
-        };
-        Ok(Self { services, solution })
+        let mut outgoing: Vec<Vec<(usize, f64)>> = vec![Vec::new(); services];
+        for call in calls.iter().filter(|call| call.mean > 0.0) {
+            outgoing[call.from].push((call.to, call.mean));
+        }
+        let groups = groups::groups(&outgoing).into_iter().map(|group| Group::new(group, &outgoing)).collect::<Result<_, _>>()?;
+        Ok(Self { services, groups })
     }
 
     /// Traffic that `external` requests per second by service lead to.
@@ -119,49 +121,53 @@ impl Network {
             return Err(Refusal::Senseless);
         }
         let mut rates = external.to_vec();
-        match &self.solution {
-            Solution::Ordered(order) => pass_on(order, &mut rates),
-            Solution::Factored(factors) => substitute(factors, &mut rates),
-        }
+        self.groups.iter().for_each(|group| group.pass_on(&mut rates));
         let visits = rates.iter().map(|rate| rate / total).collect();
         Ok(Traffic { rates, visits })
     }
 }
 
-fn is_sensible(value: f64) -> bool {
-    value >= 0.0 && value.is_finite()
-}
+// === impl Group ===
 
-/// Services in topological order, with their calls. `None` when there is a cycle.
-fn in_order(services: usize, calls: &[Call]) -> Option<Vec<Caller>> {
-    let mut outgoing: Vec<Vec<(usize, f64)>> = vec![Vec::new(); services];
-    let mut callers = vec![0_usize; services];
-    for call in calls.iter().filter(|call| call.mean > 0.0) {
-        outgoing[call.from].push((call.to, call.mean));
-        callers[call.to] += 1;
-    }
-    let mut ready: Vec<usize> = (0..services).filter(|service| callers[*service] == 0).collect();
-    let mut order = Vec::with_capacity(services);
-    while let Some(service) = ready.pop() {
-        let calls = std::mem::take(&mut outgoing[service]);
-        for (to, _) in &calls {
-            callers[*to] -= 1;
-            if callers[*to] == 0 {
-                ready.push(*to);
+impl Group {
+    fn new(services: Vec<usize>, outgoing: &[Vec<(usize, f64)>]) -> Result<Self, Refusal> {
+        let mut within = Vec::new();
+        let mut calls = vec![Vec::new(); services.len()];
+        for (place, service) in services.iter().enumerate() {
+            for (to, mean) in &outgoing[*service] {
+                match services.binary_search(to) {
+                    Ok(other) => within.push(Call { from: place, to: other, mean: *mean }),
+                    Err(_) => calls[place].push((*to, *mean)),
+                }
             }
         }
-        order.push((service, calls));
+        if services.len() > CYCLIC_MAX {
+            return Err(Refusal::TooMany { services: services.len(), most: CYCLIC_MAX });
+        }
+        let factors = (!within.is_empty()).then(|| factor(services.len(), &within)).transpose().map_err(|refusal| match refusal {
+            Refusal::Amplification { service, factor } => Refusal::Amplification { service: services[service], factor },
+            other => other,
+        })?;
+        Ok(Self { services, factors, calls })
     }
-    (order.len() == services).then_some(order)
-}
 
-/// Makes rates at the services of rates from outside: each passes its own on to whom it calls.
-fn pass_on(order: &[Caller], rates: &mut [f64]) {
-    for (service, calls) in order {
-        for (to, mean) in calls {
-            rates[*to] += rates[*service] * mean;
+    /// Makes rates at its services of rates that come from outside of it, and passes them on to whom they call.
+    fn pass_on(&self, rates: &mut [f64]) {
+        if let Some(factors) = &self.factors {
+            let mut own: Vec<f64> = self.services.iter().map(|service| rates[*service]).collect();
+            substitute(factors, &mut own);
+            self.services.iter().zip(own).for_each(|(service, rate)| rates[*service] = rate);
+        }
+        for (service, calls) in self.services.iter().zip(&self.calls) {
+            for (to, mean) in calls {
+                rates[*to] += rates[*service] * mean;
+            }
         }
     }
+}
+
+fn is_sensible(value: f64) -> bool {
+    value >= 0.0 && value.is_finite()
 }
 
 /// The triangles of I - Fᵀ. The pivots are all positive exactly when the spectral radius of F is below 1.
@@ -314,16 +320,18 @@ mod tests {
         assert_eq!(servers(&both.rates), [5, 9, 5, 5, 4]);
     }
 
-    /// Guarantees: without cycles the order gives what elimination gives.
+    /// Guarantees: group by group gives what elimination of the whole graph gives, with circles and without.
     #[test]
-    fn order_and_elimination_agree() {
-        let calls: Vec<Call> = shop().into_iter().filter(|call| call.from != call.to).collect();
-        let external = [100.0, 10.0, 0.0, 3.0, 0.0];
-        let (mut ordered, mut eliminated) = (external, external);
-        pass_on(&in_order(5, &calls).unwrap(), &mut ordered);
-        substitute(&factor(5, &calls).unwrap(), &mut eliminated);
-        assert!(ordered.iter().zip(&eliminated).all(|(a, b)| (a - b).abs() < 1e-9));
-        assert_eq!(in_order(5, &shop()), None);
+    fn groups_and_elimination_agree() {
+        let circle = || shop().into_iter().chain([call(3, 2, 0.2), call(4, 2, 0.1)]).collect();
+        let without = || shop().into_iter().filter(|call| call.from != call.to).collect();
+        for calls in [shop(), circle(), without()] {
+            let external = [100.0, 10.0, 0.0, 3.0, 0.0];
+            let mut eliminated = external;
+            substitute(&factor(5, &calls).unwrap(), &mut eliminated);
+            let found = traffic(&external, &calls).unwrap().rates;
+            assert!(found.iter().zip(&eliminated).all(|(a, b)| (a - b).abs() < 1e-9), "{calls:?}");
+        }
         let network = Network::new(5, &shop()).unwrap();
         for external in [[100.0, 10.0, 0.0, 3.0, 0.0], [0.0, 0.0, 7.0, 0.0, 0.0]] {
             assert_eq!(network.traffic(&external), traffic(&external, &shop()));
@@ -352,8 +360,19 @@ mod tests {
             assert_eq!(traffic(external, &[]), Err(Refusal::Senseless));
         }
         assert_eq!(traffic(&[1.0, 1.0], &[call(0, 1, f64::NAN)]), Err(Refusal::Senseless));
-        let ring = [call(0, 1, 0.5), call(1, 0, 0.5)];
-        assert_eq!(traffic(&[1.0; 600], &ring), Err(Refusal::TooMany { services: 600, most: CYCLIC_MAX }));
-        assert!(traffic(&[1.0; 600], &ring[..1]).is_ok());
+        let ring: Vec<Call> = (0..600).map(|service| call(service, (service + 1) % 600, 0.5)).collect();
+        assert!(matches!(traffic(&[1.0; 600], &ring), Err(Refusal::TooMany { services: 600, most: CYCLIC_MAX })));
+        assert!(traffic(&[1.0; 600], &ring[1..]).is_ok());
+    }
+
+    /// Guarantees: of a large graph only the circles are solved together.
+    #[test]
+    fn small_circles_in_large_graphs() {
+        let chain = (0..2999).map(|service| call(service, service + 1, 1.0));
+        let calls: Vec<Call> = chain.chain([call(1500, 1499, 0.5)]).collect();
+        let mut external = vec![0.0; 3000];
+        external[0] = 10.0;
+        let rates = traffic(&external, &calls).unwrap().rates;
+        assert!((rates[1498] - 10.0).abs() < 1e-9 && (rates[1499] - 20.0).abs() < 1e-9 && (rates[2999] - 20.0).abs() < 1e-9);
     }
 }
