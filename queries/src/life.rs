@@ -169,10 +169,10 @@ mod tests {
             for second in then {
                 let _ = life.source("sender", at(*second), at(*second));
             }
-            life.completeness(at(0), at(200), at(1000), at(1000))
+            format!("{:.2}", life.completeness(at(0), at(200), at(1000), at(1000)))
         };
-        assert_eq!([heard(None, &[62]), heard(Some(60), &[62]), heard(Some(20), &[62])], [1.0, 0.85, 1.0]);
-        assert_eq!([heard(Some(60), &[130]), heard(None, &[130])], [0.5, 0.5]);
+        assert_eq!([heard(None, &[62]), heard(Some(60), &[62]), heard(Some(20), &[62])], ["1.00", "0.85", "1.00"]);
+        assert_eq!([heard(Some(60), &[130]), heard(None, &[130])], ["0.50", "0.50"]);
         let mut nobody = Life::new(Duration::from_secs(60), 10);
         nobody.listen(at(0));
         assert!(nobody.gaps.is_empty());
