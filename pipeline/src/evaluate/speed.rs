@@ -70,27 +70,8 @@ async fn run() -> anyhow::Result<Report> {
     let engine = Engine::with_parts(EngineConfig::default(), parts).await;
     let tables = engine.map_err(|problems| anyhow::anyhow!("{} views do not work", problems.len()))?.tables();
     let mut models = judgement::all(&settings);
-    let begin = DEFAULT_END - MINUTE * MINUTES;
-    for minute in 0..MINUTES {
-        let rows = past(begin + MINUTE * minute)?;
-        models.iter_mut().for_each(|model| model.remember("service_sojourn", &rows));
-    }
-    let plans = models.iter().position(|model| model.name() == PLANS).context("no model makes plans")?;
-    models[plans].remember("service_queue", &queues(DEFAULT_END - SAMPLE * SAMPLES)?);
-    for back in (1..=SAMPLES).rev() {
-        models[plans].remember("service_pulse", &pulses(DEFAULT_END - SAMPLE * back)?);
-    }
-    let demands = models.iter().position(|model| model.name() == DEMANDS).context("no model tells operations apart")?;
-    for minute in MINUTES - DEMAND_MINUTES..MINUTES {
-        models[demands].remember(DEMANDS, &asked(begin + MINUTE * minute)?);
-    }
-    let starting = start(&mut *models[plans], &window(&tables, DEFAULT_END, 1.0).await?)?;
-    let causes = models.iter().position(|model| model.name() == CAUSES).context("no model names causes")?;
-    for back in (1..=CAUSE_MINUTES).rev() {
-        let (bed, end) = (Testbed::new(tables.clone(), &[])?, DEFAULT_END - MINUTE * back);
-        traffic(&bed, end, 1.0).await?;
-        let _ = judgement::rehearse(&mut *models[causes], &bed.snapshot().await?, end, true)?;
-    }
+    let starting = remember(&mut models, &tables).await?;
+    let plans = place(&models, PLANS)?;
     let (mut learning, mut judging, mut sizing) = (vec![Vec::new(); models.len()], vec![Vec::new(); models.len()], Vec::new());
     for round in 0..ROUNDS {
         let end = DEFAULT_END + MINUTE * round;
@@ -122,6 +103,34 @@ async fn run() -> anyhow::Result<Report> {
         judging: named(judging.into_iter().map(median).collect()),
         sizing: median(sizing),
     })
+}
+
+/// Lets the models know what they would know of services that run for long; gives the longest window after such a start.
+async fn remember(models: &mut [Box<dyn Model>], tables: &Snapshot) -> anyhow::Result<f64> {
+    let begin = DEFAULT_END - MINUTE * MINUTES;
+    for minute in 0..MINUTES {
+        let rows = past(begin + MINUTE * minute)?;
+        models.iter_mut().for_each(|model| model.remember("service_sojourn", &rows));
+    }
+    let [plans, demands, causes] = [place(models, PLANS)?, place(models, DEMANDS)?, place(models, CAUSES)?];
+    models[plans].remember("service_queue", &queues(DEFAULT_END - SAMPLE * SAMPLES)?);
+    for back in (1..=SAMPLES).rev() {
+        models[plans].remember("service_pulse", &pulses(DEFAULT_END - SAMPLE * back)?);
+    }
+    for minute in MINUTES - DEMAND_MINUTES..MINUTES {
+        models[demands].remember(DEMANDS, &asked(begin + MINUTE * minute)?);
+    }
+    let starting = start(&mut *models[plans], &window(tables, DEFAULT_END, 1.0).await?)?;
+    for back in (1..=CAUSE_MINUTES).rev() {
+        let (bed, end) = (Testbed::new(tables.clone(), &[])?, DEFAULT_END - MINUTE * back);
+        traffic(&bed, end, 1.0).await?;
+        let _ = judgement::rehearse(&mut *models[causes], &bed.snapshot().await?, end, true)?;
+    }
+    Ok(starting)
+}
+
+fn place(models: &[Box<dyn Model>], name: &str) -> anyhow::Result<usize> {
+    models.iter().position(|model| model.name() == name).with_context(|| format!("there is no model {name}"))
 }
 
 /// The longest of the windows after a start, until all services have a plan: they get their first one a hundred at a time.
