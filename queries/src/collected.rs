@@ -14,11 +14,10 @@ use tracescale_models::estimate::variability;
 use tracescale_models::interval::{Exchange, Offset, Span, offset};
 use tracescale_models::queue::scalability::{Scalability, fit};
 
+use self::Argument::{Number, Time};
+
 /// Most rows of a group.
 const ROWS_MAX: usize = 1_000_000;
-
-use Argument::{Number, Time};
-
 /// The functions.
 const FUNCTIONS: [Function; 8] = [
     Function { name: "usl_single", arguments: &[Number, Number], answer: |table| Some(law(table)?.single) },
@@ -42,7 +41,7 @@ struct Function {
 #[derive(Clone, Copy, Debug)]
 enum Argument {
     Number,
-    /// Taken as seconds since the first time of the group.
+    /// Taken as seconds since the earliest time of the group, which keeps nanoseconds.
     Time,
 }
 
